@@ -61,7 +61,7 @@ CASES = [
         per_layer=(),
         watches=False,
         wrong=with_ste_sign,
-        message=r"The model sequential\w* has no ReCU whose tau could move\. Give",
+        message=r"The model sequential\w* has no ReCU with a tau to schedule\. Give",
         kwargs={"start": 0.6, "end": 0.9},
     ),
     CallbackCase(
@@ -70,7 +70,7 @@ CASES = [
         per_layer=(),
         watches=False,
         wrong=real_valued,
-        message=r"The model sequential\w* has no ReSTE whose power could move\. Give",
+        message=r"The model sequential\w* has no ReSTE with a power to schedule\. Give",
         highest=3.0,
     ),
     CallbackCase(
@@ -79,7 +79,7 @@ CASES = [
         per_layer=(),
         watches=False,
         wrong=real_valued,
-        message=r"The model sequential\w* has no ProgressiveSign whose fraction could",
+        message=r"The model sequential\w* has no ProgressiveSign with a fraction",
         kwargs={"epochs": 3},
     ),
     CallbackCase(
@@ -88,7 +88,7 @@ CASES = [
         per_layer=("flip_ratio", "dead_weight_ratio"),
         watches=True,
         wrong=real_valued,
-        message=r"The model sequential\w* has no binary weights to watch\. Give a",
+        message=r"The model sequential\w* has no binary weights to monitor\. Give a",
     ),
     CallbackCase(
         callbacks.GradientClippingMonitor,
@@ -96,7 +96,7 @@ CASES = [
         per_layer=("clipped_share",),
         watches=True,
         wrong=lambda: compiled(optimizer="adam"),
-        message="The optimizer Adam clips no units, so there is nothing to watch. Com",
+        message="The optimizer Adam clips no units, so there is nothing to count. Com",
     ),
     CallbackCase(
         callbacks.ThroughputMonitor,

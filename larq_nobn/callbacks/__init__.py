@@ -1,4 +1,4 @@
-"""What moves or watches a binary network from epoch to epoch."""
+"""Callbacks that schedule weights of quantizers, or log metrics, once per epoch."""
 
 from ._clipping import GradientClippingMonitor
 from ._memory import MemoryMonitor

@@ -8,11 +8,11 @@ import numpy as np
 from .._errors import InvalidValue
 from ..optimizers import AdaptiveGradientClipping
 from ..optimizers._names import parts_inside
-from ._monitor import EpochMonitor, owners, shares
+from ._monitor import EpochMonitor, fractions, owners
 
 
 def clipping_in(optimizer: Any) -> list[Any]:
-    """Every `AdaptiveGradientClipping` in an optimizer, however it is wrapped."""
+    """Returns every `AdaptiveGradientClipping` in an optimizer, however nested."""
     parts = parts_inside(optimizer)
     return [part for part in parts if isinstance(part, AdaptiveGradientClipping)]
 
@@ -27,18 +27,18 @@ class GradientClippingMonitor(EpochMonitor):
        \#\{(i, t): \|G_i^t\| > \text{clip\_factor}\,
        \max(\|W_i^t\|, \epsilon)\}}{\#\{(i, t)\}}. \]
 
-    Units whose variable is excluded, which `Bop` trains, or which has no gradient do
-    not count; steps that loss scaling skips do not either. Training is not changed.
-    The counters are integers on the device, added to inside the compiled step and read
-    once per epoch; they are in no file. The optimizer keeps counting after training, so
-    that the next `fit` with a monitor need not compile its step again.
+    Units of variables that are excluded, that `Bop` trains or that have no gradient do
+    not count; nor do steps that loss scaling skips. The monitor does not change
+    training. Its counters are integers on the device, updated inside the compiled step
+    and read once per epoch; no file contains them. The optimizer continues to count
+    after training, so that the next `fit` with a monitor uses the compiled step again.
 
     Arguments:
         log_dir: Folder for TensorBoard, which also gets `clipped_share/LAYER`; None
             writes to the logs only.
 
     Logs:
-        clipped_share: Over all units; NaN if no unit met the clipping.
+        clipped_share: Fraction of all units; NaN if no unit counts.
 
     Raises:
         TypeError: If `log_dir` is not a path.
@@ -77,13 +77,13 @@ class GradientClippingMonitor(EpochMonitor):
         self._before: Any = 0
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Lets the optimizer count, if it does not yet."""
+        """Makes the optimizer count clipped units, if it does not yet."""
         model = self.model
         optimizers = clipping_in(model.optimizer)
         if not optimizers:
             raise InvalidValue(
                 f"The optimizer {type(model.optimizer).__name__} clips no units, so "
-                "there is nothing to watch. Compile the model with "
+                "there is nothing to count. Compile the model with "
                 "AdaptiveGradientClipping, or leave GradientClippingMonitor out."
             )
         variables = model.trainable_variables
@@ -99,17 +99,14 @@ class GradientClippingMonitor(EpochMonitor):
 
     def measure(self) -> dict[str, float]:
         clipped, seen = self._totals() - self._before
-        return shares("clipped_share", self._layers, clipped, seen)
+        return fractions("clipped_share", self._layers, clipped, seen)
 
     def get_state(self) -> list[list[int]]:
-        """Returns what was counted in the epoch so far.
-
-        With `set_state`, for a checkpoint within an epoch.
-        """
+        """Returns the counts of the epoch so far, for a checkpoint within an epoch."""
         return (self._totals() - self._before).tolist()
 
     def set_state(self, state: list[list[int]]) -> None:
-        """Takes back what `get_state` returned; after `on_epoch_begin`."""
+        """Restores what `get_state` returned; call it after `on_epoch_begin`."""
         self._before = self._totals() - np.array(state)
 
     def _totals(self) -> np.ndarray:

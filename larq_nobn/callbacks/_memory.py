@@ -11,10 +11,10 @@ from ._monitor import EpochMonitor
 
 
 def peak_resident(status: Path = Path("/proc/self/status")) -> int | None:
-    """Bytes of memory that this process has held at most; None if nobody knows.
+    """Returns the peak memory of this process in bytes; None on Windows.
 
-    On Linux `status` comes first: what `getrusage` says there starts at the memory of
-    the process that started this one.
+    On Linux it is read from `status`, since there `getrusage` starts at the memory of
+    the parent process.
     """
     with suppress(OSError):  # no such file outside Linux
         if match := re.search(r"(?m)^VmHWM:\s*(\d+) kB$", status.read_text()):
@@ -35,19 +35,18 @@ class MemoryMonitor(EpochMonitor):
 
     \[ \text{peak} = \max_{t \le T} m(t). \]
 
-    It counts everything since the process started: Python, TensorFlow, the data in
-    memory and earlier trainings. Numbers of different runs compare only if each ran in
-    a process of its own. A peak that still grows after the second epoch tells of
-    something that is kept for every epoch.
+    The peak includes everything since the process started: Python, TensorFlow, the data
+    in memory and earlier trainings. Compare runs only if each has a process of its own.
+    If the peak still grows after the second epoch, every epoch leaves something in
+    memory.
 
     Arguments:
         log_dir: Folder for TensorBoard; None writes to the logs only.
 
     Logs:
-        peak_memory_mib: Of the process. Left out on Windows, where Python does not
-            know it.
-        peak_gpu_memory_mib: Of tensors on the fullest GPU of this machine, without what
-            TensorFlow has reserved for more. Left out without a GPU.
+        peak_memory_mib: Peak of the process; absent on Windows.
+        peak_gpu_memory_mib: Peak of the tensors on the fullest GPU, without unused
+            memory that TensorFlow has reserved; absent without a GPU.
 
     Raises:
         TypeError: If `log_dir` is not a path.

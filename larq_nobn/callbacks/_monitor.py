@@ -1,4 +1,4 @@
-"""What the callbacks share: finding layers, and writing down an epoch."""
+"""The base of the callbacks, which writes logs, and functions that find layers."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from .._checks import check_kind
 from .._errors import InvalidValue
 from .._keras import keras
 
-# One file for all monitors of a folder: TensorBoard reads the files of a folder one
-# after the other, and never returns to one. It is closed when its last monitor lets go.
+# All monitors of a folder write one file: TensorBoard reads the files of a folder one
+# after the other, each once. The file is closed with its last monitor.
 _writers: WeakValueDictionary[str, Any] = WeakValueDictionary()
-# What makes a tensor a scalar there; `tf.summary.scalar` would need TensorBoard.
+# Marks a tensor as a scalar; `tf.summary.scalar` would need TensorBoard.
 _SCALAR = tf.compat.v1.SummaryMetadata(
     plugin_data={"plugin_name": "scalars"}, data_class="DATA_CLASS_SCALAR"
 )
 
 
 class EpochMonitor(keras.callbacks.Callback, ABC):
-    """Abstract base: measures once per epoch, for the logs and for TensorBoard.
+    """Abstract base: adds metrics to the logs and to TensorBoard once per epoch.
 
-    Callbacks see the same logs in the order of the list, and Keras' history comes last.
+    All callbacks get the same logs, in the order of their list; Keras' history is last.
     """
 
     def __init__(self, log_dir: str | os.PathLike | None = None) -> None:
@@ -52,21 +52,21 @@ class EpochMonitor(keras.callbacks.Callback, ABC):
             folder = os.fspath(self.log_dir)
             self._writer = _writers.get(folder) or tf.summary.create_file_writer(folder)
             _writers[folder] = self._writer
-        # Keras' TensorBoard callback may have switched recording off in between.
+        # Keras' TensorBoard callback may have switched recording off.
         with self._writer.as_default(step=epoch), tf.summary.record_if(True):
             for name, value in scalars.items():
                 tf.summary.write(name, tf.constant(value, tf.float32), metadata=_SCALAR)
         self._writer.flush()
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        """Lets go of the file."""
+        """Releases the file."""
         self._writer = None
 
 
 def named_layers(
     model: keras.Model, prefix: str = ""
 ) -> Iterator[tuple[str, keras.layers.Layer]]:
-    """Layers of a model, and of the models among them, each with its path."""
+    """Yields the path and the layer of each layer of a model and of nested models."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             yield from named_layers(layer, f"{prefix}{layer.name}/")
@@ -75,7 +75,7 @@ def named_layers(
 
 
 def owners(model: keras.Model, variables: Sequence[Any]) -> list[str]:
-    """The path of the layer that each variable, or its quantizer, belongs to."""
+    """Returns the path of the layer of each variable, or of its quantizer."""
     if not model.built:
         raise InvalidValue(
             f"The model {model.name} has no weights yet. Build it or call it on data "
@@ -88,19 +88,19 @@ def owners(model: keras.Model, variables: Sequence[Any]) -> list[str]:
     return [names.get(id(v), v.name.partition(":")[0]) for v in variables]
 
 
-def shares(
-    name: str, layers: Sequence[str], parts: ArrayLike, wholes: ArrayLike
+def fractions(
+    name: str, layers: Sequence[str], counts: ArrayLike, totals: ArrayLike
 ) -> dict[str, float]:
-    """Part over whole, in all as `name` and per layer as `name/layer`.
+    """Returns count / total over all entries as `name`, and per layer as `name/layer`.
 
-    Several entries may share a layer. A layer whose whole is 0 is left out; if all are,
-    the fraction of all is NaN.
+    Each entry belongs to the layer of its index. A layer whose total is 0 is left out;
+    if all are 0, the fraction over all entries is NaN.
     """
-    part, whole = np.asarray(parts), np.asarray(wholes)
-    total = whole.sum()
-    result = {name: float(part.sum() / total) if total else float("nan")}
+    count, total = np.asarray(counts), np.asarray(totals)
+    everything = total.sum()
+    result = {name: float(count.sum() / everything) if everything else float("nan")}
     for layer in dict.fromkeys(layers):
         here = np.array([other == layer for other in layers])
-        if whole[here].any():
-            result[f"{name}/{layer}"] = float(part[here].sum() / whole[here].sum())
+        if total[here].any():
+            result[f"{name}/{layer}"] = float(count[here].sum() / total[here].sum())
     return result

@@ -16,21 +16,21 @@ class PowerScheduler(QuantizerScheduler):
     \[ o(e) = \text{start} + (\text{end} - \text{start})
        \Big( 1 - \cos \frac{\pi e}{2 E} \Big) , \]
 
-    slowly at first, so that o starts at `start` and would reach `end` one epoch after
-    the last; later epochs stay at `end`. Gradients are steady at first, and in
-    the end close to those of the sign. Besides the `ReSTE` objects those `RSign` are
-    moved whose estimator is `"reste"`, in models inside the model, in wrapper layers
-    and around other quantizers too. The value depends on the number of the epoch alone:
-    `fit(initial_epoch=k)` resumes at o(k), and files contain o as a weight.
+    so o grows slowly at first and would reach `end` one epoch after the last; later
+    epochs use `end`. Gradients are stable at first, and in the end close to those of
+    the sign. The callback finds all `ReSTE` objects, and all `RSign` whose estimator is
+    `"reste"`, also in nested models, in wrapper layers and around other quantizers. The
+    value depends only on the number of the epoch: `fit(initial_epoch=k)` resumes at
+    o(k), and files contain o as a weight.
 
     Arguments:
         start: o of the first epoch, 1 or more.
         end: o that the last epochs approach, above `start`.
-        epochs: E, a positive number; None takes the `epochs` of `fit`.
+        epochs: E, a positive number; None uses the `epochs` of `fit`.
         log_dir: Folder for TensorBoard; None writes to the logs only.
 
     Logs:
-        power: The o that the epoch was trained with.
+        power: The o of the epoch.
 
     Raises:
         TypeError, ValueError: For arguments outside the ranges above; at the start of
@@ -61,8 +61,8 @@ class PowerScheduler(QuantizerScheduler):
           Training", ICCV 2023, arXiv:2308.06689.
 
     Differences from the paper:
-        The schedule is that of the published code. `start` is an addition; there it is
-        1. The paper trains CIFAR-10 for 1000 epochs.
+        The schedule is that of the published code, which always starts at 1. The paper
+        trains CIFAR-10 for 1000 epochs.
     """
 
     kind = ReSTE
@@ -82,7 +82,7 @@ class PowerScheduler(QuantizerScheduler):
 
     @classmethod
     def owns(cls, module: Any) -> bool:
-        """Whether this is a `ReSTE`, or an `RSign` with its estimator."""
+        """Tells whether this is a `ReSTE`, or an `RSign` with its estimator."""
         if isinstance(module, RSign):
             return module.estimator == "reste"
         return super().owns(module)

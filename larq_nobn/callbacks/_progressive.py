@@ -9,19 +9,19 @@ from ._scheduler import QuantizerScheduler
 class ProgressiveBinarization(QuantizerScheduler):
     r"""Schedules the fraction p of every `ProgressiveSign`, layer by layer.
 
-    Of the L quantizers of a model, in order from the input on, quantizer
-    \(l = 0, \dots, L - 1\) has at time \(t\), in epochs, which is set in every step,
+    For the L quantizers of a model, in order from the input, quantizer
+    \(l = 0, \dots, L - 1\) has at time \(t\), in epochs and updated in every step,
 
     \[ p_l(t) = \operatorname{clip}\Big( L \frac{t}{E} - l, 0, 1 \Big), \]
 
-    so that they grow from 0 to 1 one after the other, each in an L-th part of these
-    epochs, and the network is binary from epoch E on. The value depends on epoch and
-    step alone: `fit(initial_epoch=k)` resumes at \(p_l(k)\), and files contain p as a
-    weight. Where the number of steps is not known, as in the first epoch on a
-    generator, p is set once per epoch.
+    so they grow from 0 to 1 one after the other, each within E/L epochs, and the
+    network is binary from epoch E. The value depends only on epoch and step:
+    `fit(initial_epoch=k)` resumes at \(p_l(k)\), and files contain p as a weight. If
+    the number of steps is unknown, as in the first epoch on a generator, p is set once
+    per epoch.
 
     Arguments:
-        epochs: E, a positive number; None takes half of the `epochs` of `fit`.
+        epochs: E, a positive number; None uses half of the `epochs` of `fit`.
         log_dir: Folder for TensorBoard; None writes to the logs only.
 
     Logs:
@@ -58,10 +58,10 @@ class ProgressiveBinarization(QuantizerScheduler):
           Scaffold for Depth-Scalable Binary Networks", 2026, arXiv:2606.27759 (StoMPP).
 
     Differences from the paper:
-        Written from the abstract and a summary, which say that the fraction grows layer
-        by layer from the input on. The published schedule could not be read: that p
-        grows linearly, in intervals of equal length and over half of the training, is a
-        choice of this package.
+        This follows the abstract and a summary, by which the fraction grows layer by
+        layer from the input. The published schedule could not be read: linear growth,
+        in intervals of equal length and over half of the training, is a choice of this
+        package.
     """
 
     kind = ProgressiveSign
@@ -69,7 +69,7 @@ class ProgressiveBinarization(QuantizerScheduler):
     interval = "[0, 1]"
     advice = "It goes from 0 to 1."
     remedy = "input_quantizer=ProgressiveSign()"
-    part = 0.5
+    default_fraction = 0.5
 
     def __init__(
         self, epochs: int | None = None, log_dir: str | os.PathLike | None = None
@@ -83,4 +83,4 @@ class ProgressiveBinarization(QuantizerScheduler):
         self, batch: int, logs: dict[str, float] | None = None
     ) -> None:
         if steps := self.params.get("steps"):
-            self._move(self._epoch + batch / steps)
+            self._set_weights(self._epoch + batch / steps)

@@ -1,4 +1,4 @@
-"""What callbacks share that move an untrained weight of quantizers over the epochs."""
+"""The base of callbacks that schedule an untrained weight of quantizers."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from ._monitor import EpochMonitor, named_layers
 
 
 class QuantizerScheduler(EpochMonitor):
-    """Abstract base: a weight that grows during training.
+    """Abstract base: increases a weight of quantizers during training.
 
-    The value depends on the time in epochs alone, so that a training which resumes
-    after an interruption needs no state of this object.
+    The value depends only on the time in epochs, so a training that resumes needs no
+    state of this object.
     """
 
     kind: ClassVar[type]  # of the quantizers
     weight: ClassVar[str]  # the name of their attribute, and of the log
     interval: ClassVar[str]
     advice: ClassVar[str]
-    remedy: ClassVar[str]  # what to give a layer if the model has none of them
-    part: ClassVar[float] = 1.0  # of the epochs of fit, if `epochs` is None
+    remedy: ClassVar[str]  # what to give a layer if the model has no such quantizer
+    default_fraction: ClassVar[float] = 1.0  # of the epochs of fit, if `epochs` is None
 
     def __init__(
         self,
@@ -51,16 +51,16 @@ class QuantizerScheduler(EpochMonitor):
 
     @abstractmethod
     def value_at(self, progress: float, place: int) -> float:
-        """The weight of the quantizer at a place, `start` at 0 and `end` from 1 on."""
+        """Returns the weight of a quantizer: `start` at progress 0, `end` from 1 on."""
 
     @classmethod
     def owns(cls, module: Any) -> bool:
-        """Whether this is a quantizer whose weight the callback moves."""
+        """Tells whether this is a quantizer whose weight the callback schedules."""
         return isinstance(module, cls.kind)
 
     @classmethod
     def quantizers_of(cls, model: keras.Model) -> list[Any]:
-        """The quantizers that the callback moves, in order from the input on."""
+        """Returns the scheduled quantizers of a model, in order from the input."""
         layers = [layer for _, layer in named_layers(model)]
         modules = [part for layer in layers for part in (layer, *layer.submodules)]
         return [*filter(cls.owns, dict.fromkeys([*modules, *model.submodules]))]
@@ -70,8 +70,8 @@ class QuantizerScheduler(EpochMonitor):
         quantizers = self.quantizers_of(self.model)
         if not quantizers:
             raise InvalidValue(
-                f"The model {name} has no {self.kind.__name__} whose {self.weight} "
-                f"could move. Give a layer {self.remedy}, or leave {own} out."
+                f"The model {name} has no {self.kind.__name__} with a {self.weight} to "
+                f"schedule. Give a layer {self.remedy}, or leave {own} out."
             )
         if not all(quantizer.built for quantizer in quantizers):
             raise InvalidValue(
@@ -82,12 +82,12 @@ class QuantizerScheduler(EpochMonitor):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._epoch = epoch
-        self._move(epoch)
+        self._set_weights(epoch)
 
-    def _move(self, epoch: float) -> None:
-        progress = epoch / (self.epochs or self.part * self.params["epochs"])
+    def _set_weights(self, epoch: float) -> None:
+        epochs = self.epochs or self.default_fraction * self.params["epochs"]
         for place, quantizer in enumerate(self._quantizers):
-            getattr(quantizer, self.weight).assign(self.value_at(progress, place))
+            getattr(quantizer, self.weight).assign(self.value_at(epoch / epochs, place))
 
     def measure(self) -> dict[str, float]:
         weights = [getattr(quantizer, self.weight) for quantizer in self._quantizers]

@@ -16,20 +16,20 @@ class TauScheduler(QuantizerScheduler):
        A = \frac{\text{end} - \text{start}}{\mathrm{e} - 1}, \qquad
        B = \text{start} - A, \]
 
-    so that τ starts at `start` and would reach `end` one epoch after the last; later
-    epochs stay at `end`. Few weights are free at first, nearly all of them in the end.
-    All `ReCU` objects are found, in models inside the model, in wrapper layers and
-    around other quantizers too. The value depends on the number of the epoch alone:
-    `fit(initial_epoch=k)` resumes at τ(k), and files contain τ as a weight.
+    so τ would reach `end` one epoch after the last; later epochs use `end`. At first
+    many weights are clamped, in the end hardly any. The callback finds all `ReCU`
+    objects, also in nested models, in wrapper layers and around other quantizers. The
+    value depends only on the number of the epoch: `fit(initial_epoch=k)` resumes at
+    τ(k), and files contain τ as a weight.
 
     Arguments:
         start: τ of the first epoch, in (0.5, 1).
         end: τ that the last epochs approach, in (start, 1).
-        epochs: E, a positive number; None takes the `epochs` of `fit`.
+        epochs: E, a positive number; None uses the `epochs` of `fit`.
         log_dir: Folder for TensorBoard; None writes to the logs only.
 
     Logs:
-        tau: The τ that the epoch was trained with.
+        tau: The τ of the epoch.
 
     Raises:
         TypeError, ValueError: For arguments outside the ranges above; at the start of
@@ -60,7 +60,7 @@ class TauScheduler(QuantizerScheduler):
           arXiv:2103.12369.
 
     Differences from the paper:
-        The published code writes e as 2.71828 in A, which moves τ by less than 1e-6.
+        The published code uses 2.71828 for e in A, which changes τ by less than 1e-6.
         The paper trains for 600 epochs.
     """
 

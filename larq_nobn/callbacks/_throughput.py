@@ -18,16 +18,15 @@ class ThroughputMonitor(EpochMonitor):
 
     \[ \frac{B\,(K - 1)}{t_K - t_1}. \]
 
-    The first step is left out because it compiles, or waits for the first images; of
-    an epoch with a single step the whole is taken. Neither validation nor what happens
-    between two epochs counts. Nothing is kept from one epoch to the next, so a training
-    that resumes after an interruption has no pause in its numbers. The device is waited
-    for at the first and the last step only.
+    The first step does not count, because it compiles or waits for the first images,
+    unless it is the only one. Validation and the time between two epochs do not count.
+    Each epoch is measured alone, so pauses of a resumed training do not count. The
+    monitor waits for the device only at the first and the last step.
 
     Arguments:
         batch_size: Images per step, 1 or more: of all replicas together, and of all
-            parts if gradients are accumulated. A last batch that is smaller counts as
-            a whole one.
+            micro-batches if gradients are accumulated. A smaller last batch counts as a
+            full one.
         log_dir: Folder for TensorBoard; None writes to the logs only.
 
     Logs:
@@ -63,7 +62,7 @@ class ThroughputMonitor(EpochMonitor):
         )
         # Keras would otherwise wait for the device after every step.
         self._supports_tf_logs = True
-        self._marks: list[tuple[int, float]] = []  # how many steps were done, and when
+        self._marks: list[tuple[int, float]] = []  # (completed steps, time)
         self._steps = 0
         self._end: float | None = None
 
@@ -73,14 +72,14 @@ class ThroughputMonitor(EpochMonitor):
     def on_train_batch_begin(
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        """Leaves out the steps of an epoch that another process has taken."""
+        """Skips the steps of an epoch that an earlier process has trained."""
         if not self._steps:
             self._marks, self._steps = [(batch, self._marks[0][1])], batch
 
     def on_train_batch_end(
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        """Counts the steps, of which one call may contain several."""
+        """Counts the steps; one call may be for several."""
         self._steps = batch + 1
         if len(self._marks) == 1:
             for value in (logs or {}).values():

@@ -13,15 +13,15 @@ from .._keras import keras
 from .._larq import kernel_in_layer, lq
 from .._math import at_least_float32
 from ..quantizers import ReCU
-from ..quantizers._filters import filters
-from ..quantizers._recu import clamped
-from ._monitor import EpochMonitor, owners, shares
+from ..quantizers._filters import measured_filters
+from ..quantizers._recu import clamp_limits
+from ._monitor import EpochMonitor, fractions, owners
 
 _TRANSPOSED = (keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
 
 
 def binary_weights(model: keras.Model) -> list[Any]:
-    """The weights of a model whose quantizer declares `precision` 1."""
+    """Returns the weights of a model whose quantizer declares `precision` 1."""
     return [
         weight
         for weight in model.weights
@@ -32,7 +32,7 @@ def binary_weights(model: keras.Model) -> list[Any]:
 def layers_with(
     model: keras.Model, variables: Sequence[Any]
 ) -> list[keras.layers.Layer]:
-    """The innermost layer that each variable belongs to, in a wrapper too."""
+    """Returns the innermost layer of each variable, also inside wrappers."""
     layers = {
         id(own): module
         for module in (model, *model.submodules)
@@ -43,11 +43,11 @@ def layers_with(
 
 
 class QuantizedKernel:
-    """A kernel with a quantizer of Larq's kind.
+    """A kernel with a Larq quantizer.
 
-    Calling the layer's own quantizer would move its metrics and add its losses, so the
-    values come from a copy, which takes over the weights at every look. They are in the
-    precision of the layer.
+    Calling the layer's own quantizer would update its metrics and add its losses. So
+    values, in the precision of the layer, come from a copy, whose weights are updated
+    first.
     """
 
     def __init__(self, layer: keras.layers.Layer, variable: Any) -> None:
@@ -62,30 +62,30 @@ class QuantizedKernel:
         self._copy, self._pairs = quantizer, []
         if isinstance(quantizer, keras.layers.Layer):
             self._copy = type(quantizer).from_config(quantizer.get_config())
-            self.value()  # makes its weights
+            self.value()  # builds the copy
             pairs = zip(self._copy.weights, quantizer.weights, strict=True)
             self._pairs = list(pairs)
 
     def value(self) -> tf.Tensor:
-        """What the forward pass multiplies with."""
-        for mine, given in self._pairs:
-            mine.assign(given)
+        """Returns the kernel of the forward pass."""
+        for copied, weight in self._pairs:
+            copied.assign(weight)
         return kernel_in_layer(self._layer, self._variable, self._copy)
 
     def dead(self, tau: float) -> tf.Tensor | int:
-        """How many latent weights lie beyond the quantile, at τ of a `ReCU` inside."""
+        """Counts latent weights beyond the quantile, at the τ of a `ReCU` if any."""
         if self.latent_free:
             return 0
         columns = self._columns()
-        if columns.shape[0] == 1:  # no variance, and no tail either
+        if columns.shape[0] == 1:  # no variance
             return 0
-        of = filters(columns, deviation=True)
-        known = tau if self._recu is None else self._recu.tau
-        _, _, limit = clamped(of, tf.convert_to_tensor(known))
-        return tf.math.count_nonzero(tf.abs(of.columns - of.mean) > limit)
+        filters = measured_filters(columns, deviation=True)
+        quantile = tau if self._recu is None else self._recu.tau
+        _, _, limit = clamp_limits(filters, tf.convert_to_tensor(quantile))
+        return tf.math.count_nonzero(tf.abs(filters.columns - filters.mean) > limit)
 
     def _columns(self) -> tf.Tensor:
-        """The latent weights of each filter, that is of each output channel."""
+        """Returns the latent weights, with a column per filter (output channel)."""
         w = at_least_float32(tf.convert_to_tensor(self.latent))
         if isinstance(self._layer, _TRANSPOSED):  # (..., out, in)
             w = tf.linalg.matrix_transpose(w)
@@ -99,33 +99,33 @@ class BinaryWeightMonitor(EpochMonitor):
 
     The flip ratio of an epoch is the fraction of binary weights whose sign at its end
     differs from that at the end of the epoch before, or at the start of training. Signs
-    are those of the quantized kernel, so the threshold of the quantizer counts: 0, or
-    the mean of the filter, or whatever it is. A weight that flips twice has not moved.
+    are those of the quantized kernel. A weight that flips twice does not count.
 
-    A weight is dead, in ReCU's sense, if it lies so far in the tail of the distribution
-    that its sign hardly ever changes. With the standardized latent weights of a filter
-    and the mean over the layer,
+    A weight is dead, in the terms of ReCU, if it is so far in the tail of the
+    distribution that its sign hardly ever changes. With the standardized latent weights
+    of a filter and the mean over the layer,
 
     \[ \hat w = \frac{2\sqrt 2\,(W - \mu)}{\sqrt{\sigma^2 + 10^{-5}}}, \qquad
        Q = -\operatorname{mean}|\hat w|\, \ln(2 - 2\tau), \]
 
-    \(\sigma^2\) unbiased, a weight is dead if \(|\hat w| > Q\). For Laplacian weights
-    that is the share \(2 - 2\tau\). The same measure is taken for every quantizer, with
-    the τ of its `ReCU` if it has one. Weights without latent ones, `NoOp(precision=1)`
-    under `Bop`, have no tails and do not count.
+    with unbiased \(\sigma^2\), a weight is dead if \(|\hat w| > Q\), which a fraction
+    \(2 - 2\tau\) of Laplacian weights is. This applies to every quantizer, with the τ
+    of its `ReCU` if it has one. Weights without latent weights, such as
+    `NoOp(precision=1)` with `Bop`, do not count.
 
-    Binary weights are those whose quantizer declares `precision` 1. Ratios of several
-    layers are weighted by their weights. Training is not changed, and the quantizers'
-    own metrics are not touched.
+    Binary weights are those whose quantizer declares `precision` 1. Ratios count each
+    weight of the network once. The monitor changes neither training nor the metrics of
+    quantizers.
 
     Arguments:
-        tau: τ for quantizers without one of their own, in (0.5, 1).
+        tau: τ of quantizers without one of their own, in (0.5, 1).
         log_dir: Folder for TensorBoard, which also gets `flip_ratio/LAYER` and
             `dead_weight_ratio/LAYER`; None writes to the logs only.
 
     Logs:
-        flip_ratio: Over all binary weights.
-        dead_weight_ratio: Over all binary weights with latent ones; NaN without any.
+        flip_ratio: Fraction of all binary weights.
+        dead_weight_ratio: Fraction of all binary weights that have latent weights; NaN
+            if none have.
 
     Raises:
         TypeError, ValueError: For arguments outside the ranges above; at the start of
@@ -156,10 +156,10 @@ class BinaryWeightMonitor(EpochMonitor):
           arXiv:2103.12369.
 
     Differences from the paper:
-        The paper speaks of dead weights of ReCU's own latent weights; here they are
-        counted for every quantizer, whether or not it clamps them. The quantile is that
-        of the published code, which estimates it from the mean magnitude. Larq's
-        `FlipRatio` counts flips from step to step instead of from epoch to epoch.
+        The paper counts dead weights of ReCU; here they are counted for every
+        quantizer, whether or not it clamps them. The quantile is that of the published
+        code, which estimates it from the mean magnitude. Larq's `FlipRatio` counts
+        flips from step to step instead of from epoch to epoch.
     """
 
     def __init__(
@@ -176,7 +176,7 @@ class BinaryWeightMonitor(EpochMonitor):
         self._layers = owners(self.model, variables)
         if not variables:
             raise InvalidValue(
-                f"The model {self.model.name} has no binary weights to watch. Give a "
+                f"The model {self.model.name} has no binary weights to monitor. Give a "
                 "layer a kernel_quantizer of precision 1, or leave "
                 "BinaryWeightMonitor out."
             )
@@ -187,7 +187,7 @@ class BinaryWeightMonitor(EpochMonitor):
         self._signs = self._signs_now()
 
     def measure(self) -> dict[str, float]:
-        # As it comes: tracing it would take longer than many epochs do.
+        # Eagerly, since tracing would take longer than many epochs.
         before, self._signs = self._signs, self._signs_now()
         flipped = [
             tf.math.count_nonzero(now != then)
@@ -197,21 +197,21 @@ class BinaryWeightMonitor(EpochMonitor):
         sizes = np.array([kernel.size for kernel in self._kernels])
         latent_free = np.array([kernel.latent_free for kernel in self._kernels])
         return {
-            **shares("flip_ratio", self._layers, flipped, sizes),
-            **shares(
+            **fractions("flip_ratio", self._layers, flipped, sizes),
+            **fractions(
                 "dead_weight_ratio", self._layers, dead, np.where(latent_free, 0, sizes)
             ),
         }
 
     def get_state(self) -> list[str]:
-        """Returns the signs at the start of the epoch, of each kernel as hexadecimals.
+        """Returns the signs at the start of the epoch, as hexadecimals per kernel.
 
-        With `set_state`, for a checkpoint within an epoch.
+        A checkpoint within an epoch contains them.
         """
         return [np.packbits(signs.numpy()).tobytes().hex() for signs in self._signs]
 
     def set_state(self, state: list[str]) -> None:
-        """Takes back what `get_state` returned; after `on_epoch_begin`."""
+        """Restores what `get_state` returned; call it after `on_epoch_begin`."""
         packed = [np.frombuffer(bytes.fromhex(text), np.uint8) for text in state]
         self._signs = [
             tf.constant(np.unpackbits(bits)[: kernel.size].reshape(signs.shape) == 1)
@@ -221,5 +221,5 @@ class BinaryWeightMonitor(EpochMonitor):
         ]
 
     def _signs_now(self) -> list[tf.Tensor]:
-        """Signs of each kernel as booleans."""
+        """Returns the signs of each kernel as booleans."""
         return [kernel.value() > 0 for kernel in self._kernels]

@@ -15,8 +15,8 @@ _EPSILON = 1e-5  # added to the variance
 
 
 @fused
-def _value(x: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
-    return tf.cast(at_least_float32(x) * rate, x.dtype)
+def _value(x: tf.Tensor, inverse_std: tf.Tensor) -> tf.Tensor:
+    return tf.cast(at_least_float32(x) * inverse_std, x.dtype)
 
 
 @fused
@@ -24,27 +24,27 @@ def _slope(
     upstream: tf.Tensor,
     x: tf.Tensor,
     mean: tf.Tensor,
-    rate: tf.Tensor,
+    inverse_std: tf.Tensor,
     along: tf.Tensor,
 ) -> tf.Tensor:
     offset = at_least_float32(x) - mean
-    slope = rate * (at_least_float32(upstream) - along * offset)
+    slope = inverse_std * (at_least_float32(upstream) - along * offset)
     return tf.cast(slope, x.dtype)
 
 
 @tf.custom_gradient
 def activation_standardization(x: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-    """x over the standard deviation of its example, with one fused gradient."""
+    """Divides x by the standard deviation of its example; has one fused gradient."""
     mean, variance = group_moments(x, 1)
     count = tf.cast(tf.reduce_prod(tf.shape(x)[1:]), mean.dtype)
     unbiased = count / (count - 1)
-    rate = tf.math.rsqrt(unbiased * variance + _EPSILON)
+    inverse_std = tf.math.rsqrt(unbiased * variance + _EPSILON)
 
     def grad(upstream: tf.Tensor) -> tf.Tensor:
         inner = unbiased * group_mean(product(upstream, x), 1)
-        return _slope(upstream, x, mean, rate, inner * tf.square(rate))
+        return _slope(upstream, x, mean, inverse_std, inner * tf.square(inverse_std))
 
-    return _value(x, rate), grad
+    return _value(x, inverse_std), grad
 
 
 @register()
@@ -58,17 +58,16 @@ class ActivationStandardization(SameShape):
        \frac{\partial L}{\partial x} = r_n \Big( g - (x - m_n)
        \frac{r_n^2 \sum g x}{M - 1} \Big), \]
 
-    with upstream gradient \(g\); at inference \(y = x\). It stands directly before a
-    sign, which a positive factor does not change: only the pseudo-gradient of the sign
-    sees the scale, so training and inference compute the same. At inference:
-    **removed**.
+    with upstream gradient \(g\); at inference \(y = x\). Put the layer directly before
+    a sign. A positive factor does not change a sign, only its pseudo-gradient, so
+    training and inference compute the same. At inference: **removed**.
 
     Arguments:
         **kwargs: Keras layer arguments, such as `name`.
 
     Input shape:
         (batch, ..., C), of any rank from 2, with two elements or more per example.
-        A mask passes on, and masked positions count in the statistics, as in Keras'
+        Masks are passed on, and masked positions count in the statistics, as in Keras'
         `LayerNormalization`.
 
     Output shape:
@@ -95,7 +94,7 @@ class ActivationStandardization(SameShape):
           arXiv:2103.12369.
 
     Differences from the paper:
-        The paper does not speak of it; its code does it, and this follows the code.
+        The paper does not mention this step. The layer follows the paper's code.
     """
 
     def build(self, input_shape: tf.TensorShape) -> None:
@@ -103,8 +102,8 @@ class ActivationStandardization(SameShape):
         if shape[1:].num_elements() == 1:
             raise InvalidValue(
                 f"ActivationStandardization got an input of shape {tuple(shape)}, but "
-                "one element has no variance; it needs two or more per example. Leave "
-                "the layer out."
+                "one element has no variance. Give it two or more elements per "
+                "example, or leave the layer out."
             )
         super().build(input_shape)
 

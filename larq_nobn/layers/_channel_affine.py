@@ -15,9 +15,9 @@ class ChannelAffine(ChannelwiseLayer):
        \qquad \frac{\partial L}{\partial \gamma_c} = \sum_{n,h,w} g\, x, \qquad
        \frac{\partial L}{\partial \beta_c} = \sum_{n,h,w} g . \]
 
-    It is what a trained batch norm computes at inference, and takes its place where no
-    neighbor can hold both numbers exactly. At inference: **folded** into multiplier
-    and bias of a binary convolution directly before it.
+    A trained batch norm computes this at inference. The layer replaces it where scale
+    and bias cannot be moved into a neighboring layer exactly. At inference: **folded**
+    into the multiplier and bias of a binary convolution directly before it.
 
     Arguments:
         **kwargs: Keras layer arguments, such as `name`.

@@ -9,7 +9,7 @@ from .._keras import Configured, keras, register
 
 @register()
 class ChannelPadding(Configured, keras.layers.Layer):
-    """Puts so many channels of zeros before and after those of a feature map."""
+    """Adds `before` and `after` channels of zeros at the ends of a feature map."""
 
     _in_config = "before after"
 
@@ -18,8 +18,8 @@ class ChannelPadding(Configured, keras.layers.Layer):
         self.before, self.after = before, after
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        # Not tf.pad: of a padded map plus a convolution with a bias, whose own padding
-        # is not zero, TensorFlow 2.21 makes one kernel for CPUs that crashes.
+        # Not tf.pad: TensorFlow 2.21 fuses the sum of a padded map and a biased
+        # convolution with nonzero padding into one CPU kernel, which crashes.
         sizes = tf.shape(inputs)[:-1]
         first, last = (
             tf.zeros(tf.concat([sizes, [count]], 0), inputs.dtype)

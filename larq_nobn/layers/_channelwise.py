@@ -23,22 +23,22 @@ def check_initializer(name: str, value: object) -> Any:
 
 @fused
 def affine(x: tf.Tensor, factor: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
-    """factor·x + offset, computed in float32 or better."""
+    """Computes factor·x + offset, in float32 or better."""
     return tf.cast(at_least_float32(x) * factor + offset, x.dtype)
 
 
 class SameShape(Configured, keras.layers.Layer):
-    """Abstract base: layers that keep their input's shape."""
+    """Abstract base of layers whose output has the shape of the input."""
 
     def compute_output_shape(self, input_shape: Any) -> tf.TensorShape:
         return tf.TensorShape(input_shape)
 
 
 class ChannelwiseLayer(SameShape):
-    """Abstract base: layers that keep their input's shape and own weights of (C,)."""
+    """Abstract base of layers of that shape with weights of shape (C,)."""
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        # Keras checks no shape without a rank.
+        # Keras does not check a shape of unknown rank.
         for x in tf.nest.flatten(inputs):
             if tf.is_tensor(x) and x.shape.rank is None:
                 raise InvalidValue(
@@ -50,15 +50,15 @@ class ChannelwiseLayer(SameShape):
     def _channel_weight(
         self, name: str, initializer: Any, shape: tf.TensorShape, **how: Any
     ) -> Any:
-        """Adds one weight per channel of an input `shape`."""
+        """Adds and returns a weight with one number per channel of an input `shape`."""
         channels = check_channels(type(self).__name__, tuple(shape))
         return self.add_weight(name, (channels,), initializer, **how)
 
 
 def average_weight(layer: Configured, name: str, shape: Any, initializer: str) -> Any:
-    """Adds a weight that follows the batches, as Keras' batch norm has them.
+    """Adds a moving average, like those of Keras' batch norm.
 
-    Replicas average on their own until somebody reads.
+    Each replica updates its own copy; reading the weight returns their mean.
     """
     return layer.add_weight(
         name,

@@ -13,7 +13,7 @@ from ._channelwise import ChannelwiseLayer, check_initializer
 def dynamic_tanh(
     x: tf.Tensor, alpha: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor
 ) -> tf.Tensor:
-    """gamma·tanh(alpha·x) + beta, computed in float32 or better."""
+    """Computes gamma·tanh(alpha·x) + beta, in float32 or better."""
     return tf.cast(gamma * tf.tanh(alpha * at_least_float32(x)) + beta, x.dtype)
 
 
@@ -25,14 +25,14 @@ class DynamicTanh(ChannelwiseLayer):
 
     with upstream gradient \(g\), \(\partial L/\partial x = \alpha \gamma_c g (1 -
     t^2)\), \(\partial L/\partial\alpha = \sum \gamma_c g x (1 - t^2)\), \(\partial
-    L/\partial\gamma_c = \sum g t\), \(\partial L/\partial\beta_c = \sum g\). It takes
-    no statistics: each value is computed alone, in training and at inference alike.
-    Directly before a sign it changes only the gradient, and the threshold by a learned
-    β. At inference: **kept**, as a MUL by α, which joins a binary convolution ahead, a
+    L/\partial\gamma_c = \sum g t\), \(\partial L/\partial\beta_c = \sum g\). The layer
+    uses no statistics: each value is computed alone, in training and at inference.
+    Directly before a sign it changes only the gradient and, by β, the threshold. At
+    inference: **kept**, as a MUL by α (folded into a binary convolution before it), a
     TANH, a MUL and an ADD; before a sign it is folded into a threshold.
 
     Arguments:
-        alpha: Where the slope α starts, in units of 1/x; positive.
+        alpha: Initial slope α, in units of 1/x; positive.
         beta_initializer: Keras initializer of β, in units of y.
         **kwargs: Keras layer arguments, such as `name`.
 

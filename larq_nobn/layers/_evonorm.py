@@ -13,18 +13,16 @@ from ._groups import check_groups, group_mean, group_moments
 
 
 @fused
-def _value(
-    x: tf.Tensor, rate: tf.Tensor, v: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor
-) -> tf.Tensor:
+def _value(x: tf.Tensor, v: tf.Tensor, scale: tf.Tensor, beta: tf.Tensor) -> tf.Tensor:
     wide = at_least_float32(x)
-    return tf.cast(wide * tf.sigmoid(v * wide) * (rate * gamma) + beta, x.dtype)
+    return tf.cast(wide * tf.sigmoid(v * wide) * scale + beta, x.dtype)
 
 
 @fused
 def _products(
     upstream: tf.Tensor, x: tf.Tensor, v: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """upstream·h and upstream·dh/dv, where h = x·σ(vx)."""
+    """Returns upstream·h and upstream·dh/dv, where h = x·σ(vx)."""
     along, t = at_least_float32(upstream) * at_least_float32(x), v * at_least_float32(x)
     gate = tf.sigmoid(t)
     # In this order nothing overflows: the slope of σ is 0 long before x² is infinite.
@@ -58,24 +56,24 @@ def evonorm_s0(
     groups: int,
     epsilon: float,
 ) -> tuple[tf.Tensor, Callable]:
-    """gamma·x·σ(v·x)/sqrt(var + epsilon) + beta, with one fused gradient."""
+    """Computes gamma·x·σ(v·x)/sqrt(var + epsilon) + beta, with one fused gradient."""
     mean, variance = group_moments(x, groups)
-    rate = tf.math.rsqrt(variance + epsilon)
+    inverse_std = tf.math.rsqrt(variance + epsilon)
 
     def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
         with_value, with_v = (
             group_mean(each, x.shape[-1]) for each in _products(upstream, x, v)
         )
-        positions = tf.cast(tf.size(x) / tf.size(with_value), rate.dtype)
-        along = rate**3 * group_mean(gamma * with_value, groups)
+        positions = tf.cast(tf.size(x) / tf.size(with_value), gamma.dtype)
+        along = inverse_std**3 * group_mean(gamma * with_value, groups)
         return (
-            _slope(upstream, x, v, rate * gamma, mean, along),
-            positions * channel_sum(gamma * rate * with_v),
-            positions * channel_sum(rate * with_value),
+            _slope(upstream, x, v, inverse_std * gamma, mean, along),
+            positions * channel_sum(gamma * inverse_std * with_v),
+            positions * channel_sum(inverse_std * with_value),
             channel_sum(upstream),
         )
 
-    return _value(x, rate, v, gamma, beta), grad
+    return _value(x, v, inverse_std * gamma, beta), grad
 
 
 @register()
@@ -92,10 +90,9 @@ class EvoNormS0(ChannelwiseLayer):
     \(\partial L/\partial x = \gamma g r\,(\sigma + v x \sigma(1-\sigma)) - (x - \mu)
     \tfrac{r^3}{M} \sum_g \gamma g h\), \(\partial L/\partial v = \sum \gamma g r x^2
     \sigma(1-\sigma)\), \(\partial L/\partial\gamma = \sum g r h\),
-    \(\partial L/\partial\beta = \sum g\). Nothing depends on the rest of the batch, in
-    training and inference alike. The sign of \(h\) is that of \(x\) and its negative
-    side is bounded, so that before a sign it does nothing: use it in real-valued
-    parts. At inference: **kept**, with two reductions over the positions.
+    \(\partial L/\partial\beta = \sum g\). The layer is batch-independent. \(h\) has the
+    sign of \(x\), so the layer has no use before a sign: use it in real-valued parts.
+    At inference: **kept**, with two reductions over the positions.
 
     Arguments:
         groups: Number of groups G, a divisor of the number of channels C.
@@ -110,7 +107,7 @@ class EvoNormS0(ChannelwiseLayer):
 
     Input shape:
         (batch, ..., C), channels last.
-        A mask passes on, and masked positions count in the statistics, as in Keras'
+        Masks are passed on, and masked positions count in the statistics, as in Keras'
         `LayerNormalization`.
 
     Output shape:
@@ -118,8 +115,8 @@ class EvoNormS0(ChannelwiseLayer):
 
     Raises:
         TypeError, ValueError: For arguments outside the ranges above, an unknown number
-            of channels, groups that do not divide it, or groups of one channel where
-            there is but one position, whose variance is always zero.
+            of channels, groups that do not divide it, or groups of a single value,
+            whose variance is always zero.
 
     Example:
         ```python

@@ -16,7 +16,7 @@ _STEPS = 255  # between the 256 values of eight bits
 def representable_range(
     minimum: tf.Tensor, maximum: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The range that eight bits with an exact 0 cover, given one around 0."""
+    """Returns the nearest range around 0 whose 256 values include 0 exactly."""
     step = (maximum - minimum) / _STEPS
     below = tf.round(tf.math.divide_no_nan(-minimum, step))
     return -below * step, (_STEPS - below) * step
@@ -26,7 +26,7 @@ def representable_range(
 def fake_quantize(
     x: tf.Tensor, *, minimum: tf.Tensor, maximum: tf.Tensor
 ) -> tuple[tf.Tensor, Callable]:
-    """Rounds x to eight bits over a range; the gradient passes inside of it."""
+    """Rounds x to 8 bits over a range; gradients pass for values inside it."""
 
     def grad(upstream: tf.Tensor) -> tf.Tensor:
         exact = at_least_float32(x)
@@ -35,7 +35,7 @@ def fake_quantize(
         inside = (exact >= low) & (exact <= high)
         return tf.where(inside, upstream, tf.zeros_like(upstream))
 
-    # The operation that the converter reads ranges from; it knows float32 only.
+    # The converter reads ranges from this operation, which exists in float32 only.
     ends = [tf.cast(end, tf.float32) for end in (minimum, maximum)]
     wide = tf.cast(x, tf.float32)
     rounded = tf.quantization.fake_quant_with_min_max_vars(wide, *ends)
@@ -54,16 +54,15 @@ class FakeQuantization(SameShape):
        \frac{\partial L}{\partial x} = g \, 1[-sz \le x \le s(255 - z)] . \]
 
     Zero is always exact. In training every batch, with the extremes \(l_b \le 0 \le
-    h_b\), moves the range before it is used: outwards at once, inwards slowly,
+    h_b\), first moves the range: it widens at once and narrows slowly,
 
     \[ l \leftarrow \min(l_b, \mu l + (1-\mu) l_b), \qquad
        h \leftarrow \max(h_b, \mu h + (1-\mu) h_b) , \]
 
-    so that one layer may serve several tensors that have to share a range. Until it has
-    a range, which the first batch or `set_range` gives it, the layer returns its input.
-    With `trainable = False` the range stays. At inference: **kept**, as the scale
-    and zero point of a tensor; ranges on both sides of a layer make its arithmetic
-    int8.
+    so one layer can be called on several tensors that must share a range. Until the
+    first batch or `set_range` sets a range, the layer returns its input. With
+    `trainable = False` the range is constant. At inference: **kept**, as the scale and
+    zero point of a tensor; a layer with ranges on both sides computes in int8.
 
     Arguments:
         momentum: μ in [0, 1), per batch.
@@ -79,8 +78,7 @@ class FakeQuantization(SameShape):
         The input shape.
 
     Raises:
-        TypeError, ValueError: For a momentum outside [0, 1), or a range that does not
-            hold 0.
+        TypeError, ValueError: For a momentum outside [0, 1), or a range without 0.
 
     Example:
         ```python
@@ -97,9 +95,9 @@ class FakeQuantization(SameShape):
           Integer-Arithmetic-Only Inference", CVPR 2018, arXiv:1712.05877.
 
     Differences from the paper:
-        The paper averages ranges in both directions, and starts to quantize only after
-        some time; here a range widens at once, and rounding starts with it. Kernels are
-        not rounded in training: the converter does that, per output channel.
+        The paper averages ranges in both directions and delays quantization. Here a
+        range widens at once, and rounding starts with the first range. Kernels are not
+        rounded in training: the converter rounds them, per output channel.
     """
 
     _in_config = "momentum"
@@ -116,12 +114,12 @@ class FakeQuantization(SameShape):
 
     @property
     def has_range(self) -> bool:
-        """Whether it has seen data, or been given a range."""
+        """Whether training or `set_range` has set a range."""
         return self.built and bool(self.maximum.numpy() > self.minimum.numpy())
 
     def set_range(self, minimum: float, maximum: float) -> None:
         """Sets the range; it must contain 0."""
-        advice = "A range contains 0, which has to be exact, and more than that."
+        advice = "A range contains 0, which int8 represents exactly, and other values."
         check_number("minimum", minimum, "(-inf, 0]", advice)
         check_number("maximum", maximum, "[0, inf)", advice)
         self.minimum.assign(minimum)
@@ -130,23 +128,23 @@ class FakeQuantization(SameShape):
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         low, high = map(tf.convert_to_tensor, (self.minimum, self.maximum))
         if training and self.trainable:
-            low, high = self._moved(inputs, low, high)
+            low, high = self._updated(inputs, low, high)
             self.minimum.assign(low)
             self.maximum.assign(high)
         rounded = fake_quantize(inputs, minimum=low, maximum=high)
         return tf.where(high > low, rounded, inputs)
 
-    def _moved(
+    def _updated(
         self, inputs: tf.Tensor, low: tf.Tensor, high: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         x = tf.cast(inputs, low.dtype)
         least = tf.minimum(tf.reduce_min(x), 0)
         most = tf.maximum(tf.reduce_max(x), 0)
-        # One overflow, as loss scaling provokes them, must not widen a range for good.
+        # Loss scaling provokes overflows; one must not widen a range for good.
         finite = tf.math.is_finite(least) & tf.math.is_finite(most)
 
         def moved(end: tf.Tensor, new: tf.Tensor, outer: Callable) -> tf.Tensor:
-            back = end + (1 - self.momentum) * (new - end)
-            return tf.where(finite, outer(new, back), end)
+            average = end + (1 - self.momentum) * (new - end)
+            return tf.where(finite, outer(new, average), end)
 
         return moved(low, least, tf.minimum), moved(high, most, tf.maximum)

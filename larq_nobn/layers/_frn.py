@@ -22,11 +22,11 @@ def _square(x: tf.Tensor) -> tf.Tensor:
 def _slope(
     upstream: tf.Tensor,
     x: tf.Tensor,
-    rate: tf.Tensor,
+    inverse_rms: tf.Tensor,
     gamma: tf.Tensor,
     inner: tf.Tensor,
 ) -> tf.Tensor:
-    direct, along = rate * gamma, gamma * inner * rate**3
+    direct, along = inverse_rms * gamma, gamma * inner * inverse_rms**3
     slope = at_least_float32(upstream) * direct - at_least_float32(x) * along
     return tf.cast(slope, x.dtype)
 
@@ -35,23 +35,23 @@ def _slope(
 def filter_response_norm(
     x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: tf.Tensor
 ) -> tuple[tf.Tensor, Callable]:
-    """gamma·x/sqrt(mean x² + epsilon) + beta, with one fused gradient."""
+    """Computes gamma·x/sqrt(mean x² + epsilon) + beta, with one fused gradient."""
     channels = x.shape[-1]
-    rate = tf.math.rsqrt(group_mean(_square(x), channels) + epsilon)
+    inverse_rms = tf.math.rsqrt(group_mean(_square(x), channels) + epsilon)
 
     def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        # Per example and channel; all that couples the positions, and all that the
-        # gradients of gamma and epsilon need of them.
+        # One number per example and channel: only through it does the gradient of a
+        # position, of gamma and of epsilon depend on the other positions.
         inner = group_mean(product(upstream, x), channels)
         positions = tf.cast(tf.size(x) / tf.size(inner), inner.dtype)
         return (
-            _slope(upstream, x, rate, gamma, inner),
-            positions * channel_sum(inner * rate),
+            _slope(upstream, x, inverse_rms, gamma, inner),
+            positions * channel_sum(inner * inverse_rms),
             channel_sum(upstream),
-            -0.5 * positions * channel_sum(gamma * inner * rate**3),
+            -0.5 * positions * channel_sum(gamma * inner * inverse_rms**3),
         )
 
-    return affine(x, rate * gamma, beta), grad
+    return affine(x, inverse_rms * gamma, beta), grad
 
 
 @register()
@@ -67,25 +67,24 @@ class FilterResponseNormalization(ChannelwiseLayer):
     With upstream gradient \(g\), \(\partial L/\partial x = (\gamma g - \hat x
     \operatorname{mean}_{hw}(\gamma g \hat x))/r\), \(\partial L/\partial\gamma = \sum g
     \hat x\), \(\partial L/\partial\beta = \sum g\), \(\partial L/\partial\epsilon_l =
-    -\tfrac12 \operatorname{sign}(\epsilon_l) \sum \gamma g x / r^3\). Nothing
-    depends on the rest of the batch, in training and inference alike. At inference:
-    **kept**, with a reduction over the positions.
+    -\tfrac12 \operatorname{sign}(\epsilon_l) \sum \gamma g x / r^3\). The layer is
+    batch-independent. At inference: **kept**, with a reduction over the positions.
 
     Arguments:
         epsilon: Fixed positive part of ε, in units of x².
-        learned_epsilon: Add \(|\epsilon_l|\), learned per channel from 1e-4. Needed for
-            inputs without positions (rank 2), advisable for 1x1 maps.
+        learned_epsilon: Whether to add \(|\epsilon_l|\), learned per channel from 1e-4.
+            Inputs without positions (rank 2) require it; 1x1 maps profit from it.
         center: Whether to learn β.
         scale: Whether to learn γ.
         beta_initializer: Keras initializer of β, in units of y.
         **kwargs: Keras layer arguments, such as `name`.
 
     Weights:
-        gamma, beta, learned_epsilon: Shape (C,) each, as far as asked for.
+        gamma, beta, learned_epsilon: Shape (C,) each, if enabled above.
 
     Input shape:
         (batch, ..., C), channels last; rank 2 only with `learned_epsilon=True`.
-        A mask passes on, and masked positions count in the statistics, as in Keras'
+        Masks are passed on, and masked positions count in the statistics, as in Keras'
         `LayerNormalization`.
 
     Output shape:
@@ -109,8 +108,8 @@ class FilterResponseNormalization(ChannelwiseLayer):
           arXiv:1911.09737.
 
     Differences from the paper:
-        The paper learns ε for 1x1 maps; here the user asks for it. The thresholded
-        activation that belongs to it is the layer `ThresholdedLinearUnit`.
+        The paper learns ε for 1x1 maps; here the user enables that. Its thresholded
+        activation is a layer of its own, `ThresholdedLinearUnit`.
     """
 
     _in_config = "epsilon learned_epsilon=_learn_epsilon center scale beta_initializer"
@@ -137,9 +136,8 @@ class FilterResponseNormalization(ChannelwiseLayer):
         if len(input_shape) == 2 and not self._learn_epsilon:
             raise InvalidValue(
                 f"FilterResponseNormalization got a rank-2 input of shape "
-                f"{tuple(input_shape)}, where it would be little more than a sign; it "
-                "needs positions to average over. Pass learned_epsilon=True to use it "
-                "there all the same."
+                f"{tuple(input_shape)}. Without positions to average over, it would be "
+                "little more than a sign. Pass learned_epsilon=True to use it there."
             )
         weight = self._channel_weight
         self.gamma = weight("gamma", 1.0, input_shape) if self.scale else None

@@ -10,9 +10,9 @@ from .._larq import lq
 
 
 def block_diagonal(kernel: tf.Tensor, groups: int) -> tf.Tensor:
-    """The full kernel of a grouped one: zero from one group of channels to another.
+    """Returns the full kernel of a grouped one, with zeros between different groups.
 
-    The grouped one is (height, width, input channels of a group, output channels).
+    The grouped kernel is (height, width, input channels of a group, output channels).
     """
     outputs = np.arange(kernel.shape[-1]) * groups // kernel.shape[-1]
     mask = np.arange(groups)[:, None] == outputs
@@ -24,10 +24,9 @@ def block_diagonal(kernel: tf.Tensor, groups: int) -> tf.Tensor:
 class GroupedConv2D(lq.layers.QuantConv2D):
     """`QuantConv2D(groups=...)` of real-valued inputs, computed as a full convolution.
 
-    Keras compiles grouped convolutions for the CPU, where a training step then takes
-    many times as long, and the phone's runtime knows them in its reference kernel only,
-    slower than the full convolution with its zeros. Weights and results are those of
-    `QuantConv2D`.
+    Weights and results are those of `QuantConv2D`, but it is faster: on a CPU, Keras
+    compiles grouped convolutions, which makes a training step many times slower; on
+    device, TFLite has only a slow reference kernel for them.
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:

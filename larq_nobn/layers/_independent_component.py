@@ -10,7 +10,7 @@ from .._keras import Configured, keras, register
 
 
 def _binarizes(layer: keras.layers.Layer) -> bool:
-    """Whether the first thing that a layer does with its input is a sign."""
+    """Tells whether a layer binarizes its input before anything else."""
     if isinstance(layer, keras.layers.Activation):
         first = layer.activation
     else:
@@ -30,14 +30,15 @@ class IndependentComponent(Configured, keras.layers.BatchNormalization):
        + \beta_c \Bigr) ; \]
 
     the gradient is that of this formula for the mask that was drawn; at inference
-    \(k = q = 1\). Channels thus become less dependent: the correlation of two of them
-    is multiplied by q. At inference: **folded**, as batch norm does, into the
-    multiplier and bias of a binary convolution before it.
+    \(k = q = 1\). Dropout makes channels less dependent: it multiplies the correlation
+    of two channels by q. At inference: **folded** like batch norm, into the multiplier
+    and bias of a binary convolution before it.
 
-    It belongs before real-valued input. A sign after it, an `input_quantizer` too,
-    turns the zeros of dropout into +1: there use `BatchNormalization`, then the sign,
-    then `SignFlipDropout`. Training a functional or Sequential model with a sign right
-    after is rejected; other models do not tell the layer what follows it.
+    Use it before layers of real-valued inputs. A sign after it, such as an
+    `input_quantizer`, turns the zeros of dropout into +1: there use
+    `BatchNormalization`, the sign, then `SignFlipDropout`. Functional and Sequential
+    models with a sign right after it cannot be trained; in other models the layer does
+    not know what follows it.
 
     Arguments:
         rate: Fraction of values set to zero in training, in [0, 1).
@@ -109,7 +110,7 @@ class IndependentComponent(Configured, keras.layers.BatchNormalization):
             if _binarizes(consumer):
                 raise InvalidValue(
                     f"Layer {self.name!r} (IndependentComponent, rate={self.rate}) "
-                    f"feeds {consumer.name!r}, whose sign turns what dropout sets to "
-                    "zero into +1. Use BatchNormalization, then the sign as a layer, "
-                    "then SignFlipDropout."
+                    f"feeds {consumer.name!r}, whose sign turns the zeros of dropout "
+                    "into +1. Use BatchNormalization, then the sign as a layer, then "
+                    "SignFlipDropout."
                 )

@@ -19,7 +19,7 @@ from .._math import (
 )
 from ._channelwise import ChannelwiseLayer, affine, average_weight, check_initializer
 
-# A prior whose variances are on average this many times those of the batch is wrong.
+# A prior is wrong if its variances are this many times those of the batch on average.
 _LARGEST_RATIO = 100
 
 
@@ -43,7 +43,7 @@ def normalize(
     beta: tf.Tensor,
     epsilon: float,
 ) -> tf.Tensor:
-    """gamma·(x - mean)/sqrt(variance + epsilon) + beta."""
+    """Computes gamma·(x - mean)/sqrt(variance + epsilon) + beta."""
     factor = gamma * tf.math.rsqrt(variance + epsilon)
     return affine(x, factor, beta - factor * mean)
 
@@ -55,11 +55,11 @@ def posterior(
     prior_variance: tf.Tensor,
     prior: float,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Weight of the prior, distance of the means, and the mixture's two moments."""
-    # False for 0/0 too, a channel that is constant in both.
+    """Returns the prior's weight, the means' distance, and the mixture's moments."""
+    # Also False if a channel is constant in both: 0/0 is NaN.
     usable = tf.reduce_mean(prior_variance / batch_variance) < _LARGEST_RATIO
     p = tf.where(usable, tf.constant(prior, batch_mean.dtype), 0)
-    # An infinite prior must not meet its weight of 0.
+    # Multiplying an infinite prior by its weight of 0 would give NaN.
     distance = tf.where(usable, batch_mean - prior_mean, 0)
     excess = tf.where(usable, prior_variance - batch_variance, 0)
     mean = batch_mean - p * distance
@@ -78,7 +78,7 @@ def batch_kalman_norm(
     prior: float,
     epsilon: float,
 ) -> tuple[tuple[tf.Tensor, tf.Tensor, tf.Tensor], Callable]:
-    """The normalized batch and its posterior mean and variance, per channel."""
+    """Returns the normalized batch, and its posterior mean and variance per channel."""
     count = tf.cast(tf.size(x) / x.shape[-1], gamma.dtype)
     batch_mean = channel_sum(x) / count
     batch_variance = channel_sum(squared_offset(x, batch_mean)) / count
@@ -90,22 +90,22 @@ def batch_kalman_norm(
     def grad(
         d_y: tf.Tensor, d_mean: tf.Tensor, d_variance: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        rate = tf.math.rsqrt(variance + epsilon)
+        inverse_std = tf.math.rsqrt(variance + epsilon)
         total, inner = channel_sum(d_y), channel_sum(offset_product(d_y, x, mean))
-        d_mean -= gamma * rate * total
-        d_variance -= 0.5 * gamma * rate**3 * inner
+        d_mean -= gamma * inverse_std * total
+        d_variance -= 0.5 * gamma * inverse_std**3 * inner
         # d variance / d x_j = 2q (x_j - batch_mean + p distance) / count
         along = 2 * q * d_variance / count
         offset = q * d_mean / count - along * (batch_mean - p * distance)
-        d_x = _slope(d_y, x, gamma * rate, along, offset)
+        d_x = _slope(d_y, x, gamma * inverse_std, along, offset)
         d_prior_mean = p * (d_mean - 2 * q * distance * d_variance)
-        return d_x, rate * inner, total, d_prior_mean, p * d_variance
+        return d_x, inverse_std * inner, total, d_prior_mean, p * d_variance
 
     return (normalize(x, mean, variance, gamma, beta, epsilon), mean, variance), grad
 
 
 def _of_features(shape: Any) -> tf.TensorShape:
-    """The shape of x, also where that of [x, state] is given."""
+    """Returns the shape of x from the shapes of x or of [x, state]."""
     several = not isinstance(shape, tf.TensorShape) and any(
         isinstance(size, (tf.TensorShape, tuple, list)) for size in shape
     )
@@ -116,18 +116,18 @@ def _of_features(shape: Any) -> tf.TensorShape:
 class BatchKalmanNormalization(ChannelwiseLayer):
     r"""Batch norm with a prior on its moments, propagated from the previous such layer.
 
-    The batch moments \(m_b, v_b\) of a channel, over the batch and all positions, are
-    those of one noisy observation; the previous normalized layer's moments, carried
-    through what lies between, are a prior \(m_p, v_p\). With prior weight \(p\), the
-    posterior is that of the mixture of both,
+    The batch moments \(m_b, v_b\) of a channel, over the batch and all positions, are a
+    noisy observation. The previous normalized layer's moments, propagated through the
+    layers between, are a prior \(m_p, v_p\). With prior weight \(p\), the posterior
+    moments are those of the mixture of both,
 
     \[ m = p\, m_p + (1-p)\, m_b, \qquad
        v = p\, v_p + (1-p)\, v_b + p(1-p)(m_b - m_p)^2, \qquad
        y = \gamma\, \frac{x - m}{\sqrt{v + \epsilon}} + \beta . \]
 
     If the mean over the channels of \(v_p/v_b\) is 100 or more, or there is no prior,
-    \(m, v = m_b, v_b\): batch norm, as for p = 0. With upstream gradients \(g\) of y,
-    \(g_m, g_v\) of the posterior, and \(s = (v + \epsilon)^{-1/2}\),
+    p is 0, which is batch norm. With upstream gradients \(g\) of y, \(g_m, g_v\) of the
+    posterior, and \(s = (v + \epsilon)^{-1/2}\),
 
     \[ d_m = g_m - \gamma s \textstyle\sum g, \qquad
        d_v = g_v - \tfrac12 \gamma s^3 \textstyle\sum g (x - m), \]
@@ -139,9 +139,9 @@ class BatchKalmanNormalization(ChannelwiseLayer):
        \frac{\partial L}{\partial v_p} = p\, d_v, \]
 
     \(\partial L/\partial\gamma = s\sum g(x - m)\) and \(\partial L/\partial\beta =
-    \sum g\), with sums over the n values of a channel. Inference uses moving averages
-    of m and v alone. At inference: **folded** into a multiplier and a bias, which are
-    free after a binary convolution.
+    \sum g\), with sums over the n values of a channel. Inference uses only the moving
+    averages of m and v. At inference: **folded** into the multiplier and bias of a
+    binary convolution before it.
 
     Arguments:
         prior: Weight p of the prior, in [0, 1).
@@ -157,13 +157,13 @@ class BatchKalmanNormalization(ChannelwiseLayer):
     Input shape:
         x of shape (batch, ..., C), of any rank from 2, alone or as `[x, state]`, where
         `state` is a pair (mean, variance) of shape (C,) each; `[x, mean, variance]`
-        means the same. A mask of x passes on to y, and masked positions count in the
+        means the same. A mask of x becomes that of y, and masked positions count in the
         statistics, as in Keras' fused batch norm.
 
     Output shape:
         A pair: y of the shape of x, and the state (m, v), two float32 tensors of shape
-        (C,), which are the moments of x, before the normalization. `propagate_moments`
-        carries them on. At inference they are the moving averages.
+        (C,). The state contains the moments of x, before the normalization; at
+        inference, the moving averages. Pass it to `propagate_moments`.
 
     Raises:
         TypeError, ValueError: For arguments outside the ranges above, an unknown number
@@ -185,9 +185,9 @@ class BatchKalmanNormalization(ChannelwiseLayer):
           arXiv:1802.03133.
 
     Differences from the paper:
-        The paper learns a transition matrix and a gain; its published code has neither,
-        but a fixed weight of the prior, as here. Moving variances average population
-        variances; Keras' fused batch norm corrects those by n/(n - 1).
+        The paper learns a transition matrix and a gain; its published code has a fixed
+        prior weight instead, as here. Moving variances average population variances;
+        Keras' fused batch norm multiplies them by n/(n - 1).
     """
 
     _in_config = "prior momentum epsilon beta_initializer"
@@ -200,7 +200,7 @@ class BatchKalmanNormalization(ChannelwiseLayer):
         beta_initializer: Any = "zeros",
         **kwargs: Any,
     ):
-        # The state stays in float32, which Keras would cast with the features.
+        # Without autocast, so that Keras does not cast the float32 state.
         super().__init__(autocast=False, **kwargs)
         self.prior = check_number("prior", prior, "[0, 1)", "The paper uses 0.9.")
         self.momentum = check_number("momentum", momentum, "[0, 1)", "Use 0.9.")
@@ -225,17 +225,17 @@ class BatchKalmanNormalization(ChannelwiseLayer):
         self._check_state(state)
         averages = (self.moving_mean, self.moving_variance)
         mean, variance = (beside(x, average) for average in averages)
-        # Frozen, it uses the moving averages, as Keras' batch norm does.
+        # A frozen layer uses the moving averages, as Keras' batch norm does.
         if not training or not self.trainable:
             y = normalize(x, mean, variance, gamma, beta, self.epsilon)
             return y, (mean, variance)
-        given = [tf.cast(moment, gamma.dtype) for moment in state]
+        prior_moments = [tf.cast(moment, gamma.dtype) for moment in state]
         y, *moments = batch_kalman_norm(
             x,
             gamma,
             beta,
-            *(given or [tf.zeros_like(gamma)] * 2),
-            prior=self.prior if given else 0.0,
+            *(prior_moments or [tf.zeros_like(gamma)] * 2),
+            prior=self.prior if state else 0.0,
             epsilon=self.epsilon,
         )
         for average, old, new in zip(averages, (mean, variance), moments, strict=True):
@@ -249,9 +249,9 @@ class BatchKalmanNormalization(ChannelwiseLayer):
         ):
             raise InvalidValue(
                 f"Layer {self.name!r} got a state of shapes "
-                f"{[tuple(moment.shape) for moment in state]}, but its input has "
-                f"{self.gamma.shape[0]} channels: a state is a mean and a variance for "
-                "each. Carry it through the layer between with propagate_moments."
+                f"{[tuple(moment.shape) for moment in state]}, but a state is a mean "
+                f"and a variance for each of its {self.gamma.shape[0]} input channels. "
+                "Use propagate_moments for the layers between."
             )
 
     def compute_output_shape(

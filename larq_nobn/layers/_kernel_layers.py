@@ -5,9 +5,9 @@ from typing import Any
 from .._keras import keras
 
 _layers = keras.layers
-# Larq's layers derive from these.
+# Base classes of Larq's layers too.
 _WITH_KERNEL = (_layers.Dense, _layers.Conv1D, _layers.Conv2D, _layers.Conv3D)
-# To Python these are convolutions too; their kernels are (..., out, in).
+# Subclasses of convolutions whose kernels are (..., out, in).
 _TRANSPOSED = (
     _layers.Conv1DTranspose,
     _layers.Conv2DTranspose,

@@ -12,13 +12,13 @@ from .._keras import register
 from .._math import at_least_float32, fused
 from ._channelwise import SameShape
 
-# How far from the threshold a membrane still passes gradients: a boxcar of width 1.
+# Half the width of the surrogate gradient, a boxcar around the threshold.
 _REACH = 0.5
 
 
 @cache
 def make_step(decay: float, threshold: float, soft: bool) -> Callable:
-    """(current, membrane) to (spike, membrane), with the surrogate gradient."""
+    """Returns the step (current, membrane) -> (spike, membrane) of a neuron."""
 
     @fused
     def forward(
@@ -34,9 +34,9 @@ def make_step(decay: float, threshold: float, soft: bool) -> Callable:
         before: tf.Tensor, d_spike: tf.Tensor, d_after: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         near = tf.cast(tf.abs(before - threshold) <= _REACH, before.dtype)
-        # The reset takes the spike for a constant.
-        kept = 1.0 if soft else tf.cast(before < threshold, before.dtype)
-        d_before = near * at_least_float32(d_spike) + kept * d_after
+        # The gradient of the reset treats the spike as a constant.
+        d_reset = 1.0 if soft else tf.cast(before < threshold, before.dtype)
+        d_before = near * at_least_float32(d_spike) + d_reset * d_after
         return tf.cast(d_before, d_spike.dtype), decay * d_before
 
     @tf.custom_gradient
@@ -50,27 +50,27 @@ def make_step(decay: float, threshold: float, soft: bool) -> Callable:
 
 
 def over_time(step: Callable, currents: tf.Tensor, mask: Any = None) -> tf.Tensor:
-    """The spikes of (batch, time, ...) currents; unrolled if the length is known.
+    """Returns the spikes of (batch, time, ...) currents.
 
-    Where a mask of (batch, time) is false, the neuron rests: it does not fire, and its
-    membrane stays as it is.
+    A known number of steps is unrolled. Where a mask of (batch, time) is false, the
+    neuron does not fire, and its membrane is unchanged.
     """
     rank = currents.shape.rank
-    parts = [currents]
+    sequences = [currents]
     if mask is not None:
-        here = tf.cast(mask, tf.bool)
-        parts.append(here[(..., *[tf.newaxis] * (rank - here.shape.rank))])
+        active = tf.cast(mask, tf.bool)
+        sequences.append(active[(..., *[tf.newaxis] * (rank - active.shape.rank))])
 
-    def advance(membrane: tf.Tensor, current: tf.Tensor, *here: tf.Tensor) -> Any:
+    def advance(membrane: tf.Tensor, current: tf.Tensor, *active: tf.Tensor) -> Any:
         spike, after = step(current, membrane)
-        for each in here:
+        for each in active:
             spike = tf.where(each, spike, tf.zeros_like(spike))
             after = tf.where(each, after, membrane)
         return spike, after
 
     if currents.shape[1] is None:
         swap = [1, 0, *range(2, rank)]
-        by_time = tuple(tf.transpose(each, swap) for each in parts)
+        by_time = tuple(tf.transpose(each, swap) for each in sequences)
         start = tf.zeros_like(by_time[0][0])
         spikes, _ = tf.scan(
             lambda last, now: advance(last[1], *now),
@@ -78,8 +78,8 @@ def over_time(step: Callable, currents: tf.Tensor, mask: Any = None) -> tf.Tenso
             (start, at_least_float32(start)),
         )
         return tf.transpose(spikes, swap)
-    slices = [tf.unstack(each, axis=1) for each in parts]
-    # A fill, which conversion folds away, where it would keep tf.zeros_like.
+    slices = [tf.unstack(each, axis=1) for each in sequences]
+    # Conversion folds this fill into a constant, but would keep a tf.zeros_like.
     membrane = at_least_float32(tf.zeros(tf.shape(slices[0][0]), currents.dtype))
     spikes = []
     for now in zip(*slices, strict=True):
@@ -99,30 +99,31 @@ class LeakyIntegrateAndFire(SameShape):
        u_t = v_t (1 - s_t) \;\text{(hard reset)} . \]
 
     The output is \(s_t\), or \(2 s_t - 1\) with `signed`. Gradients run back through
-    time. The spike passes a boxcar, \(\partial s_t/\partial v_t = 1[|v_t - \theta| \le
-    \tfrac12]\), and is a constant in the reset: with upstream gradient \(g_t\),
+    time. The spike's surrogate gradient is a boxcar, \(\partial s_t/\partial v_t =
+    1[|v_t - \theta| \le \tfrac12]\), and in the reset the spike counts as a constant:
+    with upstream gradient \(g_t\),
     \(\partial L/\partial v_t = g_t\, \partial s_t/\partial v_t + k_t\, d\,
     \partial L/\partial v_{t+1}\), where \(k_t = 1\) (soft) or \(1 - s_t\) (hard), and
     \(\partial L/\partial x_t = \partial L/\partial v_t\); signed spikes have twice the
-    first term. Without decay and with a soft reset, the fraction of spikes is
-    \(\operatorname{clip}(x/\theta, 0, 1)\) of a constant current up to one spike. The
-    membrane is kept in float32. At inference: **kept**, as a few operations a time
-    step. {0, 1} is not binary for Larq Compute Engine: before a binary
-    convolution use `signed`, give it `input_quantizer="ste_sign"`, which changes
-    nothing, and put the time into its batch or rows with `Reshape`.
+    first term. Without decay and with a soft reset, a constant current makes the neuron
+    fire in a fraction \(\operatorname{clip}(x/\theta, 0, 1)\) of the steps, up to one
+    spike. The membrane is float32. At inference: **kept**, as a few operations per time
+    step. {0, 1} is not binary for Larq Compute Engine: before a binary convolution use
+    `signed`, give the convolution `input_quantizer="ste_sign"`, which changes no value,
+    and `Reshape` the time axis into its batch or rows.
 
     Arguments:
-        decay: Share d of the membrane left after a time step, in (0, 1]; 1 does not
-            leak. With a time constant of τ steps it is exp(-1/τ).
+        decay: Fraction d of the membrane left after a time step, in (0, 1]; 1 does not
+            leak. A time constant of τ steps is d = exp(-1/τ).
         threshold: Positive θ, in units of the current.
-        reset: `"soft"` takes the threshold away, `"hard"` all there is.
-        signed: Whether to spike between -1 and +1 instead of 0 and 1.
+        reset: After a spike, `"soft"` subtracts the threshold, `"hard"` sets 0.
+        signed: Whether the output is -1 or +1 instead of 0 or 1.
         **kwargs: Keras layer arguments, such as `name`.
 
     Input shape:
-        (batch, time, ...), of rank 3 or more. A known time is unrolled, an unknown one
-        runs as a loop. Steps that a mask excludes are skipped, as in Keras' recurrent
-        layers: there is no spike, and the membrane stays as it is.
+        (batch, time, ...), of rank 3 or more. A known number of time steps is unrolled,
+        an unknown one is a loop. Masked steps are skipped, as in Keras' recurrent
+        layers: there is no spike, and the membrane is unchanged.
 
     Output shape:
         The input shape.
@@ -145,10 +146,10 @@ class LeakyIntegrateAndFire(SameShape):
           with Binary Weights via Bayesian Learning", 2020, arXiv:2012.08300.
 
     Differences from the paper:
-        The paper filters input and feedback with exponential kernels of their own and
+        The paper filters input and feedback with separate exponential kernels and
         trains by local losses, without gradients through time; here one leaky membrane
-        is reset, and gradients run through it. The boxcar of its code excludes its
-        lower edge. Signed spikes are an addition.
+        is reset, and gradients run through it. In the paper's code the boxcar excludes
+        its lower edge. Signed spikes are an addition.
     """
 
     _in_config = "decay threshold reset signed"
@@ -174,7 +175,7 @@ class LeakyIntegrateAndFire(SameShape):
             raise InvalidValue(
                 f"LeakyIntegrateAndFire got a rank-{len(input_shape)} input of shape "
                 f"{tuple(input_shape)}, but it needs a time axis: (batch, time, ...). "
-                "Show it a sequence, such as RepeatVector makes of a vector."
+                "Pass a sequence; RepeatVector makes one of a vector."
             )
         super().build(input_shape)
 

@@ -17,19 +17,19 @@ from ._channelwise import average_weight
 from ._kernel_layers import has_kernel
 
 # The smallest variance of an input, as a fraction of the largest (ε₁ of the paper).
-_SMALLEST_SHARE = 1e-2
+_SMALLEST_FRACTION = 1e-2
 
 
 def limited(variance: tf.Tensor, epsilon: float) -> tf.Tensor:
     """Keeps variances, one column per group of inputs, away from zero."""
     largest = tf.reduce_max(variance, axis=0, keepdims=True)
-    return tf.maximum(variance, _SMALLEST_SHARE * largest) + epsilon
+    return tf.maximum(variance, _SMALLEST_FRACTION * largest) + epsilon
 
 
 def preconditioned(
     d_kernel: tf.Tensor, d_bias: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """P Pᵀ g, where w = ŵ/σ and b = b̂ - Σ ŵ μ/σ lead from batch norm to here.
+    """Computes P Pᵀ g, where P is the map (ŵ, b̂) -> (w = ŵ/σ, b = b̂ - Σ ŵ μ/σ).
 
     Arguments:
         d_kernel: (..., inputs, units); the axes in front are the taps.
@@ -45,7 +45,7 @@ def preconditioned(
 def preconditioning(
     kernel: tf.Tensor, bias: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor
 ) -> tuple[tuple[tf.Tensor, tf.Tensor], Callable]:
-    """The kernel and bias as they are; their gradients leave preconditioned."""
+    """Returns kernel and bias unchanged, but preconditions their gradients."""
 
     def grad(
         d_kernel: tf.Tensor, d_bias: tf.Tensor
@@ -59,8 +59,8 @@ def preconditioning(
 
 @contextmanager
 def _reading(layer: keras.layers.Layer, **values: Any) -> Iterator[None]:
-    """Has a layer's code find `values` in the place of its attributes."""
-    # Not through setattr, with which Keras would track them as parts of the layer.
+    """Replaces attributes of a layer by `values` within the block."""
+    # Not by setattr, because Keras would track the values as parts of the layer.
     attributes = vars(layer)
     before = {name: attributes[name] for name in values}
     attributes.update(values)
@@ -83,33 +83,34 @@ class BatchNormalizationPreconditioning(Configured, keras.layers.Wrapper):
 
     which is gradient descent on \(\hat w, \hat b\) with \(w_j = \hat w_j/\sigma_j\)
     and \(b = \hat b - \sum_j \hat w_j \mu_j/\sigma_j\), the same layer after a batch
-    norm. In a convolution the taps share the statistics of an input channel, and j
-    runs over taps and channels. The gradient of the input is untouched.
+    norm. In a convolution, all taps use the statistics of their input channel, and j
+    runs over taps and channels. The gradient of the input does not change.
 
-    The statistics are those of what meets the kernel, after an input quantizer: for
-    signs \(\sigma^2 = 1 - \mu^2\). They are running averages, which first take in the
-    batch and then serve its gradient, with \(\sigma_j^2\) limited to
-    \(\max(\sigma_j^2,\, 0.01 \max_i \sigma_i^2) + \epsilon\). A kernel quantizer's
-    pseudo-gradient is taken of the preconditioned one. Only steps in training mode are
-    preconditioned. At inference: **removed**; the wrapped layer is what remains.
+    The statistics are those of the kernel's input, after an input quantizer: for signs
+    \(\sigma^2 = 1 - \mu^2\). They are moving averages, which are updated with a batch
+    before its gradient uses them; \(\sigma_j^2\) is replaced by
+    \(\max(\sigma_j^2,\, 0.01 \max_i \sigma_i^2) + \epsilon\). Gradients pass the
+    preconditioning first and a kernel quantizer after it. Only steps in training mode
+    are preconditioned. At inference: **removed**; the wrapped layer remains.
 
-    Meant for SGD and its kin, at a rate that may be several times smaller than without;
-    an optimizer that divides by the size of each gradient, such as Adam, undoes much of
-    it. The gradients of weight penalties pass as they are. `models.summary` counts the
-    multiplications of a wrapped layer; Larq's own counts only its weights.
+    Use SGD, with or without momentum, at a learning rate that may have to be several
+    times smaller than without; an optimizer that divides by the size of each gradient,
+    such as Adam, undoes much of the effect. Gradients of weight penalties are not
+    preconditioned. `models.summary` counts the multiplications of a wrapped layer;
+    Larq's summary counts only its weights.
 
     Arguments:
-        layer: A Dense or Conv1D to Conv3D layer, Larq's Quant forms included, with a
-            bias. Its dtype is the wrapper's; its name is, unless `name` is given.
-        momentum: Fraction of the running averages that a batch leaves, in [0, 1). The
-            first 1/(1 - momentum) batches are averaged evenly.
+        layer: A Dense or Conv1D to Conv3D layer, or its Quant version of Larq, with a
+            bias. The wrapper gets its dtype, and its name unless `name` is given.
+        momentum: Of the moving averages, in [0, 1). The first 1/(1 - momentum) batches
+            are averaged evenly.
         epsilon: Added to the variances; in units of the squared inputs, positive.
         **kwargs: Keras layer arguments, such as `name`.
 
     Weights:
         kernel, bias: Those of the wrapped layer.
         moving_mean, moving_variance: Shape (C,), C the input channels; not trained.
-        batches: How many batches the averages have seen, a number; not trained.
+        batches: Number of batches in the averages, shape (); not trained.
 
     Input shape:
         The wrapped layer's.
@@ -119,7 +120,7 @@ class BatchNormalizationPreconditioning(Configured, keras.layers.Wrapper):
 
     Raises:
         TypeError, ValueError: For another layer, one without a bias, a number outside
-            the ranges above, or a dtype of the wrapper's own.
+            the ranges above, or a `dtype`.
 
     Example:
         ```python
@@ -142,10 +143,10 @@ class BatchNormalizationPreconditioning(Configured, keras.layers.Wrapper):
 
     Differences from the paper:
         The paper also divides the kernel's gradient by max(fan-in / batch size, 1);
-        choose the learning rate instead. Averages that start at μ = 0 and σ² = 1, as
-        those of batch norm do, would let preconditioning set in over a hundred steps;
-        those here are complete from the first. Quantizers, groups and distribution
-        strategies, under which every replica keeps its own averages, are additions.
+        choose the learning rate instead. Averages that start at μ = 0 and σ² = 1, as in
+        batch norm, would delay preconditioning by about a hundred steps; here the first
+        batch sets them. Quantizers, groups and distribution strategies, in which every
+        replica has its own averages, are additions.
     """
 
     _in_config = "momentum epsilon"
@@ -159,8 +160,8 @@ class BatchNormalizationPreconditioning(Configured, keras.layers.Wrapper):
     ):
         if not has_kernel(layer):
             raise InvalidType(
-                f"{layer!r} cannot be preconditioned; Dense and Conv1D to Conv3D "
-                "layers can, Larq's Quant forms included. Wrap one of these."
+                f"{layer!r} cannot be preconditioned. Wrap a Dense or Conv1D to Conv3D "
+                "layer, or Larq's Quant version of one."
             )
         if not layer.use_bias:
             raise InvalidValue(
@@ -169,11 +170,10 @@ class BatchNormalizationPreconditioning(Configured, keras.layers.Wrapper):
             )
         if "dtype" in kwargs:
             raise InvalidValue(
-                f"dtype={kwargs['dtype']!r} was given to the wrapper of "
-                f"{layer.name!r}, which computes as that layer does. Give the dtype to "
-                "the layer inside."
+                f"The wrapper of {layer.name!r} got dtype={kwargs['dtype']!r}, but it "
+                "uses the dtype of that layer. Give the dtype to the layer inside."
             )
-        # With the same policy both cast their inputs and weights in the same way.
+        # With one policy, both cast inputs and weights in the same way.
         kwargs = {"name": layer.name, **kwargs, "dtype": layer.dtype_policy}
         super().__init__(layer, **kwargs)
         self.momentum = check_number("momentum", momentum, "[0, 1)", "Use 0.99.")
@@ -189,7 +189,7 @@ class BatchNormalizationPreconditioning(Configured, keras.layers.Wrapper):
         self.batches = average_weight(self, "batches", (), "zeros")
 
     def call(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
-        # Frozen like a batch norm: its averages stand still.
+        # A frozen wrapper does not update its averages, like a frozen batch norm.
         if training and self.trainable:
             return self._preconditioned(inputs)
         return self.layer(inputs)
@@ -197,10 +197,10 @@ class BatchNormalizationPreconditioning(Configured, keras.layers.Wrapper):
     def _preconditioned(self, inputs: tf.Tensor) -> tf.Tensor:
         layer, replaced = self.layer, {}
         quantizer = getattr(layer, "input_quantizer", None)
-        seen = inputs if quantizer is None else quantizer(inputs)
-        if quantizer is not None:
-            replaced["input_quantizer"] = lambda _: seen  # once is enough
-        mean, variance = map(self._by_group, self._averages(seen))
+        features = inputs if quantizer is None else quantizer(inputs)
+        if quantizer is not None:  # do not quantize twice
+            replaced["input_quantizer"] = lambda _: features
+        mean, variance = map(self._by_group, self._updated_averages(features))
         kernel, bias = preconditioning(
             kernel_in_layer(layer, layer.kernel),
             tf.convert_to_tensor(layer.bias),
@@ -210,23 +210,23 @@ class BatchNormalizationPreconditioning(Configured, keras.layers.Wrapper):
         with _reading(layer, kernel=kernel, bias=bias, **replaced):
             return layer(inputs)
 
-    def _averages(self, seen: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Takes a batch into the running averages, and returns them."""
-        layer, axes = self.layer, list(range(seen.shape.rank))
+    def _updated_averages(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Updates the moving averages with a batch, and returns them."""
+        layer, axes = self.layer, list(range(x.shape.rank))
         first = getattr(layer, "data_format", "channels_last") == "channels_first"
         del axes[-1 - len(layer.kernel_size) if first else -1]
-        batch = tf.nn.moments(tf.stop_gradient(at_least_float32(seen)), axes)
+        batch = tf.nn.moments(tf.stop_gradient(at_least_float32(x)), axes)
         batches = self.batches + 1.0
         self.batches.assign(batches)
-        kept = tf.minimum(1 - 1 / beside(seen, batches), self.momentum)
+        momentum = tf.minimum(1 - 1 / beside(x, batches), self.momentum)
         averages = (self.moving_mean, self.moving_variance)
-        after = [
-            kept * beside(seen, average) + (1 - kept) * new
+        updated = [
+            momentum * beside(x, average) + (1 - momentum) * new
             for average, new in zip(averages, batch, strict=True)
         ]
-        for average, moved in zip(averages, after, strict=True):
-            average.assign(tf.cast(moved, average.dtype))
-        return after[0], after[1]
+        for average, new in zip(averages, updated, strict=True):
+            average.assign(tf.cast(new, average.dtype))
+        return updated[0], updated[1]
 
     def _by_group(self, statistic: tf.Tensor) -> tf.Tensor:
         return tf.transpose(tf.reshape(statistic, (self._groups, -1)))
@@ -239,7 +239,7 @@ class BatchNormalizationPreconditioning(Configured, keras.layers.Wrapper):
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        del config["dtype"]  # the layer has it
-        # Without the shape that the newer format adds once a layer is built.
+        del config["dtype"]  # that of the layer
+        # The newer format would add the shape of a built layer.
         inside = keras.layers.serialize(self.layer, use_legacy_format=True)
         return {**config, "layer": inside}

@@ -23,27 +23,27 @@ ELEMENTWISE = (BatchKalmanNormalization, RPReLU, keras.layers.PReLU)
 
 
 def is_sign(quantizer: Any) -> bool:
-    """Tells whether a quantizer makes ±1 of what it gets."""
+    """Tells whether a quantizer returns the sign of its input, ±1."""
     other = (lq.quantizers.SteHeaviside, lq.quantizers.NoOp)
     one_bit = getattr(quantizer, "precision", None) == 1
     return one_bit and not isinstance(quantizer, other)
 
 
 def _signed(sign: Any, mean: tf.Tensor, variance: tf.Tensor) -> Moments:
-    # An RSign has both of these, the signs of Larq neither.
+    # RSign has both attributes, the sign quantizers of Larq have neither.
     scale, shift = getattr(sign, "scale", 1.0), getattr(sign, "shift", None)
     mean = scale * mean + (0.0 if shift is None else beside(mean, shift))
     return sign_moments(mean, scale * deviation_of(variance))
 
 
 def sign_moments(mean: tf.Tensor, deviation: tf.Tensor) -> Moments:
-    """Of the sign of normal values."""
+    """Returns mean and variance of the sign of normal values."""
     expected = tf.math.erf(mean / deviation / math.sqrt(2))
     return expected, 1 - tf.square(expected)
 
 
 def linear_moments(kernel: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor) -> Moments:
-    """Of a product with a kernel whose last axes are input and output channels."""
+    """Returns mean and variance of a product with a kernel of shape (..., in, out)."""
     taps = tuple(range(kernel.shape.rank - 2))
     sums = tf.reduce_sum(kernel, taps), tf.reduce_sum(tf.square(kernel), taps)
     return tuple(
@@ -53,20 +53,20 @@ def linear_moments(kernel: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor) -> M
 
 
 def deviation_of(variance: tf.Tensor) -> tf.Tensor:
-    """The root; never 0, by which the moments divide and where it has no gradient."""
+    """Returns the root; never 0, since moments divide by it and its gradient is 1/0."""
     return tf.sqrt(tf.maximum(variance, 1e-12))
 
 
 def output_moments(
     layer: Any, activation: str | None, mean: tf.Tensor, variance: tf.Tensor
 ) -> Moments:
-    """Of a layer's output when its input is `activation` of normal values."""
+    """Returns the moments of a layer's output for `activation` of normal inputs."""
     mean, variance = at_least_float32(mean), at_least_float32(variance)
 
     if isinstance(layer, BatchKalmanNormalization):
-        share = variance / (variance + layer.epsilon)
+        normalized = variance / (variance + layer.epsilon)
         constant = tf.zeros_like(mean) + beside(mean, layer.beta)
-        return constant, tf.square(beside(mean, layer.gamma)) * share
+        return constant, tf.square(beside(mean, layer.gamma)) * normalized
     if isinstance(layer, RPReLU):
         shifted = mean + beside(mean, layer.shift_in)
         slope = beside(mean, layer.effective_slope())
@@ -93,24 +93,24 @@ def output_moments(
 
 @dataclass(frozen=True)
 class _Untracked:
-    """Hides a layer from Keras, which would count and save its weights again."""
+    """Hides a layer from Keras, which would count and save its weights twice."""
 
     layer: keras.layers.Layer
 
 
 @register()
 class MomentPropagation(Configured, keras.layers.Layer):
-    """Carries moments through a layer that stands elsewhere in the same network.
+    """Propagates moments through another layer of the same network.
 
-    The inputs are that layer's output, which only says which layer it is, and the
-    moments. So whatever builds the network again, from a file or with `clone_model`,
-    leads to the layer of that network and its weights. Converting drops all of this.
+    The inputs are that layer's output, whose values are not used, and the moments. The
+    output identifies the layer, also in a network that is opened from a file or copied
+    with `clone_model`. Conversion removes this layer.
     """
 
     _in_config = "activation"
 
     def __init__(self, activation: str | None = None, **kwargs: Any):
-        # In full precision under every policy; the first input may be a half.
+        # Full precision under every policy; the first input may be half precision.
         full = keras.mixed_precision.global_policy().variable_dtype
         super().__init__(autocast=False, **{"dtype": full, **kwargs})
         self.activation = activation
@@ -118,7 +118,7 @@ class MomentPropagation(Configured, keras.layers.Layer):
         self.supports_masking = False  # moments have no positions
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        # Only the tensors that a network is built with know where they come from.
+        # Only symbolic tensors know the layer that made them.
         if _is_symbolic(inputs[0]):
             self._through = _Untracked(inputs[0]._keras_history.layer)
         return super().__call__(inputs, *args, **kwargs)
@@ -126,8 +126,8 @@ class MomentPropagation(Configured, keras.layers.Layer):
     def call(self, inputs: Sequence[tf.Tensor]) -> Moments:
         if self._through is None:
             raise InvalidValue(
-                f"Layer {self.name!r} was called on arrays first, but it learns from a "
-                "symbolic call which layer it belongs to. Use propagate_moments."
+                f"Layer {self.name!r} was called on arrays, but only a symbolic call "
+                "tells it which layer to propagate through. Use propagate_moments."
             )
         _, mean, variance = inputs
         return output_moments(self._through.layer, self.activation, mean, variance)
@@ -138,48 +138,47 @@ def propagate_moments(
 ) -> Moments:
     r"""Propagates a mean and a variance per channel through a layer.
 
-    The result are the moments of the layer's output when its input is `activation` of
-    independent normal values with the given moments \(m, v\). With Φ the standard
-    normal distribution function and \(\varphi\) its density, the activation has
+    Returns the moments of the layer's output if its input is `activation` of
+    independent normal values with moments \(m, v\). With Φ the standard normal
+    distribution function and \(\varphi\) its density, the moments of the activation are
 
     \[ \text{sign:}\quad \mu = 2\Phi(m/\sqrt v) - 1, \quad \sigma^2 = 1 - \mu^2; \]
 
     \[ \text{relu:}\quad \mu = m\,\Phi(m/\sqrt v) + \sqrt v\,\varphi(m/\sqrt v), \quad
        \sigma^2 = (m^2 + v)\,\Phi(m/\sqrt v) + m\sqrt v\,\varphi(m/\sqrt v) - \mu^2 . \]
 
-    A layer with kernel w, as quantized, and bias b makes of them
+    The output of a layer with quantized kernel w and bias b then has the moments
 
     \[ m' = \textstyle\sum_k w_k \mu_k + b, \qquad v' = \sum_k w_k^2 \sigma_k^2, \]
 
-    with sums over its taps and input channels, as for all positions but those at a
-    padded border. Its `input_quantizer`, a sign, is applied first: for an `RSign` with
+    with sums over its taps and input channels, as at all positions except a padded
+    border. The layer's `input_quantizer`, a sign, is applied first: for an `RSign` with
     scale a and shift b, \(\mu = 2\Phi((a m + b)/(a\sqrt v)) - 1\). `NoOp(precision=1)`
-    marks inputs that are signs already. Some layers without kernel are known too: a
-    sign that is a layer of its own; an `RPReLU` or a PReLU of one slope per channel,
-    whose closed form is like relu's; and a `BatchKalmanNormalization`, which with the
-    state it returned gives the moments of its output y, \(\beta\) and
-    \(\gamma^2 v/(v + \epsilon)\): what the next layer meets.
+    declares that inputs are signs already. Layers without kernel are allowed if they
+    are a sign; an `RPReLU` or a PReLU of one slope per channel, with a closed form like
+    that of relu; or a `BatchKalmanNormalization`, whose returned state then becomes the
+    moments of its output y, \(\beta\) and \(\gamma^2 v/(v + \epsilon)\).
 
     Gradients reach the state and all weights. On Keras tensors the result is part of
-    the network and is saved with it, sharing the layer's weights; converting leaves it
-    out, since inference does not need it. Moments of a residual sum are the sums of the
-    moments; average pooling may leave them as they are, as if neighbors were equal.
+    the network and is saved with it, sharing the layer's weights; conversion removes
+    it, since inference does not need it. For a residual sum, add the moments. For
+    average pooling you may pass them unchanged, as if neighboring values were equal.
 
     Arguments:
         layer: Dense, Conv1D to Conv3D, Larq's versions of them, a binary quantizer,
             `BatchKalmanNormalization`, `RPReLU` or PReLU. Call it on its features
             first.
         state: Mean and variance, (C,) each, for the C channels of the layer's input.
-        activation: What stands between: None or `"linear"`, `"relu"`, `"sign"`. None
-            for a layer with `input_quantizer`, and for layers without kernel.
+        activation: Activation before the layer: None or `"linear"`, `"relu"`, `"sign"`.
+            None for a layer with `input_quantizer`, and for layers without kernel.
 
     Returns:
         Mean and variance, (F,) each, for the F channels of the layer's output.
 
     Raises:
-        TypeError, ValueError: For other layers, one that was not called yet, an unknown
-            activation, one that does not go with the layer, or a state that does not
-            fit.
+        TypeError, ValueError: For other layers, a layer that was not called yet, an
+            activation that is unknown or not allowed for the layer, or a state of the
+            wrong shape.
 
     Example:
         ```python
@@ -210,10 +209,10 @@ def propagate_moments(
           arXiv:1802.03133.
 
     Differences from the paper:
-        The published code draws one random example, pushes it through the layer and
-        takes moments; this is the expectation of that. The code also carries on the
-        moments from before each normalization, although the next layer meets what is
-        after it. That remains possible: pass the state itself.
+        The published code passes one random example through the layer and takes its
+        moments; this function returns their expectation. The code also propagates the
+        moments from before each normalization, although the next layer's input comes
+        after it. For that, pass the state itself.
     """
     if not isinstance(state, tuple | list) or len(state) != 2:
         raise InvalidType(
@@ -233,7 +232,7 @@ def propagate_moments(
 
 
 def _is_symbolic(tensor: Any) -> bool:
-    """Tells whether a network is being built, rather than run."""
+    """Tells whether a tensor belongs to a network that is being built."""
     return hasattr(tensor, "_keras_history")
 
 
@@ -241,21 +240,21 @@ def _check_layer(layer: Any, symbolic: bool) -> None:
     elementwise = isinstance(layer, ELEMENTWISE) or is_sign(layer)
     if not has_kernel(layer) and not elementwise:
         raise InvalidType(
-            f"{layer!r} is not a layer that moments are known of; those are Dense, "
+            f"Moments cannot be propagated through {layer!r}, only through Dense, "
             "Conv1D to Conv3D, Larq's versions of them, binary quantizers, "
-            "BatchKalmanNormalization, RPReLU and PReLU. Leave others out of the "
-            "state's way, or start again without a state."
+            "BatchKalmanNormalization, RPReLU and PReLU. Skip other layers, or start "
+            "again without a state."
         )
     if not layer.built or (symbolic and not layer.inbound_nodes):
         raise InvalidValue(
-            f"Layer {layer.name!r} was not called on a tensor of the state's kind yet, "
-            "but its weights and its place have to be known. Call it on its features "
-            "before propagate_moments."
+            f"Layer {layer.name!r} was not called yet, or not on Keras tensors as the "
+            "state is, so its weights or its place are unknown. Call it on its "
+            "features before propagate_moments."
         )
     if isinstance(layer, keras.layers.PReLU) and max(layer.alpha.shape[:-1]) > 1:
         raise InvalidValue(
             f"Layer {layer.name!r} has slopes of shape {tuple(layer.alpha.shape)}, but "
-            "moments are known per channel only. Share the slopes of all positions: "
+            "moments have one value per channel. Share the slopes of all positions: "
             "shared_axes=[1, 2] for images."
         )
     if not has_kernel(layer):
@@ -263,16 +262,16 @@ def _check_layer(layer: Any, symbolic: bool) -> None:
     own_activation = layer.activation is not keras.activations.linear
     if own_activation or getattr(layer, "groups", 1) != 1:
         raise InvalidValue(
-            f"Layer {layer.name!r} has groups or an activation of its own, for which "
-            "no moments are known. Use one group, and pass the activation along with "
-            "the next layer."
+            f"Layer {layer.name!r} has groups or an activation of its own, through "
+            "which moments cannot be propagated. Use one group, and pass the "
+            "activation with the next layer."
         )
     sign = getattr(layer, "input_quantizer", None)
     heaviside = isinstance(sign, lq.quantizers.SteHeaviside)
     if sign is not None and (heaviside or getattr(sign, "precision", None) != 1):
         raise InvalidValue(
             f"Layer {layer.name!r} has the input quantizer {sign!r}, whose moments are "
-            "not known. Use a sign, or none."
+            "unknown. Use a sign, or none."
         )
 
 
@@ -282,11 +281,11 @@ def _check_input(layer: Any, activation: str | None, state: Moments) -> None:
     plain = kernel and getattr(layer, "input_quantizer", None) is None
     if not plain and activation not in (None, "linear"):
         raise InvalidValue(
-            f"activation={activation!r} does not go with layer {layer.name!r}, which "
+            f"activation={activation!r} is not allowed for layer {layer.name!r}, which "
             "is an elementwise function itself or starts with one. Use None."
         )
     if not kernel and not layer.weights:
-        return  # a sign at zero, for any number of channels
+        return  # a sign at zero suits any number of channels
     owned = layer.kernel.shape[-2:-1] if kernel else layer.weights[0].shape[-1:]
     if not all(moment.shape.is_compatible_with(owned) for moment in state):
         raise InvalidValue(

@@ -16,7 +16,7 @@ from ._proxy_moments import NEGATIVE_SLOPES, exact_moments, sampled_moments
 
 Activation = Callable[[tf.Tensor], tf.Tensor]
 
-# Under the variance of a group, as GroupNorm has it.
+# Added to the variance of a group, as in GroupNorm.
 FLOOR = 1e-5
 
 
@@ -48,7 +48,7 @@ def _products(
     *,
     activation: Activation,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """What remains to be summed for beta, for gamma and for the rate."""
+    """Returns the terms whose sums are the gradients of beta, gamma and the rate."""
     g = at_least_float32(upstream)
     normalized = (at_least_float32(x) - mean) * inverse
     y = gamma * normalized + beta
@@ -84,7 +84,10 @@ def normalized_activation(
     activation: Activation,
     groups: int,
 ) -> tuple[tf.Tensor, Callable]:
-    """rate·(activation(gamma·GroupNorm(x) + beta) - center), with a fused gradient."""
+    """Computes rate·(activation(gamma·GroupNorm(x) + beta) - center).
+
+    It has a fused gradient.
+    """
     mean, variance = group_moments(x, groups)
     inverse = tf.math.rsqrt(variance + FLOOR)
 
@@ -93,13 +96,13 @@ def normalized_activation(
         d_y, d_gamma, d_rate = _products(
             x, upstream, mean, inverse, *weights, activation=activation
         )
-        # Per example and channel: all that couples the positions of a group.
+        # One number per example and channel; only they couple the positions of a group.
         channels = x.shape[-1]
         across, along = group_mean(d_y, channels), group_mean(d_gamma, channels)
         positions = tf.cast(tf.size(x) / tf.size(across), across.dtype)
-        of_groups = [group_mean(gamma * each, groups) for each in (across, along)]
+        by_group = [group_mean(gamma * each, groups) for each in (across, along)]
         return (
-            _slope(d_y, x, mean, inverse, gamma, *of_groups),
+            _slope(d_y, x, mean, inverse, gamma, *by_group),
             positions * channel_sum(along),
             positions * channel_sum(across),
             -rate * channel_sum(upstream),
@@ -111,33 +114,33 @@ def normalized_activation(
     return value, grad
 
 
-def _activation(given: Any) -> tuple[Activation, Any]:
-    """The function that is meant, and what a configuration contains for it."""
+def _activation(value: Any) -> tuple[Activation, Any]:
+    """Returns the function that `value` is or names, and its form in configurations."""
     try:
-        named = given is None or isinstance(given, str | dict)
-        if not named and not hasattr(given, "__name__"):
+        named = value is None or isinstance(value, str | dict)
+        if not named and not hasattr(value, "__name__"):
             raise InvalidValue("Keras saves functions by name, and no objects")
-        function = keras.activations.get(given)
+        function = keras.activations.get(value)
         serialized = keras.activations.serialize(function)
         keras.activations.deserialize(serialized)
     except ValueError as error:
         raise InvalidValue(
-            f"activation={given!r} is not an elementwise function that Keras can save. "
-            "Pass the name of one, such as 'relu', or a function under "
+            f"activation={value!r} is not an elementwise function that Keras can save. "
+            "Pass the name of one, such as 'relu', or a function that is registered by "
             "keras.saving.register_keras_serializable()."
         ) from error
     return function, serialized
 
 
-def _regularizer(given: Any) -> Any:
-    # For a name that it does not know, Keras may return the name.
+def _regularizer(value: Any) -> Any:
+    # Keras may return a name that it does not know.
     regularizer = None
     with suppress(TypeError, ValueError):
-        regularizer = keras.regularizers.get(given)
-    if callable(regularizer) or given is None:
+        regularizer = keras.regularizers.get(value)
+    if callable(regularizer) or value is None:
         return regularizer
     raise InvalidValue(
-        f"proxy_regularizer={given!r} is not a regularizer. Pass a Keras regularizer "
+        f"proxy_regularizer={value!r} is not a regularizer. Pass a Keras regularizer "
         "or its name, such as 'l2', or None."
     )
 
@@ -153,12 +156,12 @@ class ProxyNormalization(ChannelwiseLayer):
        z = \phi(\gamma_c n + \beta_c), \quad
        y = \frac{z - m_c}{\sqrt{v_c + \epsilon}} , \]
 
-    where \(m_c, v_c\) are mean and variance of \(\phi(\gamma_c Y + \beta_c)\), Y
-    normal with mean \(\tilde\beta_c\) and standard deviation \(1 + \tilde\gamma_c\):
+    where \(m_c, v_c\) are mean and variance of \(\phi(\gamma_c Y + \beta_c)\) for a
+    normal Y with mean \(\tilde\beta_c\) and standard deviation \(1 + \tilde\gamma_c\):
     over the `num_samples` equally probable quantiles of Y, or exactly. All gradients
     are those of these formulas, through \(m_c\) and \(v_c\) too. As with batch norm,
-    channels thus keep mean 0 and variance 1 after the activation, but no example sees
-    another, in training and inference alike. Put a sign after it, never inside. At
+    channels have mean 0 and variance 1 after the activation, but the layer is
+    batch-independent. A sign can follow the layer, but must not be its activation. At
     inference: **kept**, with two reductions over each example; \(m_c\) and \(v_c\)
     become constants.
 
@@ -168,8 +171,8 @@ class ProxyNormalization(ChannelwiseLayer):
         num_samples: Quantiles of Y, 2 or more. None for the exact moments, with
             `"relu"`, `"leaky_relu"` (slope 0.2) and `"linear"` only.
         epsilon: ε, in units of the activation's variance.
-        proxy_regularizer: Keras regularizer of \(\tilde\gamma\) and \(\tilde\beta\), by
-            which weight decay draws Y to the standard normal; None for none.
+        proxy_regularizer: Keras regularizer of \(\tilde\gamma\) and \(\tilde\beta\),
+            which pulls Y to the standard normal; None for none.
         **kwargs: Keras layer arguments, such as `name`.
 
     Weights:
@@ -180,17 +183,17 @@ class ProxyNormalization(ChannelwiseLayer):
     Input shape:
         (batch, ..., C), channels last. Each group needs two values or more: a map of a
         single position needs groups of two channels or more.
-        A mask passes on, and masked positions count in the statistics, as in Keras'
+        Masks are passed on, and masked positions count in the statistics, as in Keras'
         `LayerNormalization`.
 
     Output shape:
         The input shape.
 
     Raises:
-        TypeError, ValueError: For an activation that Keras cannot save or, without
-            samples, of unknown moments, a wrong number, an unknown regularizer, groups
-            that do not divide the channels or contain a single value, or an unknown
-            number of channels.
+        TypeError, ValueError: For an activation that Keras cannot save, or that has no
+            exact moments if `num_samples` is None; a number outside its range; an
+            unknown regularizer; groups that do not divide the channels or contain a
+            single value; or an unknown number of channels.
 
     Example:
         ```python
@@ -232,8 +235,8 @@ class ProxyNormalization(ChannelwiseLayer):
             self.num_samples = check_integer("num_samples", num_samples, 2, advice)
         elif self._serialized not in list(NEGATIVE_SLOPES):
             raise InvalidValue(
-                f"num_samples=None asks for exact moments, which activation="
-                f"{activation!r} does not have; {', '.join(NEGATIVE_SLOPES)} have. "
+                f"num_samples=None asks for exact moments, which only "
+                f"{', '.join(NEGATIVE_SLOPES)} have; got activation={activation!r}. "
                 "Use num_samples=200."
             )
         self.epsilon = check_number("epsilon", epsilon, "(0, inf)", "Use 0.03.")

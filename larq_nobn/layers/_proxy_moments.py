@@ -1,4 +1,4 @@
-"""Mean and variance of an activation of normal variables, as Proxy Norm needs them."""
+"""Mean and variance of an activation of normal variables, for Proxy Norm."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from statistics import NormalDist
 
 import tensorflow as tf
 
-# Activations whose moments have a closed form: their slope below zero, 1 above it.
+# Activations whose moments have a closed form: slope below zero; above, it is 1.
 NEGATIVE_SLOPES = {"linear": 1.0, "relu": 0.0, "leaky_relu": 0.2}
 
 
 @cache
 def normal_quantiles(count: int) -> tuple[float, ...]:
-    """The centres of `count` equally probable parts of the standard normal."""
+    """Returns the median of each of `count` equally probable parts of the normal."""
     normal = NormalDist()
     return tuple(normal.inv_cdf((i + 0.5) / count) for i in range(count))
 
@@ -26,7 +26,7 @@ def sampled_moments(
     std: tf.Tensor,
     num_samples: int,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mean and population variance over the quantiles of each normal variable.
+    """Returns mean and population variance over quantiles of each normal variable.
 
     The sign of the standard deviation does not matter.
     """
@@ -39,21 +39,21 @@ def sampled_moments(
 def exact_moments(
     slope: float, mean: tf.Tensor, std: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mean and variance of max(Y, 0) + slope·min(Y, 0) for normal variables Y.
+    """Returns mean and variance of max(Y, 0) + slope·min(Y, 0) for normal variables Y.
 
-    Everything is expressed by the tail beyond |mean|, where the usual second moment
-    minus squared mean would cancel.
+    All terms use the tail beyond |mean|, since the second moment minus the squared mean
+    would cancel.
     """
-    # The floor keeps a variable without spread, whose moments are its value and 0.
+    # With this floor, the moments of a constant are its value and 0.
     std = tf.maximum(tf.abs(std), 1e-6)
     ratio = mean / std
     positive = ratio > 0
-    # -|ratio|, but with a gradient at 0, where every layer without shifts starts.
+    # -|ratio|, but with a gradient at 0, where layers without shifts start.
     lower = tf.where(positive, -ratio, ratio)
     tail = 0.5 * tf.math.erfc(-lower / math.sqrt(2))
     density = tf.exp(-0.5 * tf.square(lower)) / math.sqrt(2 * math.pi)
-    # Of the rectified standard normal with mean `lower`; then, by max(t, 0) = t +
-    # max(-t, 0), of that with mean `ratio`.
+    # First the moments of max(t, 0) for a normal t with mean `lower` and variance 1;
+    # then those with mean `ratio`, by max(t, 0) = t + max(-t, 0).
     rectified = density + lower * tail
     spread = (tf.square(lower) + 1) * tail + lower * density - tf.square(rectified)
     rectified += tf.where(positive, ratio, 0)

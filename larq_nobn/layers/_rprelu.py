@@ -13,7 +13,7 @@ from ._channelwise import ChannelwiseLayer
 
 
 def spelled_prelu(z: tf.Tensor, slope: tf.Tensor) -> tf.Tensor:
-    """The one of several equal spellings that TFLite recognises as a PRELU."""
+    """Computes PReLU in the form that TFLite recognizes as its PRELU operation."""
     leak = tf.reshape(-slope, (1,) * (z.shape.rank - 2) + (-1,))
     return tf.nn.relu(z) + leak * tf.nn.relu(-z)
 
@@ -30,7 +30,7 @@ def _value(
 def _products(
     upstream: tf.Tensor, x: tf.Tensor, shift_in: tf.Tensor, slope: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The gradient of x, and of the slope at every position."""
+    """Returns the gradient of x, and that of the slope at every position."""
     g, z = at_least_float32(upstream), at_least_float32(x) + shift_in
     d_x, d_slope = tf.where(z > 0, g, slope * g), g * tf.minimum(z, 0)
     return tf.cast(d_x, x.dtype), tf.cast(d_slope, x.dtype)
@@ -40,7 +40,7 @@ def _products(
 def rprelu(
     x: tf.Tensor, shift_in: tf.Tensor, slope: tf.Tensor, shift_out: tf.Tensor
 ) -> tuple[tf.Tensor, Callable]:
-    """PReLU(x + shift_in; slope) + shift_out, with one fused gradient."""
+    """Computes PReLU(x + shift_in; slope) + shift_out, with one fused gradient."""
 
     def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         d_x, d_slope = _products(upstream, x, shift_in, slope)
@@ -51,7 +51,7 @@ def rprelu(
 
 @tf.custom_gradient
 def power_of_two(logarithm: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-    """2^round(L), halves to even; the gradient takes the rounding for the identity."""
+    """Computes 2^round(L), halves to even; its gradient ignores the rounding."""
     power = tf.pow(tf.cast(2, logarithm.dtype), tf.round(logarithm))
     return power, lambda upstream: upstream * power * math.log(2)
 
@@ -66,14 +66,14 @@ class RPReLU(ChannelwiseLayer):
     \(\partial L/\partial x = g\) where \(z > 0\), else \(a_c g\);
     \(\partial L/\partial b_c\) is the sum of that; \(\partial L/\partial a_c = \sum g
     \min(z, 0)\); \(\partial L/\partial d_c = \sum g\). With `power_of_two` the slope
-    is \(a_c = 2^{\mathrm{round}(L_c)}\), halves to even, a shift of bits in hardware
-    without multipliers; the rounding passes gradients as the identity, so that
-    \(\partial L/\partial L_c = \ln 2\, a_c\, \partial L/\partial a_c\). Leave L out of
+    is \(a_c = 2^{\mathrm{round}(L_c)}\), halves to even, which hardware without
+    multipliers computes by shifting bits; gradients ignore the rounding, so
+    \(\partial L/\partial L_c = \ln 2\, a_c\, \partial L/\partial a_c\). Exclude L from
     weight decay, which would pull the slope to 1. At inference: **kept**, as one
-    PRELU; the shifts fold into neighbors where those can hold them.
+    PRELU; the shifts fold into neighboring layers where possible.
 
     Arguments:
-        power_of_two: Whether to learn the logarithm of a slope that is a power of two.
+        power_of_two: Whether slopes are powers of two, whose logarithm is learned.
         **kwargs: Keras layer arguments, such as `name`.
 
     Weights:
@@ -128,7 +128,7 @@ class RPReLU(ChannelwiseLayer):
         super().build(input_shape)
 
     def effective_slope(self) -> tf.Tensor:
-        """The slope a that the weights stand for, (C,)."""
+        """Returns the slope a that the weights define, (C,)."""
         if self.power_of_two:
             return power_of_two(at_least_float32(tf.convert_to_tensor(self.log2_slope)))
         return tf.convert_to_tensor(self.slope)

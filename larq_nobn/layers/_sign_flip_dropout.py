@@ -12,9 +12,9 @@ from ._channelwise import SameShape
 
 @fused
 def sign_flip_dropout(x: tf.Tensor, uniform: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
-    """Replaces each ±1 with probability `rate` by a fair coin that is ±1 too."""
-    # One draw decides twice: below rate an element is replaced, in half of those cases
-    # by its opposite.
+    """Replaces each ±1 with probability `rate` by a random sign, a fair coin."""
+    # One draw decides both: below `rate` an element is replaced, below half of it by
+    # its opposite.
     coin = tf.where(uniform < rate / 2, -x, x)
     return tf.where(uniform < rate, tf.stop_gradient(coin), x)
 
@@ -28,15 +28,13 @@ class SignFlipDropout(RandomLayer, SameShape):
     \[ y = \begin{cases} -x & u < p/2 \\ x & \text{otherwise} \end{cases}, \qquad
        \frac{\partial L}{\partial x} = g \, 1[u \ge p] , \]
 
-    so that \(E[y] = (1 - p) x\): what is replaced, whether or not the coin shows the
-    old sign, passes no gradient. At inference the layer does nothing. Dropout's zeros
-    do not survive a sign, which turns them into +1; these signs do. At inference:
-    **removed**.
+    so that \(E[y] = (1 - p) x\). A replaced element passes no gradient, even if its
+    random sign equals the old one. Use the layer in place of dropout, whose zeros a
+    sign would turn into +1. At inference: **removed**.
 
     Arguments:
-        rate: Fraction of replaced signs, in [0, 1). The fraction of flipped ones is
-            half of it.
-        seed: Whole number that decides the draws; None leaves them to that of Keras.
+        rate: Fraction of replaced signs, in [0, 1). Half as many are flipped.
+        seed: Whole number that decides the draws; None uses the seed of Keras.
         **kwargs: Keras layer arguments, such as `name`.
 
     Input shape:
@@ -67,8 +65,8 @@ class SignFlipDropout(RandomLayer, SameShape):
           Networks", 2019, arXiv:1905.05928.
 
     Differences from the paper:
-        The paper drops real activations to zero and rescales the others; this is its
-        form for binary networks. Nothing is rescaled, as the values must stay ±1.
+        The paper sets real activations to zero and rescales the others. Here, for
+        binary networks, nothing is rescaled, since values must remain ±1.
     """
 
     _in_config = "rate"

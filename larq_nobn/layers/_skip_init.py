@@ -16,10 +16,10 @@ class SkipInit(SameShape):
     \[ y = a x, \qquad \frac{\partial L}{\partial x} = a g, \qquad
        \frac{\partial L}{\partial a} = \sum g\, x, \]
 
-    the sum over everything. Put it last in a branch, before the addition: the block
-    then starts as its shortcut, at any depth, and the branch itself learns from the
-    second step on. At inference: **folded** into the multiplier of the binary
-    convolution before it, zero included.
+    with the sum over all elements. Put it last in a branch, before the addition: the
+    block then starts as its shortcut, at any depth, and the other weights of the branch
+    learn from the second step on. At inference: **folded** into the multiplier of the
+    binary convolution before it, also if it is zero.
 
     Arguments:
         gain_initializer: Keras initializer of a.

@@ -20,15 +20,15 @@ class SymmetricHead(Configured, keras.layers.Layer):
 
     for K classes and features \(x\) of D numbers. The class vectors \(P R\) have length
     1 and add up to zero, and two of them, \(i\) and \(j\), have the cosine
-    \(\cos(2\pi(i-j)/K)\): for two classes they are opposite, for three those of a
-    triangle. No class is favored over another, so there is no bias. The plane P is
-    made of a free matrix \((f_1, f_2)\) by Gram and Schmidt, in float32 or better,
+    \(\cos(2\pi(i-j)/K)\): two classes have opposite vectors, three those of a
+    triangle. No class is favored, so there is no bias. The Gram-Schmidt process makes
+    the plane P from a free matrix \((f_1, f_2)\), in float32 or better,
 
     \[ e_1 = \frac{f_1}{\|f_1\|}, \qquad
        e_2 = \frac{f_2 - (e_1 \cdot f_2)\, e_1}{h}, \qquad
        h = \|f_2 - (e_1 \cdot f_2)\, e_1\| . \]
 
-    With \(g_1, g_2\), the gradient by \(e_1\) and \(e_2\),
+    With the gradients \(g_1, g_2\) of \(e_1, e_2\),
 
     \[ \frac{\partial L}{\partial f_2} = \frac{g_2 - (e_1 \cdot g_2) e_1
        - (e_2 \cdot g_2) e_2}{h}, \qquad
@@ -36,29 +36,28 @@ class SymmetricHead(Configured, keras.layers.Layer):
        - (e_1 \cdot g_1) e_1 - (e_1 \cdot f_2) \frac{\partial L}{\partial f_2}
        - (e_1 \cdot g_2) e_2 \Big) . \]
 
-    Only what turns the plane, or turns it within itself, has a gradient, and the
-    lengths of the columns play no part. The scale s is learned, since unit vectors
-    alone give no confident probabilities; where it becomes negative, the vectors have
-    turned by half a circle, and nothing else has changed.
+    Only rotations of the plane, and within it, have a gradient; the lengths of the
+    columns have none. The scale s is learned, since unit vectors alone give no
+    confident probabilities; a negative s rotates all class vectors by half a circle.
 
-    A plane has room for few classes. The logit of a class leads those of its neighbors
-    by \(s r (1 - \cos\frac{2\pi}{K})\) at most, r the length of the features: by 0.19 s
-    r for ten classes, and by 0.002 s r for a hundred.
+    Use it for few classes. For features of length r, the logit of a class exceeds those
+    of its neighbors by at most \(s r (1 - \cos\frac{2\pi}{K})\): by 0.19 s r for ten
+    classes, by 0.002 s r for a hundred.
 
-    At inference: **kept** as one dense layer, into whose kernel all of this folds.
+    At inference: **kept** as one dense layer, whose kernel is \(s P R\).
 
     Arguments:
         classes: Number of classes K, 2 or more.
-        scale: Positive number that s starts at. With 1 the class vectors are about as
-            long as those of a fresh dense layer, too short for ten classes; an
-            optimizer as Adam hardly moves a single number that far.
-        trainable_plane: Whether to learn P; otherwise it stays where it starts.
-        **kwargs: Keras layer arguments, such as `name`. Networks of this package call
-            their classifier `head`, by which clipping and diagnostics know it.
+        scale: Initial s, positive. With 1, class vectors are about as long as those of
+            a new dense layer, which is too short for ten classes, and optimizers such
+            as Adam change a single number too slowly to correct that.
+        trainable_plane: Whether to learn P; otherwise it is constant.
+        **kwargs: Keras layer arguments, such as `name`. Use the name `head`, by which
+            clipping and diagnostics find the classifier.
 
     Weights:
-        plane: The free matrix, shape (D, 2); starts with orthonormal columns, at
-            random. Not trained without `trainable_plane`.
+        plane: The free matrix, shape (D, 2); starts with random orthonormal columns.
+            Not trained without `trainable_plane`.
         scale: s, shape ().
 
     Input shape:
@@ -87,8 +86,8 @@ class SymmetricHead(Configured, keras.layers.Layer):
           Systems, 2022, arXiv:2104.07004.
 
     Differences from the paper:
-        How the plane is learned, and the scale, are our own. The paper states the
-        symmetry, from which the angles and the sum of zero follow here by construction.
+        The learned plane and scale are additions. The paper states the symmetry; here
+        the angles and the sum of zero follow from the construction.
     """
 
     _in_config = "classes scale=_initial_scale trainable_plane"
@@ -122,7 +121,7 @@ class SymmetricHead(Configured, keras.layers.Layer):
         super().build(input_shape)
 
     def class_vectors(self) -> tf.Tensor:
-        """Returns s·PR, (D, K): what the kernel would be of a dense layer."""
+        """Returns s·PR, (D, K), the kernel of an equal dense layer."""
         vectors = symmetric_vectors(tf.convert_to_tensor(self.plane), self.classes)
         return tf.cast(self.scale, vectors.dtype) * vectors
 

@@ -16,9 +16,8 @@ class ThresholdedLinearUnit(ChannelwiseLayer):
        \frac{\partial L}{\partial y} = g \, 1[y > \tau], \qquad
        \frac{\partial L}{\partial \tau_c} = \sum g \, 1[y < \tau] ; \]
 
-    where y = τ the gradient goes to y. Before a sign, start τ below zero: a
-    threshold of zero or more leaves nothing but +1. At inference: **kept**, as one
-    MAXIMUM.
+    where y = τ the gradient goes to y. Before a sign, start τ below zero: with a
+    threshold of zero or more, all signs are +1. At inference: **kept**, as one MAXIMUM.
 
     Arguments:
         tau_initializer: Keras initializer of τ, in units of the input.

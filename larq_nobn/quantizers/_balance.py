@@ -1,4 +1,4 @@
-"""Thresholds that leave half of every filter on either side, exactly."""
+"""Thresholds that split every filter exactly in half."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import tensorflow as tf
 from .._math import at_least_float32, fused, is_compiled, is_for_cpu, unit_sum
 from ._filters import Filters
 
-# Weights of a kernel from which on counting is faster than selection.
+# In kernels of this many weights or more, counting is faster than selection.
 _LARGE = 2**18
-# Of this many columns one is selected from: those that the search takes longest for.
-_SHARE = 32
-# Blocks of rows that are counted side by side, at most.
+# Selection serves one in this many columns, those that the search takes longest for.
+_COLUMNS_PER_SELECTION = 32
+# Most blocks of rows that are counted side by side.
 _BLOCKS = 16
 
 
-def _middle(columns: tf.Tensor) -> tf.Tensor:
-    """Of every column the smallest weight of its larger half."""
+def _selected(columns: tf.Tensor) -> tf.Tensor:
+    """Returns the smallest weight of the larger half of every column."""
     place = (columns.shape[0] - 1) // 2
     rows = tf.transpose(at_least_float32(columns))
     if is_for_cpu():
@@ -28,15 +28,15 @@ def _middle(columns: tf.Tensor) -> tf.Tensor:
 
 
 class _Search(NamedTuple):
-    """Brackets of all columns: the threshold wanted is at `low` or above, below `high`.
+    """Brackets of all columns: low <= threshold < high.
 
     Attributes:
         step: Number of passes so far.
-        first, second: Thresholds to be tried next, the lower one first.
-        low, high: Numbers that the columns can hold; of a column that is not open,
-            `low` is the result.
-        above, below: How many weights too many are at `low` or above, and how many too
-            few at `high` or above; before they are counted, what they may be.
+        first, second: Thresholds of the next pass, the lower one first.
+        low, high: Bounds, as numbers of the columns' dtype; `low` is the result of a
+            column whose search has ended.
+        above, below: By how many the weights >= low exceed half of the column, and by
+            how many the weights >= high fall short of it; estimates until counted.
         open: Whether a column is still searched.
     """
 
@@ -51,63 +51,64 @@ class _Search(NamedTuple):
 
 
 def _rounded(x: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-    """To the nearest number that columns of a dtype can hold."""
+    """Rounds x to the nearest number of a dtype."""
     return tf.cast(tf.cast(x, dtype), x.dtype)
 
 
-def _off(share: Any) -> Any:
-    """About how many weights regula falsi is off."""
-    return 0.3 * (share + 1) ** 0.5
+def _expected_error(distance: Any) -> Any:
+    """Returns the error of regula falsi in weights, if a bound is `distance` away."""
+    return 0.3 * (distance + 1) ** 0.5
 
 
-def _start(of: Filters) -> _Search:
-    columns, mean, sigma, _ = of
-    # The median is less than a standard deviation away from the mean; the rest is for
-    # rounding to half precision.
+def _start(filters: Filters) -> _Search:
+    columns, mean, sigma, _ = filters
+    # The median is less than a standard deviation away from the mean; the rest allows
+    # for rounding to half precision.
     reach = 1.1 * sigma + 0.01 * tf.abs(mean) + 1e-7
-    share = 0.35 * columns.shape[0]
-    near = _off(share) / share * reach
+    estimate = 0.35 * columns.shape[0]
+    near = _expected_error(estimate) / estimate * reach
     first, second, low, high = (
         _rounded(x, columns.dtype)
         for x in (mean - near, mean + near, mean - reach, mean + reach)
     )
-    shares = tf.fill(tf.shape(mean), tf.constant(share, mean.dtype))
+    excess = tf.fill(tf.shape(mean), tf.constant(estimate, mean.dtype))
     searched = tf.math.is_finite(sigma)
     step = tf.constant(0)
-    return _Search(step, first, second, low, high, shares, shares, searched)
+    return _Search(step, first, second, low, high, excess, excess, searched)
 
 
-def _to_try(dtype: tf.DType, step: tf.Tensor, *bracket: tf.Tensor) -> _Search:
-    """Chooses two numbers inside every bracket.
+def _next_pass(dtype: tf.DType, step: tf.Tensor, *bracket: tf.Tensor) -> _Search:
+    """Chooses two thresholds inside every bracket.
 
-    They lie on both sides of the chord, about as far from it as regula falsi is off;
-    every sixth time at the thirds, since some distributions hold out against that.
+    They lie on both sides of the point of regula falsi, its expected error away. Every
+    sixth pass takes the thirds of the bracket, since regula falsi is slow on some
+    distributions.
     """
     low, high, above, below, _ = bracket
-    off = _off(tf.minimum(above, below))
-    thirds, third = step % 6 == 5, tf.ones_like(off) / 3
+    error = _expected_error(tf.minimum(above, below))
+    thirds, third = step % 6 == 5, tf.ones_like(error) / 3
     middle = _rounded(low + (high - low) / 2, dtype)
 
-    def inside(share: tf.Tensor) -> tf.Tensor:
-        x = _rounded(low + (high - low) * share, dtype)
+    def inside(fraction: tf.Tensor) -> tf.Tensor:
+        x = _rounded(low + (high - low) * fraction, dtype)
         return tf.where((x > low) & (x < high), x, middle)
 
-    one = inside(tf.where(thirds, third, (above - off) / (above + below)))
-    other = inside(tf.where(thirds, 2 * third, (above + off) / (above + below)))
+    one = inside(tf.where(thirds, third, (above - error) / (above + below)))
+    other = inside(tf.where(thirds, 2 * third, (above + error) / (above + below)))
     return _Search(step, tf.minimum(one, other), tf.maximum(one, other), *bracket)
 
 
 def _unit(rows: int) -> int:
-    """What a count is multiplied by to stand beside another one in an integer."""
+    """Returns the factor of the second of two counts that one integer contains."""
     return 2**15 if rows < 2**15 else 2**31
 
 
 @fused
 def _counts(columns: tf.Tensor, first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
-    """How many weights are at two thresholds or above, both in one integer.
+    """Counts the weights >= first and the weights >= second, both in one integer.
 
-    To be added up over the rows that are left. Of blocks of rows that is a loop along
-    memory, and takes a third of the time of one down the columns.
+    The counts are those of blocks of rows, and the caller adds up what remains: a loop
+    along memory takes a third of the time of one down the columns.
     """
     rows, unit = columns.shape[0], _unit(columns.shape[0])
     dtype = tf.int32 if unit == 2**15 else tf.int64
@@ -120,7 +121,7 @@ def _counts(columns: tf.Tensor, first: tf.Tensor, second: tf.Tensor) -> tf.Tenso
 
 @partial(fused, smallest=0)
 def _summed(counts: tf.Tensor) -> tf.Tensor:
-    """`unit_sum` of integers, of which TensorFlow has none for GPUs."""
+    """Computes `unit_sum` of integers, which TensorFlow lacks for GPUs."""
     return tf.reduce_sum(counts, axis=0)
 
 
@@ -128,26 +129,27 @@ def _summed(counts: tf.Tensor) -> tf.Tensor:
 def _narrowed(
     counts: tf.Tensor, half: tf.Tensor, *search: tf.Tensor, unit: int, dtype: tf.DType
 ) -> _Search:
-    """Moves the bounds to the nearest numbers that were tried.
+    """Moves the bounds to the nearest thresholds that were counted.
 
-    Compiled, since they are many operations on few numbers: once for all kernels.
+    It is compiled, once for all kernels: these are many operations on few numbers.
     """
     now = _Search(*search)
-    more = tf.cast(counts % unit - half, now.low.dtype)
-    less = tf.cast(counts // unit - half, now.low.dtype)
-    low = tf.where(less >= 0, now.second, tf.where(more >= 0, now.first, now.low))
-    above = tf.where(less >= 0, less, tf.where(more >= 0, more, now.above))
-    high = tf.where(more < 0, now.first, tf.where(less < 0, now.second, now.high))
-    below = tf.where(more < 0, -more, tf.where(less < 0, -less, now.below))
+    # How many more than half of the weights each threshold has at it or above.
+    excess1 = tf.cast(counts % unit - half, now.low.dtype)
+    excess2 = tf.cast(counts // unit - half, now.low.dtype)
+    low = tf.where(excess2 >= 0, now.second, tf.where(excess1 >= 0, now.first, now.low))
+    above = tf.where(excess2 >= 0, excess2, tf.where(excess1 >= 0, excess1, now.above))
+    high = tf.where(excess1 < 0, now.first, tf.where(excess2 < 0, now.second, now.high))
+    below = tf.where(excess1 < 0, -excess1, tf.where(excess2 < 0, -excess2, now.below))
     low = tf.where(now.open, low, now.low)
-    # Of equal weights at the middle all are positive, as they are at their median.
+    # All weights equal to the median become positive, as with the median itself.
     middle = _rounded(low + (high - low) / 2, dtype)
     goes_on = now.open & (above != 0) & (middle > low) & (middle < high)
-    return _to_try(dtype, now.step + 1, low, high, above, below, goes_on)
+    return _next_pass(dtype, now.step + 1, low, high, above, below, goes_on)
 
 
 def _searched(columns: tf.Tensor, search: _Search, few: int) -> _Search:
-    """Narrows the brackets until at most a few columns are open."""
+    """Narrows the brackets until at most `few` columns are open."""
     rows = columns.shape[0]
     added = unit_sum if is_for_cpu() else _summed
 
@@ -163,19 +165,18 @@ def _searched(columns: tf.Tensor, search: _Search, few: int) -> _Search:
     return _Search(*tf.while_loop(goes_on, narrow, search))
 
 
-def halving_thresholds(of: Filters) -> tf.Tensor:
-    """Cuts every column where its median does: W >= t is W >= median for every weight.
+def halving_thresholds(filters: Filters) -> tf.Tensor:
+    """Returns t for every column such that W >= t is W >= median for every weight.
 
-    Which of all such numbers between two weights comes out does not matter to a sign.
-    Of large kernels weights above thresholds are counted, two at a time, until they are
-    half, in about six passes over all columns; the few of them that would take longest
-    are selected from.
+    Any such number between two weights gives the same signs. In large kernels, about
+    six passes over all columns count the weights above two thresholds each, until half
+    are; the few columns that would take longest are sorted partially instead.
     """
-    columns = of.columns
+    columns = filters.columns
     if not is_compiled(columns, _LARGE):
-        return _middle(columns)
-    few = max(1, columns.shape[1] // _SHARE)
-    bounds = _searched(columns, _start(of), few)
+        return _selected(columns)
+    few = max(1, columns.shape[1] // _COLUMNS_PER_SELECTION)
+    bounds = _searched(columns, _start(filters), few)
     _, last = tf.math.top_k(tf.cast(bounds.open, tf.int32), few)
-    rest = _middle(tf.gather(columns, last, axis=1))
+    rest = _selected(tf.gather(columns, last, axis=1))
     return tf.tensor_scatter_nd_update(bounds.low, last[:, None], rest)

@@ -14,7 +14,7 @@ from ._kernel_quantizer import KernelQuantizer
 
 @fused
 def _noisy(natural: tf.Tensor, uniform: tf.Tensor, temperature: tf.Tensor) -> tf.Tensor:
-    """(λ + δ) / T, with the logistic noise δ that belongs to the uniform draws."""
+    """Computes (λ + δ) / T, with the logistic noise δ of the uniform draws."""
     noise = (tf.math.log(uniform) - tf.math.log1p(-uniform)) / 2
     return (at_least_float32(natural) + noise) / temperature
 
@@ -28,30 +28,30 @@ def _gradient(noisy: tf.Tensor, upstream: tf.Tensor, temperature: tf.Tensor) -> 
 def bernoulli_sign(
     natural: tf.Tensor, *, uniform: tf.Tensor, temperature: float, hard: bool
 ) -> tuple[tf.Tensor, Callable]:
-    """A draw of ±1 weights, relaxed or not, with the gradient of the relaxation.
+    """Draws ±1 weights, or relaxed ones; the gradient is that of the relaxation.
 
-    Each has a uniform number in (0, 1), in the dtype of the computation.
+    `uniform` has one number in (0, 1) per weight, in the dtype of the computation.
     """
-    warmth = tf.constant(temperature, uniform.dtype)
-    noisy = _noisy(natural, uniform, warmth)
+    t = tf.constant(temperature, uniform.dtype)
+    noisy = _noisy(natural, uniform, t)
     value = lq.math.sign(noisy) if hard else tf.tanh(noisy)
 
     def grad(upstream: tf.Tensor) -> tf.Tensor:
-        return tf.cast(_gradient(noisy, upstream, warmth), natural.dtype)
+        return tf.cast(_gradient(noisy, upstream, t), natural.dtype)
 
     return tf.cast(value, natural.dtype), grad
 
 
 def open_uniform(generator: tf.random.Generator, like: tf.Tensor) -> tf.Tensor:
-    """Numbers in the open interval (0, 1), the same in every replica.
+    """Draws numbers in the open interval (0, 1), the same in every replica.
 
-    A generator gives each replica numbers of its own, as dropout wants. Its state is
-    the same everywhere, and what is drawn from that is too.
+    Drawing from a generator gives each replica other numbers, as dropout needs. Its
+    state is the same in all replicas, so numbers drawn from the state are, too.
     """
     state = generator.skip(1)
     seed = tf.stack([state[0], state[-1]])  # the counter and the key
     drawn = tf.random.stateless_uniform(tf.shape(like), seed, dtype=tf.float32)
-    # Multiples of 2^-23 from 0 on, moved to the middle of their interval.
+    # The numbers are multiples of 2^-23 from 0; this moves them to interval centers.
     return tf.cast(drawn + 2.0**-24, at_least_float32(like).dtype)
 
 
@@ -61,35 +61,34 @@ class BernoulliSign(RandomLayer, KernelQuantizer):
 
     The kernel of the layer contains natural parameters λ of independent weights: each
     is +1 with probability \((1 + \tanh\lambda)/2\), and its mean is \(\tanh\lambda\).
-    In training, with temperature \(T\) and fresh uniform \(\epsilon\) for every weight,
+    In training, with temperature \(T\) and a new uniform \(\epsilon\) per weight,
 
     \[ \delta = \tfrac12 \ln\frac{\epsilon}{1 - \epsilon}, \qquad
        w = \tanh\frac{\lambda + \delta}{T}, \qquad
        \frac{\partial L}{\partial\lambda} = g\,\frac{1 - w^2 + 10^{-10}}{T}, \]
 
-    which as \(T \to 0\) becomes a draw of the binary weight,
-    \(\operatorname{sign}(\lambda + \delta)\); with `hard=True` training sees that draw,
-    under the same gradient. At inference, and wherever the kernel is read outside of
-    training, the weight is its most probable value, with sign(0) = +1 and without a
-    gradient:
+    which for \(T \to 0\) becomes a sample of the binary weight,
+    \(\operatorname{sign}(\lambda + \delta)\); with `hard=True` training uses that
+    sample, with the same gradient. At inference, and wherever the kernel is read
+    outside of training, the weight is its most probable value, with sign(0) = +1 and
+    without a gradient:
 
     \[ w = \operatorname{sign}(\lambda) . \]
 
-    Averages that batch norms keep in training are those of the draws: after batch
-    norm, judge and save the network by `larq_nobn.reestimate_batch_norm`, as `train`
-    does before each test.
+    In networks with batch norm, moving averages are those of the samples: before you
+    evaluate or save, call `larq_nobn.reestimate_batch_norm`, as `train` does.
 
-    Train it with `optimizers.BayesianLearningRule`, which takes the natural gradient in
-    λ and knows the prior. Any other optimizer descends the gradient above. λ is not
-    confined to [-1, 1]: set no `kernel_constraint`. Every call draws a new sample, so
-    that micro-batches have one each; replicas share it. At inference: **removed**; the
+    Train it with `optimizers.BayesianLearningRule`, which uses the natural gradient of
+    λ and the prior. Any other optimizer uses the gradient above. λ is not limited to
+    [-1, 1]: set no `kernel_constraint`. Every call draws a new sample, so each
+    micro-batch has its own; replicas use the same. At inference: **removed**; the
     sign is the kernel of the binary convolution.
 
     Arguments:
-        temperature: T, from 1e-12 on; 1 is smooth, 1e-10 all but binary.
-        hard: Whether training sees ±1 instead of the relaxation.
-        seed: Whole number that decides the draws; None leaves them to that of Keras.
-        metrics: Larq's, `["flip_ratio"]` or none, of the mode; None takes those of its
+        temperature: T, from 1e-12; 1 is smooth, 1e-10 nearly binary.
+        hard: Whether training uses ±1 instead of the relaxation.
+        seed: Whole number that decides the draws; None uses the seed of Keras.
+        metrics: `["flip_ratio"]`, of sign(λ), or `[]`; None takes those of Larq's
             `metrics_scope`.
         **kwargs: Keras layer arguments, such as `name`.
 
@@ -131,24 +130,23 @@ class BernoulliSign(RandomLayer, KernelQuantizer):
           Bayesian Learning Rule", ICML 2020, arXiv:2002.10778.
 
     Differences from the paper:
-        The uniform numbers are the middles of 2^23 intervals, so that δ lies within
-        ±8.3. `hard` is an addition.
+        The uniform numbers are the centers of 2^23 intervals, so δ lies within ±8.3.
+        `hard` is an addition.
     """
 
     precision = 1
-    # Read by `BayesianLearningRule`, as precision is by Larq's `Bop`.
+    # `BayesianLearningRule` reads this attribute, as Larq's `Bop` reads `precision`.
     natural_parameters = True
     _in_config = "temperature hard"
 
     def __init__(self, temperature: float = 1.0, hard: bool = False, **kwargs: Any):
-        # A generator of its own also where Keras would use operations whose state
-        # nobody can read.
+        # Otherwise Keras may draw by operations whose state cannot be read.
         super().__init__(force_generator=True, **kwargs)
         self.temperature = check_number(
             "temperature",
             temperature,
             "[1e-12, inf)",
-            "1 is smooth, 1e-10 all but binary.",
+            "1 is smooth, 1e-10 nearly binary.",
         )
         self.hard = check_flag("hard", hard)
 

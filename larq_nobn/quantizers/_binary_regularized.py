@@ -14,16 +14,16 @@ from .._math import beside
 from ..regularizers._binary_regularizer import BinaryRegularizer, binary_penalty
 from ._kernel_quantizer import KernelQuantizer
 
-_SMALLEST = 1e-4  # the scale stays above it
+_SMALLEST = 1e-4  # lower bound of the scale
 
 
 def positive(scale: tf.Tensor) -> tf.Tensor:
-    """Keeps a learned scale where it is one."""
+    """Limits a learned scale to positive numbers; its Keras constraint."""
     return tf.maximum(scale, _SMALLEST)
 
 
 def glorot_magnitude(kernel_shape: tf.TensorShape) -> float:
-    """Mean magnitude of a Glorot-uniform kernel: half of its limit."""
+    """Returns the mean magnitude of a Glorot-uniform kernel, half of its limit."""
     *window, fan_in, fan_out = kernel_shape
     return math.sqrt(6 / (math.prod(window) * (fan_in + fan_out))) / 2
 
@@ -32,7 +32,7 @@ def glorot_magnitude(kernel_shape: tf.TensorShape) -> float:
 class BinaryRegularized(KernelQuantizer):
     r"""Adds a BNN+ penalty on the latent weights to any kernel quantizer.
 
-    The value is that of the quantizer inside. To the model's losses comes
+    The value is that of the quantizer inside. The penalty, added to the losses, is
 
     \[ R_1 = \lambda \sum \big| \alpha - |w| \big| \qquad\text{or}\qquad
        R_2 = \lambda \sum (\alpha - |w|)^2, \]
@@ -49,28 +49,27 @@ class BinaryRegularized(KernelQuantizer):
        \operatorname{sign}(w), \qquad
        \frac{\partial R_2}{\partial \alpha} = 2\lambda \sum (\alpha - |w|), \]
 
-    on top of the gradients of the quantizer inside. A layer that is called several
-    times in a step has one penalty. At inference: **removed**, as far as that of
-    the quantizer inside does.
+    in addition to the gradients of the quantizer inside. A layer that is called several
+    times in a step has one penalty. At inference: **removed**; the quantizer inside
+    decides about the kernel.
 
     Arguments:
         quantizer: The kernel quantizer inside: an object, its alias or configuration.
-        order: 1 or 2, the penalty's.
+        order: 1 or 2, for the penalty R1 or R2.
         strength: λ, not negative.
         per_channel: Whether every output channel has a scale of its own.
-        initial_scale: Where the scale starts, from 1e-4 up, below which it never goes.
-            None: at the mean magnitude of a Glorot-uniform kernel of that shape.
-        metrics: Larq's, `["flip_ratio"]` or none; None takes those of its
-            `metrics_scope`.
+        initial_scale: Initial scale, 1e-4 or more, which is also its lower bound. None:
+            the mean magnitude of a Glorot-uniform kernel of that shape.
+        metrics: `["flip_ratio"]` or `[]`; None takes those of Larq's `metrics_scope`.
         **kwargs: Keras layer arguments, such as `name`.
 
     Weights:
         scale: α, shape (), or (C,) with `per_channel=True`, C the output channels.
-            Those of the quantizer inside, such as a `gain`, come with it.
+            Weights of the quantizer inside, such as a `gain`, are included.
 
     Input shape:
-        A kernel that the quantizer inside takes; with `per_channel=True` one whose last
-        axis contains the output channels: Conv1D to Conv3D, Dense.
+        A kernel that the quantizer inside accepts; with `per_channel=True` one whose
+        last axis contains the output channels: Conv1D to Conv3D, Dense.
 
     Output shape:
         The input shape.
@@ -96,9 +95,8 @@ class BinaryRegularized(KernelQuantizer):
           2018, arXiv:1812.11800.
 
     Differences from the paper:
-        The paper multiplies the signs by the scale; here the quantizer inside says what
-        the value is. The default strength and the start of the scale are choices of
-        this package.
+        The paper multiplies the signs by the scale; here the quantizer inside decides
+        the value. The default strength and initial scale are choices of this package.
     """
 
     _in_config = "quantizer order strength per_channel initial_scale"
@@ -133,7 +131,7 @@ class BinaryRegularized(KernelQuantizer):
                 "initial_scale",
                 initial_scale,
                 f"[{_SMALLEST}, inf)",
-                "Use None for that of a fresh kernel.",
+                "Use None for that of a new kernel.",
             )
 
     def build(self, input_shape: tf.TensorShape) -> None:
@@ -154,6 +152,6 @@ class BinaryRegularized(KernelQuantizer):
 
     def get_config(self) -> dict[str, Any]:
         inside = lq.quantizers.serialize(self.quantizer)
-        if isinstance(inside, dict):  # a shape that Keras notes down once it is known
+        if isinstance(inside, dict):  # Keras adds the shape once the layer is built
             inside.pop("build_config", None)
         return {**super().get_config(), "quantizer": inside}

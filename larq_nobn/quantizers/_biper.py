@@ -13,7 +13,7 @@ from ._kernel_quantizer import ScaledKernel
 
 @fused
 def _signed(kernel: tf.Tensor, amplitude: tf.Tensor, frequency: tf.Tensor) -> tf.Tensor:
-    """amplitude·sign(sin(frequency·W)), with sign(0) = +1."""
+    """Computes amplitude·sign(sin(frequency·W)), with sign(0) = +1."""
     positive = tf.sin(frequency * at_least_float32(kernel)) >= 0
     return tf.cast(tf.where(positive, amplitude, -amplitude), kernel.dtype)
 
@@ -30,17 +30,17 @@ def _gradient(
 def biper(
     kernel: tf.Tensor, gain: tf.Tensor, *, scale: float, frequency: float
 ) -> tuple[tf.Tensor, Callable]:
-    """scale·gain·sign(sin(frequency·W)), with the gradient of the sine."""
-    rate = tf.constant(frequency, gain.dtype)
+    """Computes scale·gain·sign(sin(frequency·W)), with the gradient of the sine."""
+    f = tf.constant(frequency, gain.dtype)
     amplitude = scale * gain
 
     def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        with_sign = _signed(kernel, tf.ones_like(gain), rate) * upstream
+        with_sign = _signed(kernel, tf.ones_like(gain), f) * upstream
         columns = tf.reshape(at_least_float32(with_sign), (-1, kernel.shape[-1]))
-        d_kernel = _gradient(upstream, kernel, amplitude, rate)
+        d_kernel = _gradient(upstream, kernel, amplitude, f)
         return d_kernel, scale * unit_sum(columns)
 
-    return _signed(kernel, amplitude, rate), grad
+    return _signed(kernel, amplitude, f), grad
 
 
 @register("biper")
@@ -54,22 +54,21 @@ class BiPer(ScaledKernel):
 
     with upstream gradient \(g\), frequency \(f\), fixed scale \(a\), \(s = 1\), gain
     \(\gamma_o\) of the filter and sign(0) = +1. The sign changes at every multiple of
-    \(\pi/f\), so a latent weight can change its sign by a step in either direction, and
-    none has a tail to be lost in. The gradient is that of \(a s \gamma_o \sin f W_o\),
-    which is 0 half-way between two changes. No `kernel_constraint` is needed. Latent
-    weights must start on both sides of zero, as Glorot's do: of a 3x3 kernel with 16
-    channels all of these lie within \(\pi/f\) of zero, of He's normal ones 82 %. At
-    inference: **removed**; the factor becomes the multiplier of the binary convolution.
+    \(\pi/f\), so a step in either direction can change the sign of any latent weight,
+    however large. The gradient is that of \(a s \gamma_o \sin f W_o\), which is 0
+    half-way between two changes. No `kernel_constraint` is needed. Latent weights must
+    start within \(\pi/f\) of zero, on both sides: in a 3x3 kernel with 16 channels all
+    of Glorot's do, and 82 % of He's normal ones. At inference: **removed**; the factor
+    becomes the multiplier of the binary convolution.
 
     Arguments:
         frequency: Positive f, in units of 1/W.
         gain: Whether to learn one factor per output channel, starting at 1.
         scale: Fixed positive factor a.
-        variance_preserving: Use \(s = N^{-1/2}\) for filters of N weights, so that N
-            independent ±1 inputs give an output of variance (aγ)², as without a
-            normalization after the convolution.
-        metrics: Larq's, `["flip_ratio"]` or none; None takes those of its
-            `metrics_scope`.
+        variance_preserving: Whether \(s = N^{-1/2}\) for filters of N weights, so that
+            N independent ±1 inputs give an output of variance (aγ)². Use it if no
+            normalization follows the convolution.
+        metrics: `["flip_ratio"]` or `[]`; None takes those of Larq's `metrics_scope`.
         **kwargs: Keras layer arguments, such as `name`.
 
     Weights:
@@ -104,12 +103,11 @@ class BiPer(ScaledKernel):
 
     Differences from the paper:
         The paper trains in two stages, the first with the kernel \(\sin f W\); here the
-        kernel is binary from the start, and the first of two `stages` of the package
-        has other kernels. The gain stands in the kernel instead of after the
-        convolution, and starts at 1 instead of uniform in [0, 1). PyTorch's sign(0) = 0
-        becomes +1. `scale` and `variance_preserving` are additions. The published code
-        also divides activations by their standard deviation: that is the layer
-        `ActivationStandardization`.
+        kernel is always binary, and the first of two `stages` of this package has other
+        kernels. The gain multiplies the kernel instead of the output, and starts at 1
+        instead of uniform in [0, 1). PyTorch's sign(0) = 0 becomes +1. `scale` and
+        `variance_preserving` are additions. The published code also divides activations
+        by their standard deviation, here the layer `ActivationStandardization`.
     """
 
     precision = 1

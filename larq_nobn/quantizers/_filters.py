@@ -1,4 +1,4 @@
-"""A kernel as one column of weights per output unit: its filters."""
+"""The filters of a kernel, as one column of weights per output unit."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Filters(NamedTuple):
     """The columns of a kernel, with the statistics of each."""
 
     columns: tf.Tensor  # (N, C), in the dtype of the kernel
-    mean: tf.Tensor  # (C,), as all that follows in float32 or better
+    mean: tf.Tensor  # (C,), like all below, in float32 or better
     sigma: tf.Tensor  # population standard deviation
-    deviation: tf.Tensor | None = None  # mean |W - mean|, where it is wanted
+    absolute_deviation: tf.Tensor | None = None  # mean |W - mean|, if requested
 
 
 @fused
@@ -26,8 +26,8 @@ def _absolute_and_square(
     return tf.abs(offset), tf.square(offset)
 
 
-def filters(kernel: tf.Tensor, deviation: bool = False) -> Filters:
-    """Measures every filter of a kernel, its mean absolute deviation if asked to."""
+def measured_filters(kernel: tf.Tensor, deviation: bool = False) -> Filters:
+    """Returns the filters of a kernel, with mean absolute deviations if requested."""
     columns = tf.reshape(kernel, (-1, kernel.shape[-1]))
     count = float(columns.shape[0])
     mean = unit_sum(at_least_float32(columns)) / count
@@ -41,7 +41,7 @@ def filters(kernel: tf.Tensor, deviation: bool = False) -> Filters:
 
 @fused
 def signed(columns: tf.Tensor, center: tf.Tensor, amplitude: tf.Tensor) -> tf.Tensor:
-    """amplitude·sign(W - center), with sign(0) = +1."""
+    """Computes amplitude·sign(W - center), with sign(0) = +1."""
     positive = at_least_float32(columns) >= center
     return tf.cast(tf.where(positive, amplitude, -amplitude), columns.dtype)
 
@@ -61,31 +61,37 @@ def _affine(
 
 
 def centered_gradient(
-    upstream: tf.Tensor, of: Filters, factor: tf.Tensor, along: tf.Tensor
+    upstream: tf.Tensor, filters: Filters, factor: tf.Tensor, along: tf.Tensor
 ) -> tf.Tensor:
-    """factor·(upstream - its mean - along·(W-μ)), the gradient of a standardization.
+    """Returns the gradient of a standardization: factor·(g - mean g - along·(W-μ)).
 
-    The factor is what multiplies W-μ there; `along` is what its change amounts to.
+    Here g is the upstream gradient, and the standardization multiplies W-μ by the
+    factor; the term with `along` is the gradient through the factor.
     """
     across = unit_sum(at_least_float32(upstream)) / float(upstream.shape[0])
-    return _affine(upstream, of.columns, of.mean, factor, along, across)
+    return _affine(upstream, filters.columns, filters.mean, factor, along, across)
 
 
-def standardization_rate(of: Filters, epsilon: float) -> tf.Tensor:
-    r"""\(1 / (\sqrt N(\sigma+\epsilon))\) of every column, (C,)."""
-    count = float(of.columns.shape[0])
-    return 1 / (count**0.5 * (of.sigma + epsilon))
+def standardization_factor(filters: Filters, epsilon: float) -> tf.Tensor:
+    r"""Returns \(1 / (\sqrt N(\sigma+\epsilon))\) of every column, (C,)."""
+    count = float(filters.columns.shape[0])
+    return 1 / (count**0.5 * (filters.sigma + epsilon))
 
 
 def standardization_gradient(
-    upstream: tf.Tensor, inner: tf.Tensor, of: Filters, gain: tf.Tensor, epsilon: float
+    upstream: tf.Tensor,
+    inner: tf.Tensor,
+    filters: Filters,
+    gain: tf.Tensor,
+    epsilon: float,
 ) -> tf.Tensor:
-    r"""Gradient of \(g\,(W-\mu)\,/\,(\sqrt N(\sigma+\epsilon))\) with respect to W.
+    r"""Returns the gradient of \(g\,(W-\mu)\,/\,(\sqrt N(\sigma+\epsilon))\) in W.
 
-    A constant filter (σ = 0) has the finite gradient that remains when its direction
-    vanishes. `inner` is Σ upstream·(W-μ) of every column, (C,).
+    `inner` is Σ upstream·(W-μ) of every column, (C,). In a constant filter (σ = 0) the
+    term with `inner` is absent, so its gradient is finite.
     """
     count = float(upstream.shape[0])
-    along = tf.math.divide_no_nan(inner / count, of.sigma * (of.sigma + epsilon))
-    factor = standardization_rate(of, epsilon) * gain
-    return centered_gradient(upstream, of, factor, along)
+    sigma = filters.sigma
+    along = tf.math.divide_no_nan(inner / count, sigma * (sigma + epsilon))
+    factor = standardization_factor(filters, epsilon) * gain
+    return centered_gradient(upstream, filters, factor, along)

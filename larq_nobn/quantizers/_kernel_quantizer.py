@@ -10,7 +10,7 @@ from .._keras import calling_layer, keras, uncast
 from .._math import beside
 from ._measured import MeasuredQuantizer
 
-# Their kernels have no axis of output channels at the end, or a filter per position.
+# Layers whose kernel does not end with output channels, or has a filter per position.
 _OTHER_KERNELS = (
     keras.layers.Conv1DTranspose,
     keras.layers.Conv2DTranspose,
@@ -21,9 +21,9 @@ _OTHER_KERNELS = (
 
 
 class KernelQuantizer(MeasuredQuantizer):
-    """Abstract base: a kernel quantizer that owns weights, those of a single layer."""
+    """Abstract base of kernel quantizers, whose weights belong to a single layer."""
 
-    # In a layer of mixed precision too, which hands others a kernel of 16 bits.
+    # Layers of mixed precision pass other quantizers their kernel in 16 bits.
     reads_stored_kernel = True
     by_filter = False  # whether it treats the last axis of a kernel as output channels
 
@@ -34,25 +34,25 @@ class KernelQuantizer(MeasuredQuantizer):
         latent = self._latent(host)
         if latent is None:
             return super().__call__(inputs, *args, **kwargs)
-        # In 16 bits weights on both sides of a threshold can be equal, of one sign.
+        # In 16 bits, weights on both sides of a threshold can become equal.
         value = super().__call__(uncast(latent), *args, **kwargs)
         return tf.cast(value, inputs.dtype)
 
     def _latent(self, host: keras.layers.Layer | None) -> tf.Variable | None:
-        """The kernel that a layer of mixed precision hands over in 16 bits."""
+        """Returns the stored kernel of a layer of mixed precision; None otherwise."""
         if host is None or host.compute_dtype == host.variable_dtype:
             return None
         own = [w for w in host.weights if getattr(w, "quantizer", None) is self]
         return own[0].latent_variable if len(own) == 1 else None
 
     def _check_host(self, host: keras.layers.Layer) -> None:
-        """Rejects activations, and kernels with another layout of filters."""
+        """Rejects use on activations, and kernels with another layout of filters."""
         for place in ("activation", "input_quantizer"):
             if getattr(host, place, None) is self:
                 raise InvalidValue(
                     f"{type(self).__name__} quantizes kernels, but layer {host.name!r} "
-                    f"has it as {place}. Pass it as kernel_quantizer, and a sign of "
-                    f"activations, such as lq.quantizers.SteSign(), as {place}."
+                    f"has it as {place}. Pass it as kernel_quantizer, and a quantizer "
+                    f"of activations, such as lq.quantizers.SteSign(), as {place}."
                 )
         depthwise = self is getattr(host, "depthwise_quantizer", None)
         if depthwise or isinstance(host, _OTHER_KERNELS):
@@ -69,12 +69,12 @@ class KernelQuantizer(MeasuredQuantizer):
             raise InvalidValue(
                 f"{type(self).__name__} got a kernel of shape {tuple(shape)}, whose "
                 "filters have a single weight; standardization needs at least two. "
-                "Leave such a layer without kernel_quantizer."
+                "Give such a layer no kernel_quantizer."
             )
 
 
 class ScaledKernel(KernelQuantizer):
-    """Abstract base: a fixed factor, and with `gain` a learned one per filter."""
+    """Abstract base of quantizers with a fixed scale and a learned gain per filter."""
 
     by_filter = True
     _in_config = "gain=_use_gain scale"
@@ -93,7 +93,7 @@ class ScaledKernel(KernelQuantizer):
         super().build(input_shape)
 
     def _gain_for(self, kernel: tf.Tensor) -> tf.Tensor:
-        """The gain, once `kernel` is known to be its owner's."""
+        """Returns the gain, after a check that the kernel has the owner's shape."""
         if not self._use_gain:
             return beside(kernel, tf.ones(kernel.shape[-1:]))
         self._check_owner(kernel)
@@ -101,7 +101,7 @@ class ScaledKernel(KernelQuantizer):
 
 
 class StandardizedKernel(ScaledKernel):
-    """Abstract base: the arguments and the gain of both quantizers."""
+    """Abstract base of quantizers that standardize filters."""
 
     _in_config = "epsilon"
 

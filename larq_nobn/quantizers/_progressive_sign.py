@@ -20,7 +20,7 @@ def _mixed(
     shift: tf.Tensor,
     scale: tf.Tensor,
 ) -> tf.Tensor:
-    """sign(z) where the draw is below the fraction, clip(z, -1, 1) elsewhere."""
+    """Returns sign(z) where uniform < fraction, and clip(z, -1, 1) elsewhere."""
     wide = at_least_float32(x)
     signs = lq.math.sign(wide - -shift / scale)  # as at inference
     clipped = tf.clip_by_value(scale * wide + shift, -1.0, 1.0)
@@ -36,7 +36,7 @@ def progressive_sign(
     uniform: tf.Tensor,
     fraction: tf.Tensor,
 ) -> tuple[tf.Tensor, Callable]:
-    """A mixture of sign and clipped input, with the gradient of the latter."""
+    """Mixes signs and clipped inputs; all have the gradient of the clipped input."""
     factor = tf.constant(scale, shift.dtype)
 
     def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -50,8 +50,8 @@ def progressive_sign(
 class ProgressiveSign(RandomLayer, ThresholdSign):
     r"""Binary activation that replaces a clipped one entry by entry during training.
 
-    With \(z = a x + b_c\), and in training a mask \(m\) of 0 and 1 that is drawn again
-    for every entry and step, 1 with probability \(p\),
+    With \(z = a x + b_c\), and in training a mask \(m\) that every step draws again, 1
+    with probability \(p\) for each entry, else 0,
 
     \[ q(x) = m \operatorname{sign}(z) + (1 - m) \operatorname{clip}(z, -1, 1), \qquad
        \frac{\partial L}{\partial x} = a\, g\, 1[|z| \le 1], \qquad
@@ -59,24 +59,22 @@ class ProgressiveSign(RandomLayer, ThresholdSign):
 
     with sign(0) = +1, shift \(b_c\) and fixed positive scale \(a\): the derivative of
     the clipped entries, and the straight-through estimator of the signs. At inference
-    all entries are signs, \(q(x) = \operatorname{sign}(x + b_c/a)\). The fraction
-    \(p\) has to reach 1 in training: `callbacks.ProgressiveBinarization` raises it from
-    0, layer by layer from the input on. Until then the network at inference is not the
-    one that is trained. Replicas draw different masks. At inference: **folded** into
-    one subtraction before the binary convolution.
+    all entries are signs, \(q(x) = \operatorname{sign}(x + b_c/a)\), so training and
+    inference compute the same only once \(p = 1\): `callbacks.ProgressiveBinarization`
+    raises it from 0, layer by layer from the input. Replicas draw different masks. At
+    inference: **folded** into one subtraction before the binary convolution.
 
     Arguments:
         scale: Fixed positive factor a.
         shift: Whether to learn b; without it b = 0, and the threshold is 0.
-        offset: What the shift starts at; without one, a fixed number in its place.
-        fraction: p that training starts with, in [0, 1].
-        seed: Whole number that decides the draws; None leaves them to that of Keras.
-        metrics: Larq's, `["flip_ratio"]` or none; None takes those of its
-            `metrics_scope`.
+        offset: Initial value of the shift; with `shift=False`, a constant shift.
+        fraction: Initial p, in [0, 1].
+        seed: Whole number that decides the draws; None uses the seed of Keras.
+        metrics: `["flip_ratio"]` or `[]`; None takes those of Larq's `metrics_scope`.
         **kwargs: Keras layer arguments, such as `name`.
 
     Weights:
-        shift: Shape (C,), C the channels; starts at `offset`. None without one.
+        shift: Shape (C,), C the channels; starts at `offset`. Only with `shift=True`.
         fraction: p, shape (), not trained, saved with the model.
 
     Input shape:
@@ -88,8 +86,7 @@ class ProgressiveSign(RandomLayer, ThresholdSign):
     Raises:
         TypeError, ValueError: For a scale that is not a positive number, a fraction
             outside [0, 1], a seed that is not a whole number from 0, an unknown number
-            of channels, or one object given to inputs
-            of different channel counts.
+            of channels, or one object given to inputs of different channel counts.
 
     Example:
         ```python
@@ -108,10 +105,10 @@ class ProgressiveSign(RandomLayer, ThresholdSign):
           Scaffold for Depth-Scalable Binary Networks", 2026, arXiv:2606.27759 (StoMPP).
 
     Differences from the paper:
-        Written from the abstract and a summary: the schedule and the soft refresh of
-        the masks could not be read. Here masks are drawn again in every step, and only
-        activations are replaced progressively, not kernels. The paper also has a form
-        without the straight-through part. Shift and scale are additions.
+        This follows the abstract and a summary, without the paper's schedule and soft
+        refresh of the masks. Here every step draws new masks, and only activations are
+        replaced progressively, not kernels. The paper also has a form without the
+        straight-through part. Shift and scale are additions.
     """
 
     _in_config = "fraction=_initial_fraction"

@@ -9,31 +9,34 @@ import tensorflow as tf
 from .._checks import check_number
 from .._keras import keras, register
 from .._math import at_least_float32, beside, fused, unit_sum, with_gradient
-from ._filters import Filters, centered_gradient, filters, signed
+from ._filters import Filters, centered_gradient, measured_filters, signed
 from ._kernel_quantizer import KernelQuantizer
 
 _EPSILON = 1e-5  # added to the variance
 _SPREAD = 2 * math.sqrt(2)  # standard deviation of a standardized filter
 
 
-def clamped(of: Filters, tau: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Of every filter the variance, what W-μ is multiplied by, and the largest |W-μ|.
+def clamp_limits(
+    filters: Filters, tau: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns variance, factor of W-μ, and limit of |W-μ| of every filter.
 
-    Weights further from the mean lie beyond the quantile and are clamped.
+    Weights further from the mean are beyond the quantile and are clamped.
     """
-    count = float(of.columns.shape[0])
-    variance = tf.square(of.sigma) * count / (count - 1) + _EPSILON
-    rate = _SPREAD * tf.math.rsqrt(variance)
-    # b is one mean over the whole layer, in units of the standardized weights.
-    quantile = -tf.math.log(2 - 2 * tau) * tf.reduce_mean(of.deviation * rate)
-    return variance, rate, quantile / rate
+    count = float(filters.columns.shape[0])
+    variance = tf.square(filters.sigma) * count / (count - 1) + _EPSILON
+    factor = _SPREAD * tf.math.rsqrt(variance)
+    magnitudes = filters.absolute_deviation * factor
+    # Their mean is b, one number for the whole layer.
+    quantile = -tf.math.log(2 - 2 * tau) * tf.reduce_mean(magnitudes)
+    return variance, factor, quantile / factor
 
 
 @fused
 def _products(
     upstream: tf.Tensor, columns: tf.Tensor, mean: tf.Tensor, limit: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The gradient inside the clamp, that times W-μ, and upstream·sign(W-μ)."""
+    """Returns the gradient inside the clamp, that times W-μ, and upstream·sign(W-μ)."""
     g, offset = at_least_float32(upstream), at_least_float32(columns) - mean
     inside = tf.where(tf.abs(offset) <= limit, g, tf.zeros_like(g))
     return inside, inside * offset, tf.where(offset >= 0, g, -g)
@@ -43,17 +46,19 @@ def _products(
 def recu(
     kernel: tf.Tensor, alpha: tf.Tensor, *, tau: tf.Tensor
 ) -> tuple[tf.Tensor, Callable]:
-    """alpha·sign(W - μ), with the clamp's pseudo-gradient as one fused expression."""
-    of = filters(kernel, deviation=True)
-    value = signed(of.columns, of.mean, alpha)
+    """Computes alpha·sign(W - μ), with the clamp's pseudo-gradient, fused."""
+    filters = measured_filters(kernel, deviation=True)
+    value = signed(filters.columns, filters.mean, alpha)
 
     def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        g = tf.reshape(upstream, of.columns.shape)
-        count = float(of.columns.shape[0])
-        variance, rate, limit = clamped(of, tau)
-        inside, with_offset, with_sign = _products(g, of.columns, of.mean, limit)
+        g = tf.reshape(upstream, filters.columns.shape)
+        count = float(filters.columns.shape[0])
+        variance, factor, limit = clamp_limits(filters, tau)
+        inside, with_offset, with_sign = _products(
+            g, filters.columns, filters.mean, limit
+        )
         along = unit_sum(with_offset) / ((count - 1) * variance)
-        d_kernel = centered_gradient(inside, of, alpha * rate, along)
+        d_kernel = centered_gradient(inside, filters, alpha * factor, along)
         return tf.reshape(d_kernel, kernel.shape), unit_sum(with_sign)
 
     return tf.reshape(value, kernel.shape), grad
@@ -72,7 +77,7 @@ class ReCU(KernelQuantizer):
            = \alpha_o \operatorname{sign}(W_o - \mu_o), \]
 
     with sign(0) = +1. \(\pm Q\) are the τ and 1−τ quantiles of Laplace weights. The
-    pseudo-gradient takes the sign for the identity and \(Q\) for a constant. With
+    pseudo-gradient replaces the sign by the identity and treats \(Q\) as constant. With
     upstream gradient \(g\), \(h = g \, 1[|\hat w| \le Q]\), \(d = W_o - \mu_o\) and
     means over the filter,
 
@@ -82,15 +87,14 @@ class ReCU(KernelQuantizer):
        \frac{\partial L}{\partial \alpha_o} = \sum g \operatorname{sign}(d) . \]
 
     These are the gradients of a convolution with the signs whose output is multiplied
-    by \(\alpha_o\). τ shapes gradients only: no value depends on it, and none on
-    training or inference. No `kernel_constraint` is needed. At inference:
-    **removed**; α becomes the multiplier of the binary convolution.
+    by \(\alpha_o\). τ affects only gradients, so training and inference compute the
+    same. No `kernel_constraint` is needed. At inference: **removed**; α becomes the
+    multiplier of the binary convolution.
 
     Arguments:
-        tau: Upper quantile in (0.5, 1); weights beyond it are clamped. Move it from
+        tau: Upper quantile in (0.5, 1); weights beyond it are clamped. Increase it from
             0.85 to 0.99 during training, with `quantizer.tau.assign`.
-        metrics: Larq's, `["flip_ratio"]` or none; None takes those of its
-            `metrics_scope`.
+        metrics: `["flip_ratio"]` or `[]`; None takes those of Larq's `metrics_scope`.
         **kwargs: Keras layer arguments, such as `name`.
 
     Weights:
@@ -127,8 +131,8 @@ class ReCU(KernelQuantizer):
     Differences from the paper:
         As in the published code, the quantiles come from the Laplace formula with one
         \(b\) per layer, not from sorting, and the stored weights are never clamped. α
-        stands in the kernel instead of after the convolution. PyTorch's sign(0) = 0
-        becomes +1. The activations' part is the layer `ActivationStandardization`.
+        multiplies the kernel instead of the output. PyTorch's sign(0) = 0 becomes +1.
+        The standardization of activations is the layer `ActivationStandardization`.
     """
 
     precision = 1

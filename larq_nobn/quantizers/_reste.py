@@ -9,22 +9,20 @@ from .._keras import register
 from .._math import beside
 from ._measured import MeasuredQuantizer, sign_with_slope
 
-# The root is a straight line up to here, where it would become too steep, ...
-_NEAR = 0.1
-# ... and constant from here on.
-_FAR = 1.5
+# The slope of the root is limited below the first number, and 0 above the second.
+_NEAR, _FAR = 0.1, 1.5
 
 
 def check_power(value: object) -> float:
-    """Returns `value` as a float if a root may have that power."""
+    """Returns `value` as a float if it is an allowed power of a root."""
     advice = "Start with 1, which is the straight-through estimator, and end with 3."
     return check_number("power", value, "[1, inf)", advice)
 
 
 def reste_slope(x: tf.Tensor, power: tf.Tensor) -> tf.Tensor:
-    """The derivative of sign(x)|x|^(1/power), clipped near zero and far out."""
+    """Returns the derivative of sign(x)|x|^(1/power), limited near zero and far out."""
     size = tf.abs(x)
-    # Also of those that are not taken, since 0 times infinity would not be 0.
+    # Clipped although tf.where discards values: in gradients, 0 times infinity is NaN.
     root = tf.pow(tf.clip_by_value(size, _NEAR, _FAR), 1 / power - 1)
     slope = tf.where(size > _NEAR, root / power, root)
     return tf.where(size <= _FAR, slope, tf.zeros_like(slope))
@@ -43,18 +41,16 @@ class ReSTE(MeasuredQuantizer):
        \end{cases} \]
 
     the derivative of \(\operatorname{sign}(x)|x|^{1/o}\), with sign(0) = +1, power
-    \(o\), \(m = 0.1\) and \(t = 1.5\). Up to m, where the root would be too steep, a
-    straight line takes its place. Power 1 is the straight-through estimator, whose
-    gradients are steady and false; larger ones are closer to the sign and less steady.
-    So the power grows during training, with `callbacks.PowerScheduler`. It shapes
-    gradients only: no value depends on it. As an activation with a learned threshold it
-    is `RSign(estimator="reste")`. At inference: **removed**; the sign is part of the
-    binary convolution, and the power is not needed there.
+    \(o\), \(m = 0.1\) and \(t = 1.5\). Up to m, a straight line replaces the root,
+    which would be too steep. Power 1 is the straight-through estimator, with stable but
+    inaccurate gradients; larger powers are closer to the sign and less stable. So
+    `callbacks.PowerScheduler` increases the power during training. It affects only
+    gradients. `RSign(estimator="reste")` is the same as an activation with a learned
+    threshold. At inference: **removed**; the sign is part of the binary convolution.
 
     Arguments:
-        power: o that training starts with, 1 or more.
-        metrics: Larq's, `["flip_ratio"]` or none; None takes those of its
-            `metrics_scope`.
+        power: Initial o, 1 or more.
+        metrics: `["flip_ratio"]` or `[]`; None takes those of Larq's `metrics_scope`.
         **kwargs: Keras layer arguments, such as `name`.
 
     Weights:
@@ -87,9 +83,9 @@ class ReSTE(MeasuredQuantizer):
           Training", ICCV 2023, arXiv:2308.06689.
 
     Differences from the paper:
-        m is that of the published code. There a binary kernel is also multiplied by the
-        mean magnitude of its layer, one number that the batch norm after takes out
-        again; here it is not. PyTorch's sign(0) = 0 becomes +1.
+        m is that of the published code. That code also multiplies a binary kernel by
+        the mean magnitude of its layer, one number that the next batch norm cancels;
+        here it is absent. PyTorch's sign(0) = 0 becomes +1.
     """
 
     precision = 1

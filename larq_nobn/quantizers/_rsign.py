@@ -15,8 +15,7 @@ from ._reste import check_power, reste_slope
 from ._sigmoid_sign import sigmoid_slope
 from ._sign_swish import sign_swish_slope
 
-# The pseudo-derivative of sign(z) that each estimator stands for; the last depends on a
-# power too.
+# The pseudo-derivative of sign(z) of each estimator; the last also takes a power.
 ESTIMATORS: dict[str, Callable[..., tf.Tensor]] = {
     "approx_sign": lambda z: tf.nn.relu(2 - tf.abs(z + z)),
     "ste_sign": lambda z: tf.cast(tf.abs(z) <= 1, z.dtype),
@@ -40,7 +39,7 @@ def rsign_gradient(
     *power: tf.Tensor,
     estimator: str,
 ) -> tf.Tensor:
-    """The gradient in x, with the power of an estimator that has one."""
+    """Returns the gradient in x; `power` is that of an estimator that has one."""
     slope = ESTIMATORS[estimator](scale * at_least_float32(x) + shift, *power)
     return tf.cast(scale * at_least_float32(upstream) * slope, x.dtype)
 
@@ -54,19 +53,19 @@ def rsign(
     estimator: str,
     power: tuple[tf.Tensor, ...] = (),
 ) -> tuple[tf.Tensor, Callable]:
-    """sign(scale·x + shift), with the estimator's gradient as one fused expression."""
+    """Computes sign(scale·x + shift), with the estimator's gradient, fused."""
 
     def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         weights = (shift, tf.constant(scale, shift.dtype), *power)
         d_x = rsign_gradient(upstream, x, *weights, estimator=estimator)
         return d_x, channel_sum(d_x) / scale
 
-    # A positive scale does not change a sign: only the threshold has to know of it.
+    # A positive scale does not change a sign, only the threshold.
     return _value(x, -shift / scale), grad
 
 
 class ThresholdSign(MeasuredQuantizer):
-    """Abstract base: the sign of activations with a threshold per channel."""
+    """Abstract base of signs of activations with a threshold per channel."""
 
     precision = 1
     _in_config = "scale shift=_learns_shift offset"
@@ -83,7 +82,7 @@ class ThresholdSign(MeasuredQuantizer):
         self.offset = check_number(
             "offset", offset, "(-inf, inf)", "It is added to the input; 0 adds nothing."
         )
-        self._channels = 0  # known once it is built
+        self._channels = 0  # set by `build`
 
     def build(self, input_shape: tf.TensorShape) -> None:
         kind = type(self).__name__
@@ -93,13 +92,13 @@ class ThresholdSign(MeasuredQuantizer):
         super().build(input_shape)
 
     def whole_shift(self) -> np.ndarray | None:
-        """What is added to the scaled input of a built layer, (C,); None for 0."""
+        """Returns the shift of the scaled input of a built layer, (C,); None for 0."""
         if self.shift is not None:
             return self.shift.numpy()
         return np.full(self._channels, self.offset, "f4") if self.offset else None
 
     def _shift_for(self, inputs: tf.Tensor) -> tf.Tensor:
-        """The shift, once `inputs` are known to be its owner's."""
+        """Returns the shift, after a check of the number of channels."""
         if self.shift is None:
             return beside(inputs, tf.fill(inputs.shape[-1:], self.offset))
         self._check_owner(inputs, lambda shape: shape[-1])
@@ -118,26 +117,25 @@ class RSign(ThresholdSign):
     pseudo-derivative \(e(z)\): \(\max(0, 2-2|z|)\) for `"approx_sign"`,
     \(1[|z| \le 1]\) for `"ste_sign"`, \(6\sigma(3z)(1-\sigma(3z))\), σ the logistic
     function, for `"sigmoid_sign"`, that of `SignSwish` with β = 5 for `"sign_swish"`,
-    and for `"reste"` that of `ReSTE`, whose power `callbacks.PowerScheduler` moves.
-    The scale lets a residual block fold its β here:
-    it costs nothing forward, where \(q(x) = \operatorname{sign}(x + b_c/a)\). An
-    offset in its place, which is not learned, decides what is 0 but for rounding.
-    At inference: **folded** into one subtraction before the binary convolution.
+    and for `"reste"` that of `ReSTE`, whose power `callbacks.PowerScheduler` increases.
+    A residual block can fold its β into the scale, which costs nothing in the forward
+    pass, \(q(x) = \operatorname{sign}(x + b_c/a)\). A constant `offset` without a
+    learned shift decides the sign of inputs that are 0 except for rounding. At
+    inference: **folded** into one subtraction before the binary convolution.
 
     Arguments:
         scale: Fixed positive factor a.
         estimator: `"approx_sign"`, `"ste_sign"`, `"sigmoid_sign"`, `"sign_swish"` or
             `"reste"`.
         shift: Whether to learn b; without it b = 0, and the threshold is 0.
-        offset: What the shift starts at; without one, a fixed number in its place.
-        power: What the power of `"reste"` starts with, 1 or more; others have none.
-        metrics: Larq's, `["flip_ratio"]` or none; None takes those of its
-            `metrics_scope`.
+        offset: Initial value of the shift; with `shift=False`, a constant shift.
+        power: Initial power of `"reste"`, 1 or more; others ignore it.
+        metrics: `["flip_ratio"]` or `[]`; None takes those of Larq's `metrics_scope`.
         **kwargs: Keras layer arguments, such as `name`.
 
     Weights:
-        shift: Shape (C,), C the channels; starts at `offset`. None without one.
-        power: Shape (), not trained, saved with the model; of `"reste"` only.
+        shift: Shape (C,), C the channels; starts at `offset`. Only with `shift=True`.
+        power: Shape (), not trained, saved with the model; only of `"reste"`.
 
     Input shape:
         (batch, ..., C), of any rank from 2.
@@ -175,7 +173,7 @@ class RSign(ThresholdSign):
           Training", ICCV 2023, arXiv:2308.06689 (ReSTE).
 
     Differences from the paper:
-        The paper subtracts a threshold; as in its code, a shift is added here.
+        The paper subtracts a threshold; here, as in its code, a shift is added.
         PyTorch's sign(0) = 0 becomes +1. `scale` is an addition; 1 changes nothing.
     """
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from .._keras import register
 from .._math import at_least_float32, fused, offset_product, unit_sum, with_gradient
-from ._filters import filters, standardization_gradient, standardization_rate
+from ._filters import measured_filters, standardization_factor, standardization_gradient
 from ._kernel_quantizer import StandardizedKernel
 
 
@@ -20,16 +20,16 @@ def _value(columns: tf.Tensor, mean: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
 def scaled_standardization(
     kernel: tf.Tensor, gain: tf.Tensor, *, scale: float, epsilon: float
 ) -> tuple[tf.Tensor, Callable]:
-    """The standardized kernel, with its gradient as one fused expression."""
-    of = filters(kernel)
-    rate = standardization_rate(of, epsilon)
-    value = _value(of.columns, of.mean, scale * gain * rate)
+    """Computes the standardized kernel, with its gradient as one fused expression."""
+    filters = measured_filters(kernel)
+    factor = standardization_factor(filters, epsilon)
+    value = _value(filters.columns, filters.mean, scale * gain * factor)
 
     def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        g = tf.reshape(upstream, of.columns.shape)
-        inner = unit_sum(offset_product(g, of.columns, of.mean))
-        d_kernel = standardization_gradient(g, inner, of, scale * gain, epsilon)
-        return tf.reshape(d_kernel, kernel.shape), scale * rate * inner
+        g = tf.reshape(upstream, filters.columns.shape)
+        inner = unit_sum(offset_product(g, filters.columns, filters.mean))
+        d_kernel = standardization_gradient(g, inner, filters, scale * gain, epsilon)
+        return tf.reshape(d_kernel, kernel.shape), scale * factor * inner
 
     return tf.reshape(value, kernel.shape), grad
 
@@ -39,7 +39,7 @@ class ScaledStandardization(StandardizedKernel):
     r"""Real-valued kernel with standardized filters and a learned gain.
 
     For a filter \(W_o\) of \(N\) weights with mean \(\mu_o\) and population standard
-    deviation \(\sigma_o\), the layer computes with
+    deviation \(\sigma_o\), the layer uses
 
     \[ w_o = \gamma_o \, a \, \frac{W_o - \mu_o}{\sqrt N (\sigma_o + \epsilon)} , \]
 
@@ -52,16 +52,15 @@ class ScaledStandardization(StandardizedKernel):
        \frac{\partial L}{\partial \gamma_o} =
        \frac{a \sum g d}{\sqrt N (\sigma_o + \epsilon)} . \]
 
-    A constant filter (\(\sigma_o = 0\)) gives a zero kernel and the finite gradient in
-    which the last term is absent. At inference: **removed**, the kernel is a
-    constant in the converted file.
+    A constant filter (\(\sigma_o = 0\)) gives a zero kernel, and a finite gradient
+    without the last term. At inference: **removed**; the converted file contains the
+    kernel as a constant.
 
     Arguments:
         gain: Whether to learn one factor per output channel, starting at 1.
         scale: Fixed positive factor. 1 after a sign, 1.7128585 after a ReLU.
         epsilon: Added to the standard deviation; in units of the weights, positive.
-        metrics: Larq's, `["flip_ratio"]` or none; None takes those of its
-            `metrics_scope`.
+        metrics: `["flip_ratio"]` or `[]`; None takes those of Larq's `metrics_scope`.
         **kwargs: Keras layer arguments, such as `name`.
 
     Weights:
@@ -94,8 +93,8 @@ class ScaledStandardization(StandardizedKernel):
 
     Differences from the paper:
         Epsilon is added to the standard deviation, as in the published PyTorch code,
-        not under the root. Transposed convolutions keep their output channels on
-        another axis and are not supported.
+        not under the root. Transposed convolutions, whose output channels are on
+        another axis, are not supported.
     """
 
     precision = 32

@@ -9,7 +9,12 @@ from .._checks import check_flag
 from .._keras import register
 from .._math import at_least_float32, fused, unit_sum, with_gradient
 from ._balance import halving_thresholds
-from ._filters import filters, signed, standardization_gradient, standardization_rate
+from ._filters import (
+    measured_filters,
+    signed,
+    standardization_factor,
+    standardization_gradient,
+)
 from ._kernel_quantizer import StandardizedKernel
 
 
@@ -17,7 +22,7 @@ from ._kernel_quantizer import StandardizedKernel
 def _products(
     upstream: tf.Tensor, columns: tf.Tensor, mean: tf.Tensor, center: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """upstream·(W-μ) and upstream·sign(W-center)."""
+    """Returns upstream·(W-μ) and upstream·sign(W-center)."""
     g, latent = at_least_float32(upstream), at_least_float32(columns)
     return g * (latent - mean), tf.where(latent >= center, g, -g)
 
@@ -32,20 +37,22 @@ def scaled_std_sign(
     variance_preserving: bool,
     balanced: bool,
 ) -> tuple[tf.Tensor, Callable]:
-    """The binary kernel, with its pseudo-gradient as one fused expression."""
-    of = filters(kernel, deviation=not variance_preserving)
-    center = halving_thresholds(of) if balanced else of.mean
+    """Computes the binary kernel, with its pseudo-gradient as one fused expression."""
+    filters = measured_filters(kernel, deviation=not variance_preserving)
+    center = halving_thresholds(filters) if balanced else filters.mean
     if variance_preserving:
-        magnitude = tf.constant(of.columns.shape[0] ** -0.5, gain.dtype)
+        magnitude = tf.constant(filters.columns.shape[0] ** -0.5, gain.dtype)
     else:
-        magnitude = standardization_rate(of, epsilon) * of.deviation
-    value = signed(of.columns, center, scale * (magnitude * gain))
+        magnitude = (
+            standardization_factor(filters, epsilon) * filters.absolute_deviation
+        )
+    value = signed(filters.columns, center, scale * (magnitude * gain))
 
     def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        g = tf.reshape(upstream, of.columns.shape)
-        with_offset, with_sign = _products(g, of.columns, of.mean, center)
+        g = tf.reshape(upstream, filters.columns.shape)
+        with_offset, with_sign = _products(g, filters.columns, filters.mean, center)
         inner = unit_sum(with_offset)
-        d_kernel = standardization_gradient(g, inner, of, scale * gain, epsilon)
+        d_kernel = standardization_gradient(g, inner, filters, scale * gain, epsilon)
         d_gain = scale * (magnitude * unit_sum(with_sign))
         return tf.reshape(d_kernel, kernel.shape), d_gain
 
@@ -64,29 +71,29 @@ class ScaledStdSign(StandardizedKernel):
        w_o = a\, \gamma_o\, s_o \operatorname{sign}(\hat w_o), \]
 
     with sign(0) = +1, gain \(\gamma_o\) and fixed scale \(a\). The pseudo-gradient
-    takes the sign for the identity and \(s_o\) for a constant, which does not
-    multiply it:
+    replaces \(s_o \operatorname{sign}(\hat w_o)\) by \(\hat w_o\), and treats \(s_o\)
+    as constant:
 
     \[ \frac{\partial L}{\partial \hat w_o} = a\,\gamma_o\, g, \qquad
        \frac{\partial L}{\partial \gamma_o}
        = a\, s_o \sum g\, \operatorname{sign}(\hat w_o), \]
 
-    continued through the standardization as in `ScaledStandardization`. No clipping
-    mask is needed, since \(|\hat w| < 1\) for every filter, and no `kernel_constraint`.
-    The value and both gradients are `scale` times those at `scale=1`, which lets a
-    residual block fold its α here. At inference: **removed**; the magnitude becomes
-    the multiplier of the binary convolution.
+    continued through the standardization as in `ScaledStandardization`. Since
+    \(|\hat w| < 1\) in every filter, no clipping and no `kernel_constraint` is needed.
+    The value and both gradients are `scale` times those at `scale=1`, so a residual
+    block can fold its α into it. At inference: **removed**; the magnitude becomes the
+    multiplier of the binary convolution.
 
     Arguments:
         gain: Whether to learn one factor per output channel, starting at 1.
         scale: Fixed positive factor a.
         epsilon: Added to the standard deviation; in units of the weights, positive.
-        variance_preserving: Use \(s_o = N^{-1/2}\), so that N independent ±1 inputs
+        variance_preserving: Whether \(s_o = N^{-1/2}\), so that N independent ±1 inputs
             give an output of variance (aγ)² rather than about 0.7 (aγ)².
-        balanced: Take the sign around the median instead of the mean, so that a filter
-            of even N has as many +1 as -1. The gradient stays that of the mean.
-        metrics: Larq's, `["flip_ratio"]` or none; None takes those of its
-            `metrics_scope`.
+        balanced: Whether the threshold is the median instead of the mean, so that a
+            filter of even N has as many +1 as -1. The gradient remains that of the
+            mean.
+        metrics: `["flip_ratio"]` or `[]`; None takes those of Larq's `metrics_scope`.
         **kwargs: Keras layer arguments, such as `name`.
 
     Weights:
@@ -121,10 +128,9 @@ class ScaledStdSign(StandardizedKernel):
           2021, arXiv:2104.08215.
 
     Differences from the paper:
-        The text multiplies the pseudo-gradient by the scale, the published code does
-        not; this follows the code. PyTorch's sign(0) = 0 becomes +1. `scale`,
-        `variance_preserving` and `balanced` are additions; their defaults change
-        nothing.
+        The paper multiplies the pseudo-gradient by \(s_o\); here, as in its code, it is
+        not. PyTorch's sign(0) = 0 becomes +1. `scale`, `variance_preserving` and
+        `balanced` are additions; their defaults change nothing.
     """
 
     precision = 1

@@ -11,7 +11,7 @@ from ._measured import MeasuredQuantizer, sign_with_slope
 
 
 def sigmoid_slope(x: tf.Tensor, slope: tf.Tensor | float) -> tf.Tensor:
-    """2a·σ(ax)(1-σ(ax)), with 1-σ(t) as σ(-t), which keeps its digits at large t."""
+    """Computes 2a·σ(ax)(1-σ(ax)), with 1-σ(t) as σ(-t), which is exact at large t."""
     t = slope * x
     return 2 * slope * tf.sigmoid(t) * tf.sigmoid(-t)
 
@@ -24,15 +24,14 @@ class SigmoidSign(MeasuredQuantizer):
        \frac{\partial L}{\partial x} = g\, 2a\, \sigma(a x)\,(1 - \sigma(a x)), \]
 
     the derivative of \(2\sigma(ax) - 1\), with sign(0) = +1 and slope \(a\). It is
-    a/2 at zero and positive everywhere, so that no input is ever cut off; its integral
-    is 2, the height of the step. As an activation with a learned threshold it is
-    `RSign(estimator="sigmoid_sign")`, at slope 3. At inference: **removed**; the
-    sign is part of the binary convolution.
+    a/2 at zero and positive everywhere, so every input has a gradient; its integral is
+    2, the height of the step. `RSign(estimator="sigmoid_sign")` is the same, with slope
+    3, as an activation with a learned threshold. At inference: **removed**; the sign is
+    part of the binary convolution.
 
     Arguments:
-        slope: Positive factor a, in units of 1/x; the larger, the narrower.
-        metrics: Larq's, `["flip_ratio"]` or none; None takes those of its
-            `metrics_scope`.
+        slope: Positive factor a, in units of 1/x; larger factors give narrower slopes.
+        metrics: `["flip_ratio"]` or `[]`; None takes those of Larq's `metrics_scope`.
         **kwargs: Keras layer arguments, such as `name`.
 
     Input shape:

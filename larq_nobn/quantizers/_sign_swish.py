@@ -11,17 +11,17 @@ from .._larq import lq
 from .._math import at_least_float32, beside, fused, product
 from ._measured import MeasuredQuantizer
 
-# Where a learned beta is kept. Below, hardly anything is left of the step; above, of
-# the gradient.
+# Bounds of a learned beta. Below, the function is hardly a step; above, its gradient is
+# nearly 0 everywhere.
 SMALLEST, LARGEST = 1.0, 20.0
 
 
 def sign_swish_slope(x: tf.Tensor, beta: tf.Tensor | float) -> tf.Tensor:
-    """The derivative of SignSwish in x, in a form in which nothing overflows.
+    """Returns the derivative of SignSwish in x, in a form that does not overflow.
 
-    The published one divides by 1 + cosh(βx), beyond float32 from |βx| = 89 on.
+    The published form divides by 1 + cosh(βx), which overflows float32 at |βx| = 89.
     """
-    # Further out the slope is 0 in every precision, but 0 times infinity would not be.
+    # Beyond these bounds the slope is 0, but infinity times 0 would be NaN.
     t = tf.clip_by_value(beta * x, -750.0, 750.0)
     peak = tf.sigmoid(t) * tf.sigmoid(-t)
     return 2 * beta * peak * (2 - t * tf.tanh(t / 2))
@@ -34,17 +34,17 @@ def _gradient(upstream: tf.Tensor, x: tf.Tensor, beta: tf.Tensor) -> tf.Tensor:
 
 @tf.custom_gradient
 def sign_swish(x: tf.Tensor, beta: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-    """sign(x), whose gradients in x and β are those of SignSwish."""
+    """Computes sign(x), with the gradients of SignSwish in x and β."""
 
     def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         d_x = _gradient(upstream, x, beta)
-        # SignSwish depends on x and β by βx and not otherwise.
+        # SignSwish is a function of βx.
         return tf.cast(d_x, x.dtype), tf.reduce_sum(product(d_x, x)) / beta
 
     return lq.math.sign(x), grad
 
 
-def _kept(beta: tf.Tensor) -> tf.Tensor:
+def _clipped(beta: tf.Tensor) -> tf.Tensor:
     return tf.clip_by_value(beta, SMALLEST, LARGEST)
 
 
@@ -58,17 +58,16 @@ class SignSwish(MeasuredQuantizer):
        t = \beta x, \]
 
     with sign(0) = +1; \(e\) is the derivative of \(2\sigma(t)(1 + t(1-\sigma(t))) -
-    1\). It is β at zero, 0 at \(|t| = 2.4\) and a little negative beyond. A learned
+    1\). It is β at zero, 0 at \(|t| = 2.4\) and slightly negative beyond. A learned
     β has \(\partial L/\partial\beta = \sum g\, e(x)\, x/\beta\). Both are finite for
-    every finite input, in every precision. At inference: **removed**; the sign is
-    part of the binary convolution, and β is not needed there.
+    every finite input, in every precision. At inference: **removed**; the sign is part
+    of the binary convolution.
 
     Arguments:
         beta: Positive steepness β, in units of 1/x; in [1, 20] if it is trainable.
-        trainable_beta: Whether to learn β, one number for the layer; a constraint keeps
-            it in [1, 20].
-        metrics: Larq's, `["flip_ratio"]` or none; None takes those of its
-            `metrics_scope`.
+        trainable_beta: Whether to learn β, one number per layer, limited to [1, 20] by
+            a constraint.
+        metrics: `["flip_ratio"]` or `[]`; None takes those of Larq's `metrics_scope`.
         **kwargs: Keras layer arguments, such as `name`.
 
     Weights:
@@ -81,8 +80,8 @@ class SignSwish(MeasuredQuantizer):
         The input shape; the values are -1 and +1.
 
     Raises:
-        TypeError, ValueError: For a beta outside the ranges above, or one object that
-            owns a beta and is given to inputs of different rank or channel count.
+        TypeError, ValueError: For a beta outside the ranges above, or one object with a
+            trainable beta given to inputs of different rank or channel count.
 
     Example:
         ```python
@@ -119,7 +118,7 @@ class SignSwish(MeasuredQuantizer):
     def build(self, input_shape: tf.TensorShape) -> None:
         if self.trainable_beta:
             start = self._initial_beta
-            self.beta = self.add_weight("beta", (), start, constraint=_kept)
+            self.beta = self.add_weight("beta", (), start, constraint=_clipped)
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:

@@ -228,9 +228,9 @@ def called(layer, shape=(1, 6, 6, 4)):
 
 layers = keras.layers
 REJECTED = [
-    (lambda: layers.Conv2DTranspose(5, 3), None, "ose.* is not a layer that"),
+    (lambda: layers.Conv2DTranspose(5, 3), None, "propagated through .*ose"),
     (lambda: layers.Dense(5), "tanh", "one of linear, relu, sign.*; got 'tanh'"),
-    (with_sign("ste_sign"), "relu", "'relu' does not go with layer 'quant_conv2d"),
+    (with_sign("ste_sign"), "relu", "'relu' is not allowed for layer 'quant_conv2d"),
     (lambda: layers.Dense(5, "relu", name="c"), None, "'c' has groups or an act"),
     (with_sign("ste_tern"), None, "has the input quantizer .*SteTern"),
     (lambda: layers.PReLU(name="a"), None, r"'a' has slopes of shape \(6, 6, 4\), but"),

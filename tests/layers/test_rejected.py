@@ -29,7 +29,7 @@ ARGUMENTS = [
             (dense(use_bias=False), {}, "'d' has use"),
             (keras.layers.DepthwiseConv2D(3), {}, "DepthwiseConv2D"),
             ("dense", {}, "'dense' cannot be preconditioned"),
-            (dense(), {"dtype": "float64"}, "of 'd',"),
+            (dense(), {"dtype": "float64"}, "of 'd' got dtype='float64'"),
         )
     ),
     (layers.DynamicTanh, {"alpha": 0.0}, "alpha=0.0 .*Use 0.5"),
@@ -47,7 +47,7 @@ ARGUMENTS = [
             ({"activation": unregistered}, "activation=<function unregistered"),
             (
                 {"activation": "tanh", "num_samples": None},
-                "activation='tanh' does not have; linear, relu, leaky_relu have. Use",
+                "only linear, relu, leaky_relu have; got activation='tanh'. Use",
             ),
             ({"num_samples": 1}, "num_samples=1 is below 2"),
             ({"proxy_regularizer": "l3"}, "proxy_regularizer='l3' is not"),
@@ -63,7 +63,7 @@ def test_arguments(layer, arguments, message):
         layer(**arguments)
 
 
-SINGLE = "where every group is a single value"
+SINGLE = "so every group is a single value"
 INPUTS = {
     layers.ActivationStandardization(): ((8, 1, 1, 1), "1, 1, 1.*, but one element"),
     layers.EvoNormS0(): ((None, 8, 8, 48), "48 channels, which groups=32 does not div"),
@@ -96,7 +96,7 @@ def test_an_input_of_unknown_rank(layer):
 @pytest.mark.parametrize("sizes", [(4, 4), (3,)])
 def test_states_that_do_not_fit(sizes):
     shapes = ", ".join(rf"\({size},\)" for size in sizes)
-    message = rf"a state of shapes \[{shapes}\].* has 3 channels"
+    message = rf"a state of shapes \[{shapes}\].* its 3 input channels"
     state = [tf.ones(size) for size in sizes]
     with pytest.raises(ValueError, match=message):
         layers.BatchKalmanNormalization()([np.ones((2, 3)), state])

@@ -32,11 +32,11 @@ _WRITTEN = r"""
 # quantizers
 @ tests/quantizers/test_recu.py
 recu: biased variance
--variance = tf.square(of.sigma) * count / (count - 1) + _EPSILON
-+variance = tf.square(of.sigma) + _EPSILON
+-variance = tf.square(filters.sigma) * count / (count - 1) + _EPSILON
++variance = tf.square(filters.sigma) + _EPSILON
 recu: quantile per filter
--tf.reduce_mean(of.deviation * rate)
-+(of.deviation * rate)
+-* tf.reduce_mean(magnitudes)
++* magnitudes
 @ tests/quantizers/test_rsign.py
 rsign: gradient of the shift without the scale
 -(upstream, x, *weights, estimator=estimator)
@@ -76,8 +76,8 @@ scaled_std_sign: gradient of the gain without the scale
 -d_gain = scale * (magnitude * unit_sum(with_sign))
 +d_gain = magnitude * unit_sum(with_sign)
 scaled_standardization: NaN of constant filters
--tf.math.divide_no_nan(inner / count, of.sigma * (of.sigma + epsilon))
-+inner / count / (of.sigma * (of.sigma + epsilon))
+-tf.math.divide_no_nan(inner / count, sigma * (sigma + epsilon))
++inner / count / (sigma * (sigma + epsilon))
 @ tests/quantizers/test_binary_regularized.py
 binary_regularized: penalty counted at every call
 -        self._clear_losses()
@@ -86,8 +86,8 @@ binary_regularized: penalty counted at every call
 # layers
 @ tests/test_contract.py -k test_gradients and FilterResponseNormalization
 frn: power of the rate
--direct, along = rate * gamma, gamma * inner * rate**3
-+direct, along = rate * gamma, gamma * inner * rate**2
+-direct, along = inverse_rms * gamma, gamma * inner * inverse_rms**3
++direct, along = inverse_rms * gamma, gamma * inner * inverse_rms**2
 @ tests/layers/test_normalizations.py
 frn: learned epsilon without its absolute value
 -epsilon += tf.abs(beside(inputs, self.learned_epsilon))
@@ -128,8 +128,8 @@ kalman: a frozen layer still learns
 +if not training:
 @ tests/layers/test_preconditioning.py
 preconditioning: first averages begin at zero
--kept = tf.minimum(1 - 1 / beside(seen, batches), self.momentum)
-+kept = self.momentum
+-momentum = tf.minimum(1 - 1 / beside(x, batches), self.momentum)
++momentum = self.momentum
 preconditioning: channels of groups mixed up
 -return tf.transpose(tf.reshape(statistic, (self._groups, -1)))
 +return tf.reshape(statistic, (-1, self._groups))
@@ -139,8 +139,8 @@ proxy: gradient without the mean of the group
 +inverse * (gamma * d_y - normalized * along)
 @ tests/layers/test_leaky_integrate_and_fire.py
 leaky_integrate_and_fire: hard reset passes gradients
--kept = 1.0 if soft else tf.cast(before < threshold, before.dtype)
-+kept = 1.0
+-d_reset = 1.0 if soft else tf.cast(before < threshold, before.dtype)
++d_reset = 1.0
 @ tests/layers/test_fake_quantization.py
 fake_quantization: one overflow widens the range
 -finite = tf.math.is_finite(least) & tf.math.is_finite(most)
@@ -155,8 +155,8 @@ moments: square of the sum
 +tf.square(tf.reduce_sum(kernel, taps))
 @ tests/test_contract.py -k test_gradients and EvoNormS0
 groups: channels of groups interleaved
--tf.tile(shared, (1, 1, size))
-+tf.tile(tf.transpose(shared, (0, 2, 1)), (1, size, 1))
+-tf.tile(by_group, (1, 1, size))
++tf.tile(tf.transpose(by_group, (0, 2, 1)), (1, size, 1))
 # optimizers
 @ tests/optimizers/test_clipping.py
 agc: floor under the limit, not under the norm
@@ -191,8 +191,8 @@ boolean: nothing is forgotten
 # callbacks and regularizers
 @ tests/callbacks/test_schedulers.py
 schedulers: one epoch ahead
--progress = epoch / (self.epochs
-+progress = (epoch + 1) / (self.epochs
+-self.value_at(epoch / epochs, place)
++self.value_at((epoch + 1) / epochs, place)
 @ tests/callbacks/test_throughput.py
 throughput: counts the first step
 -images = self.batch_size * (self._steps - steps)
