@@ -148,7 +148,7 @@ def test_median():
         ({"order": True}, "order=True is neither 1 nor 2"),
         ({"strength": -1e-6}, r"strength=-1e-06 is outside \[0, inf\)"),
         ({"scale": "max"}, "scale must be one of median.*; got 'max'"),
-        ({"scale": 0}, r"scale=0 is outside \(0, inf\). Or use 'median'"),
+        ({"scale": 0}, r"scale=0 is outside \(0, inf\). Use a positive number"),
     ],
 )
 def test_rejects(arguments, message):

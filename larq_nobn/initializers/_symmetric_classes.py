@@ -11,7 +11,7 @@ from .._errors import InvalidValue
 from .._keras import keras, register
 from .._math import at_least_float32
 
-# Keeps columns of zeros finite.
+# Lower bound of lengths, for columns of zeros.
 _SHORTEST = 1e-12
 
 
@@ -21,18 +21,18 @@ def _along(unit: tf.Tensor, vector: tf.Tensor) -> tf.Tensor:
 
 @tf.custom_gradient
 def orthonormal(free: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-    """Two orthonormal columns of the span of two: Gram and Schmidt's, (D, 2).
+    """Returns two orthonormal columns of the span of two, by Gram-Schmidt, (D, 2).
 
-    TensorFlow's gradient goes through every step of the way, and a QR decomposition's
-    through the inverse of a triangle. This one is worked out for what is left in the
-    end, and divides by no more than the two lengths that the way itself divides by.
+    The gradient is a closed form, which divides only by the two lengths of the forward
+    pass. TensorFlow's gradient would go through every step, and that of a QR
+    decomposition through the inverse of a triangular matrix.
     """
     first, second = tf.unstack(free, axis=1)
     length = tf.maximum(tf.norm(first), _SHORTEST)
     e1 = first / length
     overlap = _along(e1, second)
     rest = second - e1 * overlap
-    # Once more: of nearly parallel columns the first pass leaves mostly rounding.
+    # A second pass, since the first one leaves rounding errors of parallel columns.
     rest -= e1 * _along(e1, rest)
     height = tf.maximum(tf.norm(rest), _SHORTEST)
     e2 = rest / height
@@ -41,24 +41,24 @@ def orthonormal(free: tf.Tensor) -> tuple[tf.Tensor, Callable]:
         g1, g2 = tf.unstack(upstream, axis=1)
         tilt = _along(e1, g2)
         d_second = (g2 - e2 * _along(e2, g2) - e1 * tilt) / height
-        turned = g1 - e1 * _along(e1, g1) - overlap * d_second - e2 * tilt
-        return tf.stack([turned / length, d_second], 1)
+        d_first = (g1 - e1 * _along(e1, g1) - overlap * d_second - e2 * tilt) / length
+        return tf.stack([d_first, d_second], 1)
 
     return tf.stack([e1, e2], 1), grad
 
 
 def symmetric_vectors(free: tf.Tensor, classes: int) -> tf.Tensor:
-    """Unit vectors at the angles 2πk/K in the plane of two columns: (D, K)."""
+    """Returns unit vectors at the angles 2πk/K in the plane of two columns, (D, K)."""
     plane = orthonormal(at_least_float32(free))
-    turns = 2 * np.pi * np.arange(classes) / classes
-    directions = np.stack([np.cos(turns), np.sin(turns)])
+    angles = 2 * np.pi * np.arange(classes) / classes
+    directions = np.stack([np.cos(angles), np.sin(angles)])
     return plane @ tf.constant(directions, plane.dtype)
 
 
 def random_plane(
     shape: Sequence[int], dtype: Any = tf.float32, seed: int | None = None
 ) -> tf.Tensor:
-    """Orthonormal columns of a plane of which none is likelier than another: (D, 2)."""
+    """Returns orthonormal columns of a uniformly distributed plane, (D, 2)."""
     normal = keras.initializers.RandomNormal(stddev=1.0, seed=seed)
     return tf.cast(orthonormal(normal(shape, dtype="float32")), dtype)
 
@@ -71,8 +71,8 @@ class SymmetricClasses(keras.initializers.Initializer):
        R_{\cdot k} = \big(\cos\tfrac{2\pi k}{K}, \sin\tfrac{2\pi k}{K}\big)^\top \]
 
     for K classes, with a random plane P of two orthonormal columns, (D, 2). The vectors
-    have the length s and add up to zero, and training is free to move them: what
-    `layers.SymmetricHead` keeps, this only starts with.
+    have the length s and add up to zero. Training may change them freely;
+    `layers.SymmetricHead` keeps the symmetry.
 
     Arguments:
         scale: Positive length s of every class vector.
@@ -98,11 +98,11 @@ class SymmetricClasses(keras.initializers.Initializer):
           Systems, 2022, arXiv:2104.07004.
 
     Differences from the paper:
-        The paper has no layer that starts symmetric and is then left free.
+        In the paper no layer starts symmetric and then trains freely.
     """
 
     def __init__(self, scale: float = 1.0, seed: int | None = None):
-        advice = "With 1 they are about as long as those of a fresh dense layer."
+        advice = "Class vectors of a new dense layer have a length of about 1."
         self.scale = check_number("scale", scale, "(0, inf)", advice)
         self.seed = seed
         if seed is not None:
@@ -114,9 +114,9 @@ class SymmetricClasses(keras.initializers.Initializer):
         sizes = tuple(shape)
         if len(sizes) != 2 or min(sizes) < 2:
             raise InvalidValue(
-                f"SymmetricClasses got a kernel of shape {sizes}, but it starts dense "
-                "kernels (features, classes) with two of each or more. Leave other "
-                "layers to Keras' initializers."
+                f"SymmetricClasses got a kernel of shape {sizes}, but it initializes "
+                "dense kernels (features, classes) with two of each or more. Use an "
+                "initializer of Keras for other layers."
             )
         plane = random_plane((sizes[0], 2), seed=self.seed)
         kernel = self.scale * symmetric_vectors(plane, sizes[1])

@@ -1,4 +1,4 @@
-"""Rules that change gradients or updates of an optimizer, and an optimizer."""
+"""Optimizer wrappers that change gradients or updates, and an optimizer."""
 
 from ._agc import AdaptiveGradientClipping
 from ._bayesian import BayesianLearningRule

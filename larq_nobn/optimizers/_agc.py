@@ -26,17 +26,16 @@ _LATENT_FREE = (lq.optimizers.Bop, BooleanAccumulation)
 
 
 class ClipCounts:
-    """Clipped units and all units that met the clipping, for each variable.
+    """Counters of clipped units and of all units, for each of some variables.
 
-    Every step adds to two rows of integers, inside the compiled step. They belong to
-    nobody's state: they are in no file and no checkpoint. Other variables than these
-    are passed over.
+    Every step adds to two rows of integers, inside the compiled step. They are no
+    state: no file or checkpoint contains them. Other variables are ignored.
     """
 
     def __init__(self, variables: Sequence[Any]) -> None:
         self.variables = tuple(variables)
         self._places = {id(v): place for place, v in enumerate(self.variables)}
-        # Each replica sees the same aggregated gradients, so any one of them will do.
+        # All replicas have the same aggregated gradients, so the first one is enough.
         self._totals = tf.Variable(
             tf.zeros((2, len(self.variables)), tf.int64),
             trainable=False,
@@ -48,18 +47,18 @@ class ClipCounts:
     def add(
         self, factors: tf.Tensor, owners: np.ndarray, variables: Sequence[Any]
     ) -> None:
-        """Counts one step: factors and owners as in `Clipped`, of these variables."""
-        # The last entry is for -1: a unit of nobody.
+        """Counts one step, with factors and owners as in `Clipped`."""
+        # The last entry serves owner -1, a unit that is not clipped.
         places = np.array([self._places.get(id(v), -1) for v in variables] + [-1])
-        of_unit = places[owners]
+        by_unit = places[owners]
         clipped = tf.math.unsorted_segment_sum(
-            tf.cast(factors < 1, tf.int64), of_unit, len(self.variables)
+            tf.cast(factors < 1, tf.int64), by_unit, len(self.variables)
         )
-        seen = np.bincount(of_unit[of_unit >= 0], minlength=len(self.variables))
+        seen = np.bincount(by_unit[by_unit >= 0], minlength=len(self.variables))
         self._totals.assign_add(tf.stack([clipped, tf.constant(seen, tf.int64)]))
 
     def totals(self) -> np.ndarray:
-        """Returns the two rows: units clipped, units seen."""
+        """Returns two rows: clipped units and all units."""
         return tf.convert_to_tensor(self._totals).numpy()
 
 
@@ -74,36 +73,34 @@ class AdaptiveGradientClipping(PatternWrapper):
     One step runs in this order: aggregation over replicas, un-scaling of the loss,
     this clipping, then in the wrapped optimizer its own clipping, weight decay, the
     update and the constraints. Norms are those of the latent float32 weights, also for
-    the binary kernels of Larq. The result is an optimizer of the family of the wrapped
-    one, new-style or legacy, whose hyperparameters and state it shares: files and
-    checkpoints contain the wrapped optimizer's state and nothing else.
+    the binary kernels of Larq. Like the wrapped optimizer, the result is new-style or
+    legacy. It has the hyperparameters and state of the wrapped optimizer: files and
+    checkpoints contain nothing else.
 
-    The axes of a unit follow from the name and rank of a variable: all axes but the
-    last for kernels, all but the last two for `depthwise_kernel`, the last for
-    `embeddings`, the whole tensor for vectors and PReLU slopes. A transposed
-    convolution is known by the name that Keras gives it, such as `conv2d_transpose`;
-    for one with a name of your own use `for_model`, or `unit_axes`, as for locally
-    connected layers.
+    The name and rank of a variable decide the axes of its units: all axes but the last
+    for kernels, all but the last two for `depthwise_kernel`, the last for `embeddings`,
+    the whole tensor for vectors and PReLU slopes. A transposed convolution is
+    recognized by the name that Keras gives it, such as `conv2d_transpose`. If it has
+    another name, or for locally connected layers, use `for_model` or `unit_axes`.
 
     Arguments:
         optimizer: A Keras optimizer, new-style or legacy, as an object, name or config;
-            also Larq's `Bop` and `CaseOptimizer`. Variables that `Bop`,
-            `BooleanAccumulation` or, as log odds, `BayesianLearningRule` trains have
-            no latent magnitude and are not clipped. Under mixed precision, loss scaling
-            goes around this wrapper, as `compile` does on its own.
+            also Larq's `Bop` and `CaseOptimizer`. Variables of `Bop`,
+            `BooleanAccumulation` and `BayesianLearningRule` (log odds) have no latent
+            magnitude and are not clipped. In mixed precision, wrap this optimizer in
+            the loss scaling, which `compile` does for you.
         clip_factor: Largest ratio of the norms of gradient and weights, in (0, inf];
             default 0.01.
-        epsilon: Floor under the norm of the weights, above 0; default 0.001.
-        exclude: Regular expressions; a variable with a match in its name is not
-            clipped. Names are the path in a model that is compiled with this optimizer,
-            such as `block/conv/kernel:0`, whatever file it comes from, and the name
-            that Keras gives the variable. A leading `^` stands for the start of a name
-            or of any part after a slash. Default: the classifiers `head` and
-            `predictions`; in `for_model` also the layer that gives the output. A
-            warning says if there are none.
-        unit_axes: `{regular expression: axes}` for variables whose role the name does
-            not tell. The first match in the full name counts; `()` makes each element
-            its own unit. Default: none.
+        epsilon: Lower bound of the norm of the weights, above 0; default 0.001.
+        exclude: Regular expressions; a variable with a match in one of its names is not
+            clipped. Its names are its path in the compiled model, such as
+            `block/conv/kernel:0`, and the name that Keras gives it. A leading `^` is
+            the start of a name or of any part after a slash. Default: the classifiers
+            `head` and `predictions`; in `for_model` also the layer that gives the
+            output. A warning tells if nothing is excluded.
+        unit_axes: `{regular expression: axes}` for variables whose units the name does
+            not tell. The first pattern with a match counts; with the axes `()` each
+            element is a unit. Default: none.
 
     Raises:
         TypeError: If an argument has the wrong type, or if `optimizer` already clips
@@ -135,8 +132,8 @@ class AdaptiveGradientClipping(PatternWrapper):
     _warned: bool
 
     _not_twice = (
-        "optimizer already clips by an AdaptiveGradientClipping, and clipping twice is "
-        "not meant. Pass its inner_optimizer."
+        "optimizer already clips by an AdaptiveGradientClipping, and cannot clip "
+        "twice. Pass its inner_optimizer."
     )
 
     def __init__(
@@ -154,7 +151,7 @@ class AdaptiveGradientClipping(PatternWrapper):
         self.epsilon = check_number("epsilon", epsilon, "(0, inf)", "Use 0.001.")
         self.exclude = _unit_axes.check_patterns("exclude", exclude)
         self.unit_axes = _unit_axes.check_unit_axes(unit_axes)
-        self._counts = None  # until a monitor asks
+        self._counts = None  # until a monitor needs them
         self._warned = False
 
     @classmethod
@@ -171,8 +168,8 @@ class AdaptiveGradientClipping(PatternWrapper):
 
         Arguments:
             model: A built model, nested models included.
-            optimizer: See the class, as for all further arguments. What `unit_axes`
-                names goes before what the layers say.
+            optimizer: See the class, as for all further arguments. `unit_axes` has
+                precedence over the layers.
             exclude: None for the classifiers `head` and `predictions`, and the last
                 layers with a kernel before the outputs, whatever their names.
 
@@ -189,27 +186,27 @@ class AdaptiveGradientClipping(PatternWrapper):
             optimizer = wrapper.for_model(model, "adam", clip_factor=0.02)
             ```
         """
-        given = _unit_axes.check_unit_axes(unit_axes)
+        by_user = _unit_axes.check_unit_axes(unit_axes)
         if exclude is None:
             exclude = (*_HEADS, *_unit_axes.classifier_patterns(model))
-        settled = [*_unit_axes.check_patterns("exclude", exclude), *given]
-        roles = _unit_axes.axes_by_layer(
+        settled = [*_unit_axes.check_patterns("exclude", exclude), *by_user]
+        by_layer = _unit_axes.axes_by_layer(
             model, lambda names: first_match(settled, names) is not None
         )
-        self = cls(optimizer, clip_factor, epsilon, exclude, {**given, **roles})
+        self = cls(optimizer, clip_factor, epsilon, exclude, {**by_user, **by_layer})
         tell(self, model)
         return self
 
     def get_config(self) -> dict[str, Any]:
         return {
-            # The key of Larq's CaseOptimizer to the class.
+            # Larq's CaseOptimizer finds the class by this name.
             "name": AdaptiveGradientClipping.__name__,
             "optimizer": keras.optimizers.serialize(self.inner_optimizer),
             "clip_factor": self.clip_factor,
             "epsilon": self.epsilon,
             "exclude": list(self.exclude),
             "unit_axes": {key: list(axes) for key, axes in self.unit_axes.items()},
-            # Without patterns of the user's, paths say all.
+            # The default patterns need no names: they match the same paths.
             **(super().get_config() if self._has_own_patterns else {}),
         }
 
@@ -219,13 +216,13 @@ class AdaptiveGradientClipping(PatternWrapper):
 
     def _step(self, pairs: Pairs, apply: Callable[[Pairs], Any]) -> Any:
         pairs = self._clip(pairs)
-        # Step counter and weight decay wait for the check of the gradients, of all of
-        # them, on which each clipped one depends.
+        # Step counter and weight decay wait for the check of all gradients, on which
+        # each clipped gradient depends.
         with tf.control_dependencies([g for g, _ in pairs if g is not None][:1]):
             return apply(pairs)
 
     def _clip(self, pairs: Pairs) -> Pairs:
-        """Clips aggregated gradients; a pair without a gradient stays as it is."""
+        """Clips aggregated gradients; pairs without a gradient remain unchanged."""
         present = [i for i, (gradient, _) in enumerate(pairs) if gradient is not None]
         if not present:
             return pairs
@@ -251,7 +248,7 @@ class AdaptiveGradientClipping(PatternWrapper):
     def _axes_of(
         self, variables: Sequence[tf.Variable], pairs: Pairs
     ) -> list[Axes | None]:
-        """The axes of a unit of each variable; None for those that are not clipped."""
+        """Returns the axes of a unit of each variable, or None if it is not clipped."""
         latent_free = is_latent_free(self.inner_optimizer, pairs)
         settled = (self.exclude, tuple(self.unit_axes.items()))
         names = self._names_of([variable for _, variable in pairs])
@@ -275,7 +272,7 @@ class AdaptiveGradientClipping(PatternWrapper):
         ]
 
     def _count_for(self, variables: Sequence[Any]) -> ClipCounts:
-        """Counts clipped units from the next trace of the training step on."""
+        """Returns counters that the next trace of the training step will update."""
         counts = self._counts
         if counts is None or [*map(id, variables)] != [*map(id, counts.variables)]:
             counts = self._counts = ClipCounts(variables)
@@ -283,35 +280,35 @@ class AdaptiveGradientClipping(PatternWrapper):
 
 
 def _to_clip(gradient: Any, variable: tf.Variable, axes: Axes | None) -> tf.Tensor:
-    """Returns a gradient as a tensor; dense, unless it is only to be checked."""
+    """Returns a gradient as a tensor; dense if it will be clipped."""
     if isinstance(gradient, tf.IndexedSlices) and axes is None:
         return gradient.values
     return tf.ensure_shape(tf.convert_to_tensor(gradient), variable.shape)
 
 
 def _clipped_like(clipped: tf.Tensor, gradient: Any, variable: tf.Variable) -> Any:
-    """Puts the values of a sparse gradient back into place."""
+    """Returns the clipped values as a gradient; sparse if the gradient was."""
     if isinstance(gradient, tf.IndexedSlices) and clipped.shape != variable.shape:
         return tf.IndexedSlices(clipped, gradient.indices, gradient.dense_shape)
     return clipped
 
 
 def is_latent_free(optimizer: Any, pairs: Pairs) -> Callable[[tf.Variable], bool]:
-    """Returns a predicate for variables of signs that flip, or of log odds."""
+    """Returns a predicate: is a variable trained as signs or as log odds?"""
     if isinstance(optimizer, BayesianLearningRule):
-        of_others = is_latent_free(optimizer.inner_optimizer, split(pairs)[1])
-        return lambda variable: is_natural(variable) or of_others(variable)
+        by_inner = is_latent_free(optimizer.inner_optimizer, split(pairs)[1])
+        return lambda variable: is_natural(variable) or by_inner(variable)
     if isinstance(optimizer, OptimizerWrapper):
         return is_latent_free(optimizer.inner_optimizer, pairs)
     if not isinstance(optimizer, lq.optimizers.CaseOptimizer):
         return lambda _: isinstance(optimizer, _LATENT_FREE)
-    if optimizer.var_opt_mapping is None:  # as its own first step would do
+    if optimizer.var_opt_mapping is None:  # as its first step does
         optimizer._compute_var_opt_mapping(pairs)
     chosen = optimizer.var_opt_mapping
-    of_parts = [is_latent_free(part, pairs) for part in optimizer.optimizers]
+    predicates = [is_latent_free(part, pairs) for part in optimizer.optimizers]
 
-    def of_its_part(variable: tf.Variable) -> bool:
+    def by_optimizer(variable: tf.Variable) -> bool:
         index = chosen.get(lq.optimizers._var_key(variable))
-        return index is not None and of_parts[index](variable)
+        return index is not None and predicates[index](variable)
 
-    return of_its_part
+    return by_optimizer

@@ -27,17 +27,17 @@ def natural_gradient_step(
     prior_weight: float,
     prior_natural: float,
 ) -> tf.Tensor:
-    """The natural parameters λ after one step, in float32 or better.
+    """Returns the natural parameters λ after one step, in float32 or better.
 
-    With the gradient ∂L/∂λ of the relaxed weights, and λ₀ of the prior.
+    The gradient is ∂L/∂λ of the relaxed weights; `prior_natural` is λ₀.
     """
-    here = at_least_float32(natural)
-    rate = tf.cast(learning_rate, here.dtype)
-    # dλ of the mean tanh(λ) is 1 - tanh²(λ): divided by it, the gradient is that in
-    # the mean, which is the natural gradient in λ.
-    toward = at_least_float32(gradient) / tanh_slope(here)
-    return (1 - rate * prior_weight) * here - rate * (
-        toward - prior_weight * prior_natural
+    wide = at_least_float32(natural)
+    rate = tf.cast(learning_rate, wide.dtype)
+    # The gradient divided by dtanh(λ)/dλ = 1 - tanh²(λ) is the gradient in the mean
+    # tanh(λ), which is the natural gradient in λ.
+    natural_gradient = at_least_float32(gradient) / tanh_slope(wide)
+    return (1 - rate * prior_weight) * wide - rate * (
+        natural_gradient - prior_weight * prior_natural
     )
 
 
@@ -48,17 +48,17 @@ def is_natural(variable: tf.Variable) -> bool:
 
 
 def split(pairs: Pairs) -> tuple[Pairs, Pairs]:
-    """The pairs of natural parameters, and the others."""
+    """Returns the pairs of natural parameters, and the others."""
     return [p for p in pairs if is_natural(p[1])], [
         p for p in pairs if not is_natural(p[1])
     ]
 
 
 def steps_of(optimizer: Any) -> tf.Variable:
-    """The variable in which an optimizer counts its steps.
+    """Returns the variable in which an optimizer counts its steps.
 
-    That of Larq's `CaseOptimizer` stays at 0: its parts count, and the first of them,
-    which is never without a variable, takes every step.
+    The counter of Larq's `CaseOptimizer` is always 0. Its optimizers count, and the
+    first of them, which always has a variable, takes every step.
     """
     while isinstance(optimizer, (OptimizerWrapper, lq.optimizers.CaseOptimizer)):
         wraps = isinstance(optimizer, OptimizerWrapper)
@@ -69,9 +69,9 @@ def steps_of(optimizer: Any) -> tf.Variable:
 def descend(
     pairs: Pairs, learning_rate: tf.Tensor, prior_weight: float, prior: float
 ) -> None:
-    """Takes the step of natural parameters, in every replica.
+    """Updates natural parameters, in every replica.
 
-    The replicas agree on the gradients; `prior` is the probability of +1.
+    All replicas have the same gradients; `prior` is the probability of +1.
     """
     prior_natural = math.log(prior / (1 - prior)) / 2
 
@@ -82,8 +82,8 @@ def descend(
             tf.convert_to_tensor(latent), gradient, rate, prior_weight, prior_natural
         )
         new = tf.cast(new, latent.dtype)
-        kept = variable.constraint
-        latent.assign(new if kept is None else kept(new))
+        constraint = variable.constraint
+        latent.assign(new if constraint is None else constraint(new))
 
     def step_all(strategy: tf.distribute.Strategy, pairs: Pairs, rate: Any) -> None:
         for gradient, variable in pairs:
@@ -98,50 +98,50 @@ def descend(
 class BayesianLearningRule(OptimizerWrapper):
     r"""Optimizer wrapper: learns the posterior probabilities of binary weights.
 
-    The kernels of `quantizers.BernoulliSign` hold natural parameters \(\lambda\) of
-    independent weights of -1 and +1 with means \(\tanh\lambda\). With the gradient of
-    the loss in the relaxed weights, taken back to λ, each step is a natural-gradient
-    step, of learning rate \(\eta\), towards the posterior:
+    The kernels of `quantizers.BernoulliSign` contain natural parameters \(\lambda\) of
+    independent weights of -1 and +1 with means \(\tanh\lambda\). Each step is a
+    natural-gradient step towards the posterior, with learning rate \(\eta\) and the
+    gradient of the relaxed weights in λ:
 
     \[ \lambda \leftarrow (1 - \eta\rho)\,\lambda
        - \eta \Big( \frac{\partial L/\partial\lambda}{1 - \tanh^2\lambda + 10^{-10}}
        - \rho\lambda_0 \Big), \qquad
        \lambda_0 = \tfrac12 \ln\frac{p}{1 - p} . \]
 
-    \(\rho\) is the weight of the prior, under which a weight is +1 with probability
-    \(p\). Where the loss says nothing, λ goes to \(\lambda_0\). All other variables are
-    the wrapped optimizer's, which never sees those kernels: its clipping by norm, its
-    weight decay and its averages leave them out.
+    \(\rho\) is the weight of the prior, in which a weight is +1 with probability
+    \(p\). Where the loss has no gradient, λ converges to \(\lambda_0\). The wrapped
+    optimizer updates all other variables. Its clipping by norm, weight decay and
+    averages ignore these kernels.
 
-    State is that of the wrapped optimizer, whose step counter also moves a learning
-    rate schedule of the rule; files and checkpoints contain nothing else.
-    `learning_rate` of the object is that of the wrapped optimizer, as callbacks expect,
-    and `natural_learning_rate` the rule's. Gradients are summed over replicas first. A
-    constraint of a kernel follows its step.
+    The state is that of the wrapped optimizer: files and checkpoints contain nothing
+    else. Its step counter also drives a learning rate schedule of the rule. The
+    attribute `learning_rate` is that of the wrapped optimizer, as callbacks expect, and
+    `natural_learning_rate` that of the rule. Gradients are summed over replicas first.
+    The constraint of a kernel is applied after its step.
 
-    `AdaptiveGradientClipping` may be inside or around it, with the same result: log
-    odds have no magnitude that a gradient could be measured by, so these kernels are
-    not clipped. `ParameterGroups` and Larq's `CaseOptimizer` belong inside.
+    `AdaptiveGradientClipping` may be inside or around this wrapper, with the same
+    result: it does not clip these kernels, since log odds have no magnitude to compare
+    gradients with. Put `ParameterGroups` and Larq's `CaseOptimizer` inside.
 
     Arguments:
         optimizer: A Keras optimizer, new-style or legacy, as an object, name or config,
-            for everything but kernels of `BernoulliSign`. Under mixed precision, loss
-            scaling goes around this wrapper, as `compile` does on its own.
+            for everything but kernels of `BernoulliSign`. In mixed precision, wrap this
+            optimizer in the loss scaling, which `compile` does for you.
         learning_rate: η of those kernels, in (0, inf), or a Keras learning rate
             schedule. The loss is a mean over the batch, so its gradients are small:
             try powers of ten around 1.
-        prior_weight: ρ, in [0, inf); 0 for no prior. With a mean loss the prior of the
-            papers has the weight 1 over the number of training examples.
+        prior_weight: ρ, in [0, inf); 0 for no prior. The papers' prior, for a mean
+            loss, has the weight 1 / (number of training examples).
         prior: p, in (0, 1); 0.5 prefers neither sign.
 
     Raises:
-        TypeError: If an argument has the wrong type, or if `optimizer` follows the rule
-            already or scales the loss.
+        TypeError: If an argument has the wrong type, or if `optimizer` already is such
+            a wrapper or scales the loss.
         ValueError: If an argument is out of its range; at a step, if no variable is the
             kernel of a `BernoulliSign`.
         InvalidArgumentError: At a step in which the gradient of such a kernel is not
-            finite; nothing is changed. Compiled by XLA, which drops assertions, such
-            elements count as zero.
+            finite; nothing is changed. Where XLA drops the assertion, such elements
+            count as zero.
 
     Example:
         ```python
@@ -167,9 +167,9 @@ class BayesianLearningRule(OptimizerWrapper):
           with Binary Weights via Bayesian Learning", 2020, arXiv:2012.08300.
 
     Differences from the paper:
-        The loss is a mean, as in BiSNN, where Meng and others multiply it by the number
-        of examples. Their momentum is left out. One guard of 1e-10 stands in the
-        gradient of the relaxation and one in the divisor, as in their code.
+        The loss is a mean, as in BiSNN; Meng and others multiply it by the number of
+        examples. Their momentum is absent. As in their code, 1e-10 is added to the
+        gradient of the relaxation and to the divisor.
     """
 
     natural_learning_rate: float | Any
@@ -177,8 +177,8 @@ class BayesianLearningRule(OptimizerWrapper):
     prior: float
 
     _not_twice = (
-        "optimizer follows a BayesianLearningRule already, and each kernel has one. "
-        "Pass its inner_optimizer."
+        "optimizer is already a BayesianLearningRule, and each kernel can have only "
+        "one. Pass its inner_optimizer."
     )
 
     def __init__(
@@ -205,7 +205,7 @@ class BayesianLearningRule(OptimizerWrapper):
         rate = self.natural_learning_rate
         scheduled = isinstance(rate, _schedules.LearningRateSchedule)
         return {
-            # The key of Larq's CaseOptimizer to the class.
+            # Larq's CaseOptimizer finds the class by this name.
             "name": BayesianLearningRule.__name__,
             "optimizer": keras.optimizers.serialize(self.inner_optimizer),
             "learning_rate": _schedules.serialize(rate) if scheduled else rate,
@@ -236,7 +236,7 @@ class BayesianLearningRule(OptimizerWrapper):
         natural = [
             (checked_gradient(g, v.name), v) for g, v in natural if g is not None
         ]
-        with tf.init_scope():  # a legacy optimizer makes its counter when asked
+        with tf.init_scope():  # a legacy optimizer creates its counter here
             steps = steps_of(self.inner_optimizer)
         with tf.control_dependencies([gradient for gradient, _ in natural]):
             rate = self.natural_learning_rate

@@ -18,13 +18,13 @@ def accumulate_and_flip(
     kept: tf.Tensor,
     learning_rate: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns the weights, their accumulators and the fraction kept after one step.
+    """Returns weights, accumulators and the fraction of unflipped weights after a step.
 
-    Of the weights the signs count; `kept` is what the step before did not flip.
+    Only the signs of the weights count; `kept` is the fraction of the step before.
     """
     weight = lq.math.sign(weight)
     accumulator = kept * accumulator + learning_rate * gradient
-    # A slope of the same sign as the weight asks for less of it, that is for a flip.
+    # A gradient of the weight's sign asks for less of the weight, that is, for a flip.
     flips = accumulator * weight >= 1
     return (
         tf.where(flips, -weight, weight),
@@ -34,9 +34,9 @@ def accumulate_and_flip(
 
 
 def checked_gradient(gradient: Any, name: str) -> tf.Tensor:
-    """A gradient after a check that it is finite.
+    """Returns a gradient, after a check that it is finite.
 
-    Compiled by XLA, which drops the check, elements that are not finite count as zero.
+    Where XLA drops the check, elements that are not finite become zero.
     """
     dense = tf.debugging.check_numerics(
         tf.convert_to_tensor(gradient),
@@ -56,7 +56,7 @@ def check_learning_rate(rate: Any, advice: str) -> Any:
 
 @register()
 class BooleanAccumulation(keras.optimizers.legacy.Optimizer):
-    r"""Flips a binary weight once its accumulated gradient exceeds a threshold.
+    r"""Flips a binary weight once its accumulated gradient reaches a threshold.
 
     Experimental. There are no latent weights. Each weight \(w\) has an accumulator
     \(m\), which starts at 0; \(\rho\) is the fraction of a variable's weights that the
@@ -65,29 +65,28 @@ class BooleanAccumulation(keras.optimizers.legacy.Optimizer):
     \[ m \leftarrow \rho m + \eta g, \qquad
        w \leftarrow -w,\; m \leftarrow 0 \quad \text{where } m w \ge 1 \]
 
-    Of a gradient that never changes, a weight takes \(1 / (\eta |g|)\) steps to flip.
-    When many weights flip at once, the other accumulators fade, which calms what
-    follows.
+    With a constant gradient, a weight flips after \(1 / (\eta |g|)\) steps. If many
+    weights flip at once, the other accumulators decay, so that fewer flip later.
 
-    Use it in place of Larq's `Bop`: inside `larq.optimizers.CaseOptimizer`, for the
-    kernels that `is_binary_variable` picks, beside an optimizer for all other weights.
-    These kernels need a quantizer of precision 1 that leaves -1 and +1 as they are,
-    such as `larq.quantizers.NoOp(precision=1)`; the first step replaces other values by
-    their sign. `AdaptiveGradientClipping` leaves these kernels out, since they have no
+    Use it like Larq's `Bop`: inside `larq.optimizers.CaseOptimizer`, for the kernels
+    that `is_binary_variable` selects, beside an optimizer for all other weights. These
+    kernels need a quantizer of precision 1 that does not change -1 and +1, such as
+    `larq.quantizers.NoOp(precision=1)`; the first step replaces other values by their
+    sign. `AdaptiveGradientClipping` does not clip these kernels, since they have no
     magnitude.
 
     Arguments:
-        learning_rate: Factor on the gradient, in (0, inf), or a Keras learning rate
-            schedule; default 1000. It depends on the size of the gradients; if it is
-            too low, no weight flips. Try steps of a factor of 3.
+        learning_rate: Factor of the gradient, in (0, inf), or a Keras learning rate
+            schedule; default 1000. The best one depends on the size of the gradients;
+            if it is too low, no weight flips. Try steps of a factor of 3.
         name: Name of the optimizer; default `"BooleanAccumulation"`, by which
-            `CaseOptimizer` finds the class when a file is opened.
+            `CaseOptimizer` finds the class when it opens a file.
 
     Raises:
         TypeError: If `learning_rate` is neither a number nor a schedule.
         ValueError: If `learning_rate` is out of its range.
-        InvalidArgumentError: At a step whose gradients are not finite. Compiled by XLA,
-            which drops assertions, such elements count as zero.
+        InvalidArgumentError: At a step whose gradients are not finite. Where XLA drops
+            the assertion, such elements count as zero.
 
     Example:
         ```python
@@ -107,9 +106,8 @@ class BooleanAccumulation(keras.optimizers.legacy.Optimizer):
         arXiv:2405.16339.
 
     Differences from the paper:
-        The gradient is what Larq's quantizers give, where the paper counts Boolean
-        variations and scales them on their way back: its learning rates do not carry
-        over.
+        The gradient is that of Larq's quantizers; the paper counts Boolean variations
+        and scales them in the backward pass, so its learning rates do not apply.
     """
 
     _HAS_AGGREGATE_GRAD = True  # Keras sums the gradients over replicas
@@ -131,7 +129,7 @@ class BooleanAccumulation(keras.optimizers.legacy.Optimizer):
     def get_config(self) -> dict[str, Any]:
         rate = self._serialize_hyperparameter("learning_rate")
         if not isinstance(rate, dict):
-            rate = float(rate)  # JSON does not know the NumPy number of later steps
+            rate = float(rate)  # JSON has no NumPy numbers
         return {**super().get_config(), "learning_rate": rate}
 
     def _create_slots(self, var_list: list[tf.Variable]) -> None:
@@ -143,9 +141,9 @@ class BooleanAccumulation(keras.optimizers.legacy.Optimizer):
         accumulator = self.get_slot(var, "accumulator")
         kept = self.get_slot(var, "kept")
         grad = checked_gradient(grad, var.name)
-        weights, accumulators, share = accumulate_and_flip(
+        weights, accumulators, fraction = accumulate_and_flip(
             var, grad, accumulator, kept, self._decayed_lr(accumulator.dtype)
         )
         return tf.group(
-            var.assign(weights), accumulator.assign(accumulators), kept.assign(share)
+            var.assign(weights), accumulator.assign(accumulators), kept.assign(fraction)
         )

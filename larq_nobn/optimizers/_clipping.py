@@ -1,4 +1,4 @@
-"""The arithmetic of adaptive gradient clipping: tensors in, tensors out."""
+"""The arithmetic of adaptive gradient clipping, as functions of tensors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .._math import unit_sum
 
 Axes = tuple[int, ...]
 
-# A clipped gradient is divided by its norm, but by no less than this.
+# Lower bound of the norm by which a clipped gradient is divided.
 _SMALLEST_DIVISOR = 1e-6
 
 
@@ -26,15 +26,14 @@ def adaptive_gradient_clip(
 ) -> tf.Tensor:
     """Limits each unit's gradient norm to `clip_factor` times its weight norm.
 
-    For a unit `i`, the elements that a reduction over `axes` puts together:
+    For each unit `i`, the elements that a reduction over `axes` combines:
 
         limit_i = clip_factor * max(||W_i||, epsilon)
         G_i <- G_i                                    if ||G_i|| <= limit_i
         G_i <- G_i * limit_i / max(||G_i||, 1e-6)     otherwise
 
-    Norms are taken in float32. A gradient within its limit comes back bitwise
-    identical. What is not finite is not looked for here; `AdaptiveGradientClipping`
-    does that.
+    Norms are float32. A gradient within its limit is returned bitwise identical. This
+    function does not check that gradients are finite; `AdaptiveGradientClipping` does.
 
     Arguments:
         gradient: The gradient, of any floating-point type.
@@ -43,15 +42,15 @@ def adaptive_gradient_clip(
             for a `Dense` kernel, all axes for a whole-tensor norm, `()` to take each
             element as its own unit.
         clip_factor: Largest ratio of the norms, in (0, inf]; default 0.01.
-        epsilon: Floor under the norm of the weights, so that units that start at zero
-            can move; default 0.001.
+        epsilon: Lower bound of the norm of the weights, so that units that start at
+            zero can change; default 0.001.
 
     Returns:
         The clipped gradient, of the gradient's shape and type.
 
     Raises:
-        TypeError, ValueError: If they are no two tensors of one shape, or the axes are
-            none of theirs.
+        TypeError, ValueError: If gradient and weight are not two tensors of one shape,
+            or if `axes` are not axes of them.
 
     Example:
         ```python
@@ -104,8 +103,8 @@ class Clipped(NamedTuple):
     """Clipped gradients, and what happened to each of their units."""
 
     gradients: list[tf.Tensor]
-    factors: tf.Tensor  # what the gradient of each unit was multiplied by
-    owners: np.ndarray  # whose unit it is, by index; -1 where nothing is clipped
+    factors: tf.Tensor  # by which the gradient of each unit was multiplied
+    owners: np.ndarray  # index of the variable of each unit; -1 if it is not clipped
 
 
 def clip_gradients(
@@ -118,52 +117,52 @@ def clip_gradients(
 ) -> Clipped:
     """Applies `adaptive_gradient_clip` to all variables in one batched expression.
 
-    A step touches hundreds of small vectors and a few large kernels. Each kernel costs
-    two reductions and one multiplication; all whole-tensor norms of vectors come from
-    two segment sums over their concatenation; the norms of all units then form one
-    vector for everything else.
+    A step has hundreds of small vectors and a few large kernels. Each kernel costs two
+    reductions and one multiplication. The norms of all vectors are two segment sums
+    over their concatenation. Everything else uses one vector of the norms of all units.
 
-    Gradients are dense. One whose axes are None is not clipped, only checked: where one
-    is not finite, the graph raises `InvalidArgumentError` before it can be used; where
-    assertions are stripped, as by XLA, the gradient of the affected unit is zero.
+    Gradients are dense. A gradient whose axes are None is checked but not clipped. If a
+    gradient is not finite, the graph raises `InvalidArgumentError` before it is used;
+    where XLA drops the assertion, the gradient of the affected unit is zero.
     """
     ranks = [len(gradient.shape) for gradient in gradients]
-    # Vectors and scalars of one unit.
-    small = [i for i, rank in enumerate(ranks) if rank < 2 and axes[i] == (0,) * rank]
-    large = [i for i in range(len(ranks)) if i not in small]
-    # A variable that is not clipped is one unit, whose limit does not count.
-    reach = [range(n) if of is None else of for n, of in zip(ranks, axes, strict=True)]
-    order = small + large
-    sizes = [int(np.prod(gradients[i].shape)) for i in small]
-    segments = np.repeat(np.arange(len(small)), sizes)
-    vector = _concatenate([gradients[i] for i in small])
+    # Vectors (and scalars) are one unit each; all others count as kernels. A variable
+    # that is not clipped is a kernel of one unit, whose limit is not used.
+    vectors = [i for i, rank in enumerate(ranks) if rank < 2 and axes[i] == (0,) * rank]
+    kernels = [i for i in range(len(ranks)) if i not in vectors]
+    order = vectors + kernels
+    reduced = [range(n) if a is None else a for n, a in zip(ranks, axes, strict=True)]
+    sizes = [int(np.prod(gradients[i].shape)) for i in vectors]
+    segments = np.repeat(np.arange(len(vectors)), sizes)
+    flat_gradients = _concatenate([gradients[i] for i in vectors])
+    flat_weights = _concatenate([weights[i] for i in vectors])
 
     def gradient_norms(dtype: tf.DType) -> list[tf.Tensor]:
-        norms = [_norm(tf.cast(gradients[i], dtype), reach[i]) for i in large]
-        return [_segment_norms(tf.cast(vector, dtype), segments, len(small)), *norms]
+        flat = tf.cast(flat_gradients, dtype)
+        norms = [_norm(tf.cast(gradients[i], dtype), reduced[i]) for i in kernels]
+        return [_segment_norms(flat, segments, len(vectors)), *norms]
 
-    fast = gradient_norms(tf.float32)
-    norms = _concatenate(fast)
-    of_small = _concatenate([weights[i] for i in small])
-    weight_norms = [_segment_norms(of_small, segments, len(small))]
-    for i, norm in zip(large, fast[1:], strict=True):
-        if axes[i] is None:  # its limit does not count
+    vector_norms, *kernel_norms = gradient_norms(tf.float32)
+    norms = _concatenate([vector_norms, *kernel_norms])
+    weight_norms = [_segment_norms(flat_weights, segments, len(vectors))]
+    for i, norm in zip(kernels, kernel_norms, strict=True):
+        if axes[i] is None:
             weight_norms.append(tf.zeros(norm.shape))
         else:
-            weight_norms.append(_norm(tf.cast(weights[i], tf.float32), reach[i]))
+            weight_norms.append(_norm(tf.cast(weights[i], tf.float32), reduced[i]))
     limits = clip_factor * tf.maximum(_concatenate(weight_norms), epsilon)
-    lengths = [1] * len(small) + [int(np.prod(norm.shape)) for norm in fast[1:]]
-    owners = np.repeat([-1 if axes[i] is None else i for i in order], lengths)
+    units = [1] * len(vectors) + [int(np.prod(norm.shape)) for norm in kernel_norms]
+    owners = np.repeat([-1 if axes[i] is None else i for i in order], units)
 
     def factors_of(norms: tf.Tensor, limits: tf.Tensor) -> tf.Tensor:
         return tf.where(owners >= 0, _factor(norms, limits), tf.ones_like(norms))
 
-    def careful() -> tf.Tensor:
-        # A float32 norm overflows beyond 1.8e19. In float64 only what is really not
-        # finite stays so; this branch costs nothing until it is needed.
+    def in_float64() -> tf.Tensor:
+        # A float32 norm overflows beyond 1.8e19; in float64 it is infinite only if a
+        # gradient is. This branch runs only if it is needed.
         exact = _concatenate(gradient_norms(tf.float64), tf.float64)
         finite = tf.math.is_finite(exact)
-        for i, part in zip(order, tf.split(finite, lengths), strict=True):
+        for i, part in zip(order, tf.split(finite, units), strict=True):
             message = (
                 f"The gradient of {names[i]} contains NaN or infinite values, so the "
                 "step was not applied. Lower the learning rate, or look for a division "
@@ -176,19 +175,20 @@ def clip_gradients(
     factors = tf.cond(
         tf.reduce_all(tf.math.is_finite(norms)),
         lambda: factors_of(norms, limits),
-        careful,
+        in_float64,
     )
     clipped: dict[int, tf.Tensor] = {}
-    if small:
-        of_elements = tf.gather(factors[: len(small)], segments)
-        scaled = tf.math.multiply_no_nan(vector, of_elements)
-        for i, flat in zip(small, tf.split(scaled, sizes), strict=True):
+    count = len(vectors)
+    if vectors:
+        by_element = tf.gather(factors[:count], segments)
+        scaled = tf.math.multiply_no_nan(flat_gradients, by_element)
+        for i, flat in zip(vectors, tf.split(scaled, sizes), strict=True):
             dense = tf.reshape(flat, gradients[i].shape)
             clipped[i] = tf.cast(dense, gradients[i].dtype)
-    if large:
-        pieces = tf.split(factors[len(small) :], lengths[len(small) :])
-        for i, piece, norm in zip(large, pieces, fast[1:], strict=True):
-            clipped[i] = _scale(gradients[i], tf.reshape(piece, norm.shape))
+    if kernels:
+        by_kernel = tf.split(factors[count:], units[count:])
+        for i, factor, norm in zip(kernels, by_kernel, kernel_norms, strict=True):
+            clipped[i] = _scale(gradients[i], tf.reshape(factor, norm.shape))
     return Clipped([clipped[i] for i in range(len(gradients))], factors, owners)
 
 
@@ -198,7 +198,7 @@ def _concatenate(parts: Sequence[tf.Tensor], dtype: tf.DType = tf.float32) -> tf
 
 
 def _norm(x: tf.Tensor, axes: Sequence[int]) -> tf.Tensor:
-    """Norms over `axes`, which stay as axes of length one."""
+    """Returns norms over `axes`, which remain as axes of length one."""
     rank = len(x.shape)
     if tuple(axes) == tuple(range(rank - 1)) and rank > 1:
         sums = unit_sum(tf.reshape(tf.square(x), (-1, x.shape[-1])))
@@ -216,6 +216,6 @@ def _factor(norm: tf.Tensor, limit: tf.Tensor) -> tf.Tensor:
 
 
 def _scale(gradient: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
-    # Zero times a value that is not finite is zero here, not NaN.
+    # Not `*`: here zero times infinity or NaN is zero.
     scaled = tf.math.multiply_no_nan(tf.cast(gradient, tf.float32), factor)
     return tf.cast(scaled, gradient.dtype)

@@ -21,38 +21,39 @@ from ._wrapper import Pairs, in_both_families, parts_of
 class ParameterGroups(PatternWrapper):
     """Optimizer wrapper: learning-rate multipliers for groups of variables.
 
-    With `w` a variable, `w'` what the wrapped optimizer would make of it and `m` the
+    With `w` a variable, `w'` its next value under the wrapped optimizer and `m` the
     factor of its group:
 
         w <- w + m * (w' - w)
 
-    `w'` contains the update and the decoupled weight decay. In rules that are linear in
-    the learning rate, such as Adam, SGD and Lion, this is the learning rate times `m`.
-    Gradients, their clipping and the optimizer's state are not scaled; constraints and
-    moving averages come after. The updates of variables in no group are bitwise
-    identical to those of the optimizer alone. State and hyperparameters are those of
-    the wrapped optimizer: files and checkpoints contain its state and nothing else.
+    `w'` contains the update and the decoupled weight decay. In optimizers that are
+    linear in the learning rate, such as Adam, SGD and Lion, this multiplies the
+    learning rate by `m`. Gradients, their clipping and the optimizer's state are not
+    scaled; constraints and moving averages are applied afterwards. Updates of variables
+    in no group are bitwise identical to those of the wrapped optimizer. State and
+    hyperparameters are those of the wrapped optimizer: files and checkpoints contain
+    nothing else.
 
-    `AdaptiveGradientClipping` may be inside or around it, with the same result;
-    `BayesianLearningRule` around it only.
+    `AdaptiveGradientClipping` may be inside or around this wrapper, with the same
+    result; `BayesianLearningRule` only around it.
 
     Arguments:
-        optimizer: A new-style Keras optimizer as an object, name or config. Under mixed
-            precision, loss scaling goes around this wrapper, as `compile` does on its
-            own.
+        optimizer: A new-style Keras optimizer as an object, name or config. In mixed
+            precision, wrap this optimizer in the loss scaling, which `compile` does for
+            you.
         multipliers: `{regular expression: factor}`, factors in [0, inf). The first
-            pattern with a match in a variable's name counts, that is in its path in
-            the model, such as `block/conv/kernel:0`, or in the name that Keras gives
-            it; a leading `^` stands for the start of the name or of any part after a
-            slash. A factor of 0 freezes.
+            pattern with a match in one of a variable's names counts. Its names are its
+            path in the model, such as `block/conv/kernel:0`, and the name that Keras
+            gives it; a leading `^` is the start of a name or of any part after a slash.
+            A factor of 0 freezes the variable.
 
     Raises:
         TypeError: If an argument has the wrong type, or if `optimizer` is a legacy
             optimizer, scales the loss, has groups already or is a
             `BayesianLearningRule`; at the first step, if it does not update variables
             in `update_step`.
-        ValueError: If a pattern or a factor is out of its range; when the variables are
-            known, if a pattern matches none of them.
+        ValueError: If a pattern is invalid, a factor is out of its range or, once the
+            variables are known, a pattern matches none of them.
 
     Example:
         ```python
@@ -88,8 +89,8 @@ class ParameterGroups(PatternWrapper):
             )
             for pattern, factor in multipliers.items()
         }
-        self._factors = {}  # by key of the variable, once known
-        self._steps = 0  # being taken
+        self._factors = {}  # by key of the variable, once the variables are known
+        self._steps = 0  # that run at present, one per replica
         self._reached = False
 
     @classmethod
@@ -97,7 +98,7 @@ class ParameterGroups(PatternWrapper):
         if isinstance(optimizer, keras.optimizers.legacy.Optimizer):
             raise InvalidType(
                 f"optimizer={optimizer!r} is a legacy optimizer, whose updates cannot "
-                "be scaled. Use its namesake in keras.optimizers."
+                "be scaled. Use the optimizer of this name in keras.optimizers."
             )
         if any(isinstance(part, BayesianLearningRule) for part in parts_of(optimizer)):
             raise InvalidType(
@@ -144,7 +145,7 @@ class ParameterGroups(PatternWrapper):
         return rule
 
     def _find_factors(self, variables: Sequence[tf.Variable]) -> None:
-        """Finds the factors of the variables, once."""
+        """Sets the factors of the variables, at the first call with variables."""
         if self._factors or not variables:
             return
         factors = factors_by_name(self.multipliers, self._names_of(variables))
@@ -152,9 +153,9 @@ class ParameterGroups(PatternWrapper):
 
     @contextmanager
     def _scaling(self) -> Iterator[None]:
-        """Lets the wrapped optimizer scale what it writes, for one step."""
+        """Scales the updates of the wrapped optimizer, for one step."""
         rule = self._rule()
-        # Replicas come in one after the other, before the first of them leaves.
+        # All replicas enter, one after the other, before the first of them leaves.
         if not self._steps:
             rule.update_step = self._scaled_update(rule)
             rule._apply_weight_decay = self._scaled_decay(rule)
@@ -176,7 +177,7 @@ class ParameterGroups(PatternWrapper):
             latent = getattr(variable, "latent_variable", variable)
             before = tf.convert_to_tensor(latent) if factor != 1 else None
             update_step(gradient, variable)
-            if factor == 0:  # whatever the update was, NaN included
+            if factor == 0:  # also if the update is NaN
                 variable.assign(before)
             elif factor != 1:
                 variable.assign(before + factor * (latent - before))
@@ -206,8 +207,9 @@ class ParameterGroups(PatternWrapper):
 def factors_by_name(
     multipliers: Mapping[str, float], names: Sequence[Names]
 ) -> list[float]:
-    """Returns the factor of each variable, of the first pattern in its names, or 1."""
-    factors = [1.0] * len(names)  # of earlier patterns last
+    """Returns the factor of the first pattern that matches each variable, or 1."""
+    factors = [1.0] * len(names)
+    # Reversed, so that the first pattern is assigned last.
     for pattern, factor in reversed([*multipliers.items()]):
         found = [i for i, own in enumerate(names) if first_match([pattern], own)]
         if not found:

@@ -1,4 +1,4 @@
-"""The names by which patterns find a variable: its path in a model, and its own."""
+"""The names of variables that patterns match: paths in models, and names of Keras."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from ._wrapper import OptimizerWrapper
 Names = tuple[str, ...]
 
 
-# Knows the variable that a copy in a replica is of, without being any optimizer.
+# Used only for `_var_key`, which finds the variable that a replica's copy belongs to.
 _KEYS = object.__new__(keras.optimizers.Optimizer)
 
 
 def key_of(variable: Any) -> Any:
-    """Returns what a variable, its latent one and its copy in a replica share."""
+    """Returns a key that a variable, its latent variable and its copies share."""
     return _KEYS._var_key(getattr(variable, "latent_variable", variable))
 
 
 def paths_of(model: keras.Model) -> dict[Any, str]:
     """Returns the path of each variable by its key, such as "/block/conv/kernel:0".
 
-    That is the names of the layers around it and the last part of its own. Keras builds
-    the layers of a reopened `.keras` file outside their name scopes, so that a variable
-    of the layer `conv` may be called `kernel:0` there.
+    A path is the names of the layers around the variable and the last part of its name.
+    The name alone is not enough: Keras builds the layers of a reopened `.keras` file
+    outside their name scopes, so a variable of the layer `conv` may be `kernel:0`.
     """
     paths: dict[Any, str] = {}
     seen = set()
@@ -48,16 +48,15 @@ def paths_of(model: keras.Model) -> dict[Any, str]:
 
 
 def exactly(path: str) -> str:
-    """Returns the pattern of one path of a model alone."""
+    """Returns a pattern that matches only this path."""
     return f"^{re.escape(path)}$"
 
 
 def first_match(patterns: Iterable[str], names: Names) -> str | None:
     """Returns the first pattern found in a name, else in a tail that follows a slash.
 
-    A subclassed model puts its own name in front: `^head/` finds `net/head/kernel:0`.
-    The number after the colon may be left out. Where no model tells the path, the name
-    is one.
+    So `^head/` matches `net/head/kernel:0`, as variables of subclassed models are
+    named. The number after the colon is optional. A single name counts as a path.
     """
     for name in names if names[1:] else (f"/{names[0]}",):
         bare = re.sub(r":\d+$", "", name)
@@ -70,25 +69,25 @@ def first_match(patterns: Iterable[str], names: Names) -> str | None:
 
 
 class PatternWrapper(OptimizerWrapper):
-    """An optimizer wrapper whose arguments find variables by patterns.
+    """An optimizer wrapper whose arguments select variables by patterns.
 
-    They are tried on the path of a variable in the model, and on its own name. Models
-    are known from `compile`, or are told. A file keeps the names of the variables that
-    the wrapper has seen, in their order: what Keras numbers, such as `dense_1`, may be
-    numbered otherwise when the file is opened.
+    Patterns are matched against the path of a variable in the models that were compiled
+    with the optimizer or passed to `tell`, and against its own name. Files contain the
+    names of all variables, in order, since Keras may number names such as `dense_1`
+    differently when it opens the file.
     """
 
     _models: tuple[Any, ...]
     _names: tuple[Names, ...]
-    _of_file: tuple[Names, ...]
+    _names_in_file: tuple[Names, ...]
 
     def __new__(cls, *arguments: Any, **named: Any) -> Any:
         self = super().__new__(cls, *arguments, **named)
-        self._models, self._names, self._of_file = (), (), ()
+        self._models, self._names, self._names_in_file = (), (), ()
         return self
 
     def get_config(self) -> dict[str, Any]:
-        # No argument.
+        # Not an argument; `from_config` reads it.
         return {"variables": [list(names) for names in self._names]}
 
     @classmethod
@@ -97,10 +96,10 @@ class PatternWrapper(OptimizerWrapper):
     ) -> Any:
         arguments = {key: x for key, x in config.items() if key != "variables"}
         self = super().from_config(arguments, custom_objects)
-        known = config.get("variables", ())
-        # Files of before have one name of each variable.
-        names = [[x] if isinstance(x, str) else x for x in known]
-        self._names = self._of_file = tuple(map(tuple, names))
+        variables = config.get("variables", ())
+        # Older files have one name per variable.
+        names = [[x] if isinstance(x, str) else x for x in variables]
+        self._names = self._names_in_file = tuple(map(tuple, names))
         return self
 
     def _names_of(self, variables: Sequence[tf.Variable]) -> tuple[Names, ...]:
@@ -110,28 +109,28 @@ class PatternWrapper(OptimizerWrapper):
         names = []
         for variable in variables:
             key = key_of(variable)
-            own = [known[key] for known in paths if key in known]
+            own = [by_key[key] for by_key in paths if key in by_key]
             names.append((*dict.fromkeys(own), variable.name))
-        known = self._of_file
-        if len(known) == len(names) and all(map(_same_variable, known, names)):
-            names = list(known)
+        in_file = self._names_in_file
+        if len(in_file) == len(names) and all(map(_same_variable, in_file, names)):
+            names = list(in_file)
         self._names = tuple(names)
         return self._names
 
 
-def _same_variable(known: Names, now: Names) -> bool:
-    """Whether names of a file may be those of a variable of the opened model."""
-    known, now = (
+def _same_variable(in_file: Names, now: Names) -> bool:
+    """Tells whether names of a file may be those of a variable of the opened model."""
+    in_file, now = (
         tuple(re.sub(r"_\d+(?=[/:])", "", name) for name in names)
-        for names in (known, now)
+        for names in (in_file, now)
     )
-    if known[:-1] and now[:-1]:
-        return not {*known[:-1]}.isdisjoint(now[:-1])
-    return f"/{known[-1]}".endswith(f"/{now[-1]}")
+    if in_file[:-1] and now[:-1]:
+        return not {*in_file[:-1]}.isdisjoint(now[:-1])
+    return f"/{in_file[-1]}".endswith(f"/{now[-1]}")
 
 
 def parts_inside(optimizer: Any) -> Iterator[Any]:
-    """Yields an optimizer and all optimizers in it, however they are wrapped."""
+    """Yields an optimizer and all optimizers inside it, at any depth."""
     yield optimizer
     inner = getattr(optimizer, "inner_optimizer", None)
     # Larq's CaseOptimizer has several.
@@ -141,7 +140,7 @@ def parts_inside(optimizer: Any) -> Iterator[Any]:
 
 
 def tell(optimizer: Any, model: keras.Model) -> None:
-    """Tells every wrapper in an optimizer of a model with paths of variables."""
+    """Gives every wrapper in an optimizer a model, for the paths of its variables."""
     for part in parts_inside(optimizer):
         if isinstance(part, PatternWrapper):
             part._models = (*part._models, weakref.ref(model))

@@ -1,4 +1,4 @@
-"""Which axes make up one unit of a weight: by layer, by name, by rank."""
+"""The axes of one unit of a weight, found by layer, by name or by rank."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from .._keras import check_model, keras
 from ._clipping import Axes
 from ._names import Names, exactly, first_match, key_of, paths_of
 
-# The first row that fits; a transposed kernel is (..., out, in). None is a layout that
-# depends on the arguments of the layer.
+# The first matching row counts. Transposed kernels are (..., out, in). None means that
+# the axes depend on the arguments of the layer.
 _LAYERS: tuple[tuple[Any, str, Axes | None], ...] = (
     (keras.layers.LocallyConnected1D, "kernel", None),
     (keras.layers.LocallyConnected2D, "kernel", None),
@@ -35,7 +35,7 @@ _LAYERS: tuple[tuple[Any, str, Axes | None], ...] = (
     (keras.layers.Embedding, "embeddings", (1,)),
 )
 _KERNEL_NAME = re.compile(r"(^|_)(kernel|weights?|w|variable)$", re.IGNORECASE)
-# What Keras and Larq call layers that nobody has named.
+# Default names of layers in Keras and Larq.
 _LOCAL = re.compile(r"(^|_)locally_connected[12]d(_\d+)?$")
 _TRANSPOSED = re.compile(r"(^|_)conv([123])d_transpose(_\d+)?$")
 
@@ -47,14 +47,14 @@ def axes_of(
     exclude: tuple[str, ...],
     unit_axes: tuple[tuple[str, Axes], ...],
 ) -> Axes | None:
-    """Returns the axes of one unit of a variable; None where it is excluded."""
+    """Returns the axes of one unit of a variable; None if it is excluded."""
     if first_match(exclude, names) is not None:
         return None
-    given, name = dict(unit_axes), names[0].lstrip("/")
-    pattern = first_match(given, names)
+    by_pattern, name = dict(unit_axes), names[0].lstrip("/")
+    pattern = first_match(by_pattern, names)
     if pattern is None:
         return axes_by_name(name, shape)
-    axes, rank = given[pattern], len(shape)
+    axes, rank = by_pattern[pattern], len(shape)
     if any(not -rank <= axis < rank for axis in axes):
         raise InvalidValue(
             f"unit_axes gives the axes {axes} to {name} of shape {shape}. "
@@ -64,7 +64,7 @@ def axes_of(
 
 
 def axes_by_name(name: str, shape: Sequence[int]) -> Axes:
-    """Returns the axes of one unit, judged by the name and the rank of a variable."""
+    """Returns the axes of one unit, from the name and the rank of a variable."""
     path, _, last = name.rpartition("/")
     leaf = re.sub(r"(_\d+)?(:\d+)?$", "", last)
     rank = len(shape)
@@ -80,10 +80,10 @@ def axes_by_name(name: str, shape: Sequence[int]) -> Axes:
         return (1,)
     if _KERNEL_NAME.search(leaf) and 2 <= rank <= 5:
         return tuple(range(rank - 1))
-    if leaf == "plane" and rank == 2:  # of a SymmetricHead: one column, one direction
+    if leaf == "plane" and rank == 2:  # of a SymmetricHead: each column is a unit
         return (0,)
-    # Biases, gains and thresholds, also in the broadcast shape (1, 1, C), and the
-    # slopes of a PReLU form one unit.
+    # Biases, gains and thresholds, also of shape (1, 1, C), and the slopes of a PReLU
+    # are one unit.
     if leaf == "alpha" or sum(size != 1 for size in shape) <= 1:
         return tuple(range(rank))
     raise InvalidValue(_unknown_role(name, shape))
@@ -94,7 +94,7 @@ def axes_by_layer(
 ) -> dict[str, Axes]:
     """Returns `{pattern of its path: axes}` for the kernels of the layers in `model`.
 
-    The caller has settled the role of some, by excluding them or by naming their axes.
+    Variables that `is_settled` are skipped: the caller excludes them or has their axes.
     """
     check_model(model)
     if not model.built:
@@ -122,14 +122,14 @@ def axes_by_layer(
                     f"layer {layer.name} and in another. Rename one of the layers."
                 )
             if attribute == "kernel":
-                break  # rows below this one are base classes of the same layer
+                break  # later rows are base classes of the same layer
     return found
 
 
 def classifier_patterns(model: keras.Model) -> list[str]:
     """Returns patterns of the paths of the weights of the last layers with a kernel.
 
-    There are none of a subclassed model, of which the last layer is not known.
+    The list is empty for a subclassed model, whose last layer is unknown.
     """
     if not getattr(model, "_is_graph_network", False):
         return []
@@ -140,17 +140,17 @@ def classifier_patterns(model: keras.Model) -> list[str]:
 
 
 def last_with_kernel(tensor: Any) -> Any:
-    """The layer with a kernel that makes a tensor of a model; None for several."""
+    """Returns the last layer with a kernel before a tensor; None if several are."""
     while True:
         layer, index, place = tensor._keras_history
         if getattr(layer, "_is_graph_network", False):
             return last_with_kernel(layer.outputs[place])
         if any(v.shape.rank > 1 for v in layer.trainable_weights):
             return layer
-        given = layer.inbound_nodes[index].keras_inputs
-        if len(given) != 1 or given[0] is tensor:
+        inputs = layer.inbound_nodes[index].keras_inputs
+        if len(inputs) != 1 or inputs[0] is tensor:
             return None
-        tensor = given[0]
+        tensor = inputs[0]
 
 
 def check_patterns(name: str, patterns: Iterable[str]) -> tuple[str, ...]:
@@ -173,7 +173,7 @@ def check_patterns(name: str, patterns: Iterable[str]) -> tuple[str, ...]:
 
 
 def check_unit_axes(unit_axes: Mapping[str, Any] | None) -> dict[str, Axes]:
-    """Returns `unit_axes` as a dictionary if it leads from patterns to axes."""
+    """Returns `unit_axes` as a dictionary if it maps patterns to axes."""
     if unit_axes is None:
         return {}
     wanted = 'a dictionary of axes by pattern, such as {"^head/": (0,)}'
@@ -194,7 +194,7 @@ def check_unit_axes(unit_axes: Mapping[str, Any] | None) -> dict[str, Axes]:
 def _unknown_role(name: str, shape: Sequence[int]) -> str:
     return (
         f"{name} of shape {tuple(shape)} has no known role, so its units are unknown. "
-        "Name the axes of one unit with unit_axes={pattern: axes}, such as {'down': "
-        "(0,)} for a matrix (inputs, outputs), leave the variable unclipped with "
+        "Give the axes of one unit in unit_axes={pattern: axes}, such as {'down': "
+        "(0,)} for a matrix (inputs, outputs), exclude the variable from clipping by "
         "exclude, or train without AdaptiveGradientClipping (--clip-factor 0)."
     )

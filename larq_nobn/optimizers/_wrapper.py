@@ -13,8 +13,8 @@ from .._errors import InvalidType, InvalidValue
 from .._keras import PACKAGE, keras, of_keras_3, register
 
 Pairs = list[tuple[Any, tf.Variable]]
-# Which Keras leaves out of the names that it opens again.
-_LEFT_OUT = {
+# Optimizers whose names Keras cannot deserialize.
+_MISSING_NAMES = {
     name: kind
     for kind in (keras.optimizers.Adafactor, keras.optimizers.Lion)
     for name in (kind.__name__, kind.__name__.lower())
@@ -23,19 +23,19 @@ _Wrapper = TypeVar("_Wrapper", bound="type[OptimizerWrapper]")
 
 
 def resolve_optimizer(optimizer: Any, wrapper: str) -> Any:
-    """Returns what `wrapper` wraps: an optimizer, also from its name or config."""
+    """Returns the optimizer that `wrapper` gets as an object, a name or a config."""
     if isinstance(optimizer, (str, dict)):
-        given = copy.deepcopy(optimizer)
-        with keras.utils.custom_object_scope(_LEFT_OUT):
+        copied = copy.deepcopy(optimizer)
+        with keras.utils.custom_object_scope(_MISSING_NAMES):
             try:
-                optimizer = keras.optimizers.get(given)
+                optimizer = keras.optimizers.get(copied)
             except (KeyError, TypeError, ValueError) as error:
                 raise InvalidValue(why_no_optimizer(optimizer)) from error
     if isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer):
         raise InvalidType(
-            f"optimizer is a LossScaleOptimizer, which belongs around {wrapper}: "
+            f"optimizer is a LossScaleOptimizer, which must be around {wrapper}: "
             f"inside, gradients are scaled. Write LossScaleOptimizer({wrapper}(...)), "
-            "or leave the loss scaling to compile."
+            "or let compile add the loss scaling."
         )
     families = (keras.optimizers.Optimizer, keras.optimizers.legacy.Optimizer)
     if not isinstance(optimizer, families):
@@ -43,35 +43,35 @@ def resolve_optimizer(optimizer: Any, wrapper: str) -> Any:
     return optimizer
 
 
-def why_no_optimizer(given: Any) -> str:
-    """Says of something that is no optimizer of legacy Keras what to pass instead."""
-    if of_keras_3(given):
-        name = given.__name__ if isinstance(given, type) else type(given).__name__
+def why_no_optimizer(value: Any) -> str:
+    """Returns the message for a value that is not an optimizer of legacy Keras."""
+    if of_keras_3(value):
+        name = value.__name__ if isinstance(value, type) else type(value).__name__
         return (
             f"optimizer is the {name} of Keras 3, but larq_nobn needs legacy Keras "
             f"(tf_keras), as Larq does. Pass tf_keras.optimizers.{name}(...), or its "
             "name."
         )
     return (
-        f"optimizer={given!r} is not a Keras optimizer. Pass an optimizer, its name or "
+        f"optimizer={value!r} is not a Keras optimizer. Pass an optimizer, its name or "
         "its config."
     )
 
 
 class OptimizerWrapper:
-    """Hands every attribute that a subclass does not define to `inner_optimizer`.
+    """Delegates every attribute that a subclass does not define to `inner_optimizer`.
 
-    State, hyperparameters, checkpoint tracking and slots stay with the inner optimizer,
-    so that files and checkpoints are those of the inner optimizer alone, and a callback
-    that sets `learning_rate` reaches it. Keras' optimizer classes come in as second
-    base only for `isinstance` and for `minimize`, which calls back into the wrapper.
+    State, hyperparameters, checkpoint tracking and slots are those of the inner
+    optimizer, so files and checkpoints contain nothing else, and a callback that sets
+    `learning_rate` sets that of the inner optimizer. Keras' optimizer classes are
+    second bases only for `isinstance` and for `minimize`, which calls the wrapper.
 
-    A subclass is decorated with `in_both_families`, takes the optimizer as its first
-    argument, and says in `_step` what it does.
+    A subclass has the decorator `in_both_families`, takes the optimizer as its first
+    argument, and defines `_step`.
     """
 
     inner_optimizer: Any
-    _not_twice: str  # why there is no such wrapper around another one
+    _not_twice: str  # the message for such a wrapper around another one
     _own: frozenset[str]
     # The public class, and its subclasses for new-style and legacy optimizers.
     _public: Any
@@ -89,7 +89,7 @@ class OptimizerWrapper:
 
     @classmethod
     def _check(cls, optimizer: Any) -> None:
-        """Raises what is wrong with an optimizer to wrap."""
+        """Raises an error if an optimizer cannot be wrapped."""
         if any(isinstance(part, cls) for part in parts_of(optimizer)):
             raise InvalidType(cls._not_twice)
 
@@ -99,11 +99,11 @@ class OptimizerWrapper:
 
         Arguments:
             pairs: Gradients and variables.
-            apply: What the wrapped optimizer does with those that it is given.
+            apply: Function that applies pairs with the wrapped optimizer.
         """
 
     def _of_inner(self, variables: Sequence[tf.Variable]) -> Sequence[tf.Variable]:
-        """The variables for which the wrapped optimizer has state."""
+        """Returns the variables for which the wrapped optimizer has state."""
         return variables
 
     @classmethod
@@ -113,7 +113,8 @@ class OptimizerWrapper:
         config = copy.deepcopy(config)  # Keras changes what it reads
         config.pop("name", None)
         config["optimizer"] = keras.optimizers.deserialize(
-            config["optimizer"], custom_objects={**_LEFT_OUT, **(custom_objects or {})}
+            config["optimizer"],
+            custom_objects={**_MISSING_NAMES, **(custom_objects or {})},
         )
         return cls._public(**config)
 
@@ -137,15 +138,15 @@ class OptimizerWrapper:
             setattr(self.inner_optimizer, name, value)
 
     def __dir__(self) -> list[str]:
-        # Keras walks these names to find state to save. The inner optimizer's is saved
-        # as the wrapper's own; listing it would save it a second time.
+        # Keras searches these names for state to save. The wrapper has the state of the
+        # inner optimizer, so listing `inner_optimizer` would save it twice.
         return sorted(
             (set(dir(self.inner_optimizer)) | self._own) - {"inner_optimizer"}
         )
 
 
 def parts_of(optimizer: Any) -> Iterator[Any]:
-    """An optimizer and, one in the other, those that it wraps."""
+    """Yields an optimizer and the optimizers that it wraps, from the outside in."""
     yield optimizer
     while isinstance(optimizer, OptimizerWrapper):
         optimizer = optimizer.inner_optimizer
@@ -157,7 +158,7 @@ class _NewStyle(OptimizerWrapper, keras.optimizers.Optimizer):
         self.inner_optimizer.build(self._of_inner(var_list))
 
     def finalize_variable_values(self, var_list: Sequence[tf.Variable]) -> None:
-        """Puts averages in the place of variables that have them."""
+        """Replaces variables by their moving averages, if they have some."""
         self.inner_optimizer.finalize_variable_values(self._of_inner(var_list))
 
     def apply_gradients(
@@ -205,9 +206,9 @@ class _Legacy(OptimizerWrapper, keras.optimizers.legacy.Optimizer):
 
 
 def in_both_families(wrapper: _Wrapper) -> _Wrapper:
-    """Registers a wrapper whose objects belong to the family of what they wrap.
+    """Registers a wrapper whose objects are new-style or legacy like the inner one.
 
-    Files name the public class, whose constructor chooses between the two again.
+    Files contain the public class, whose constructor chooses between the two.
     """
     names = {"__module__": wrapper.__module__, "__qualname__": wrapper.__qualname__}
     new_style, legacy = (

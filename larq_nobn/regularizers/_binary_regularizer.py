@@ -11,19 +11,19 @@ from .._math import at_least_float32
 
 
 def binary_penalty(kernel: tf.Tensor, scale: tf.Tensor, order: int) -> tf.Tensor:
-    """R1, Σ|scale - |w||, or R2, Σ(scale - |w|)², in float32 or better.
+    """Computes R1, Σ|scale - |w||, or R2, Σ(scale - |w|)², in float32 or better.
 
-    A scale of shape (C,) is for the last axis of the kernel.
+    A scale of shape (C,) belongs to the last axis of the kernel.
     """
     distance = scale - tf.abs(at_least_float32(kernel))
     return tf.reduce_sum(tf.abs(distance) if order == 1 else tf.square(distance))
 
 
 def median(magnitudes: tf.Tensor) -> tf.Tensor:
-    """Median of a vector without negative numbers.
+    """Returns the median of a vector without negative numbers.
 
-    The bits of such numbers, read as integers, are in their order, so the median is
-    found bit by bit: 31 passes, ten times as fast as sorting the kernel of a layer.
+    The bits of such numbers, read as integers, have the same order, so the median is
+    found bit by bit: in 31 passes, ten times as fast as sorting a kernel.
     """
     integer = tf.int64 if magnitudes.dtype == tf.float64 else tf.int32
     bits = tf.bitcast(magnitudes, integer)
@@ -53,23 +53,22 @@ class BinaryRegularizer(keras.regularizers.Regularizer):
        R_2 = \lambda \sum (\alpha - |w|)^2, \]
 
     with strength \(\lambda\), a sum over all weights of the kernel, and a scale
-    \(\alpha\) that is a number or taken from the kernel itself, as a constant for the
-    gradient:
+    \(\alpha\) that is a number or computed from the kernel; the gradient treats it as a
+    constant:
 
     \[ \frac{\partial R_1}{\partial w} = -\lambda \operatorname{sign}(\alpha - |w|)
        \operatorname{sign}(w), \qquad
        \frac{\partial R_2}{\partial w} = -2\lambda\,(\alpha - |w|)
        \operatorname{sign}(w) . \]
 
-    A learned scale belongs to a quantizer: see `quantizers.BinaryRegularized`.
-    At inference: **removed**.
+    For a learned scale, use `quantizers.BinaryRegularized`. At inference: **removed**.
 
     Arguments:
-        order: 1 or 2, the penalty's.
+        order: 1 or 2, for the penalty R1 or R2.
         strength: λ, not negative.
         scale: α: `"median"` or `"mean"` of the kernel's magnitudes, a positive number,
-            or None for the one that makes the penalty smallest: the median for order 1,
-            the mean for order 2.
+            or None for the scale with the smallest penalty: the median for order 1, the
+            mean for order 2.
 
     Raises:
         TypeError, ValueError: For arguments outside the ranges above.
@@ -91,8 +90,8 @@ class BinaryRegularizer(keras.regularizers.Regularizer):
           2018, arXiv:1812.11800.
 
     Differences from the paper:
-        The paper learns α; here its closed form follows the weights. The default
-        strength is a choice of this package.
+        The paper learns α; here it is computed from the weights. The default strength
+        is a choice of this package.
     """
 
     def __init__(
@@ -101,7 +100,7 @@ class BinaryRegularizer(keras.regularizers.Regularizer):
         if order not in (1, 2) or isinstance(order, bool):
             raise InvalidValue(
                 f"order={order!r} is neither 1 nor 2. Use 1 for the sum of distances, "
-                "2 for that of their squares."
+                "2 for the sum of their squares."
             )
         self.order = int(order)
         advice = "It multiplies a sum over all weights; start with 1e-6."
@@ -110,7 +109,7 @@ class BinaryRegularizer(keras.regularizers.Regularizer):
         if isinstance(scale, str):
             check_choice("scale", scale, ("median", "mean"))
         elif scale is not None:
-            advice = "Or use 'median', 'mean' or None, which depend on the kernel."
+            advice = "Use a positive number, 'median', 'mean' or None."
             self.scale = check_number("scale", scale, "(0, inf)", advice)
 
     def __call__(self, x: tf.Tensor) -> tf.Tensor:

@@ -24,7 +24,7 @@ ARGUMENTS = [
     (clipping, ("sgd", 0.1, 0.1, (), {"a": 1}), r"\{'a': 1\} gives no tuple"),
     (ParameterGroups, ("sgd", 4.0), "multipliers is of type float, but .* such as {"),
     (ParameterGroups, ("sgd", {"a": -1}), r"\['a'\]=-1 is outside .* Use 0 to freeze"),
-    (ParameterGroups, (legacy.Adam(), {}), "Adam.* is a legacy .* Use its namesake in"),
+    (ParameterGroups, (legacy.Adam(), {}), "Adam.* is a legacy .* Use the optim"),
     (rule, ("sgd", 1.0, -1), r"prior_weight=-1 is outside \[0, inf\). Use 0"),
     (rule, ("sgd", 1.0, 0.1, 1), r"prior=1 is outside \(0, 1\). Use 0.5"),
     (BooleanAccumulation, (0,), r"rate=0 is outside \(0, inf\). Use 1000, or 300 "),
@@ -52,7 +52,7 @@ NESTINGS = [
     ),
     (
         lambda: rule(clipping(adam_in_rule()), 1.0, 0.1),
-        "follows a BayesianLearningRule",
+        "is already a BayesianLearningRule",
     ),
     (
         lambda: ParameterGroups(clipping(adam_in_rule()), {}),
