@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 import math
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
 from .._checks import check_kind, check_list, check_path
 from .._errors import InvalidValue
 from .._figures import COLOURS, DPI, check_plot, drawable, new_figure
 from .._files import replacing
-from .._tables import as_text
+from .._tables import FEW_EXAMPLES, as_text, wilson_interval
 from ..config._recipe import Recipe
 from ..config._run_files import RECORD_FILE, SETTINGS_FILE, as_json, write_json
 from ..config._settings import named, shown, words
@@ -34,6 +34,9 @@ _FIRST = ("normalization", "recipe", "batch_size", "learning_rate", "epochs")
 _POOLED = ("seed", "data_dir", "init_sha256")
 _IN_TITLE = ("model", "normalization", "dataset", "width", "epochs", "limit")
 _RESULTS = ("test accuracy (%)", "test loss", "best epoch", "seconds per epoch")
+_INTERVAL = "± of 95 %"
+# The longest word of a table that is not broken.
+_WIDEST = 24
 # What `compare` writes beside the folders of its runs.
 COMPARED_FILES = ("compare.json", "compare.png")
 
@@ -54,6 +57,7 @@ class Outcome:
         failure: Why there is no result, in a sentence; None if there is one.
         history_split: The split that is tested after each epoch: `"validation"`
             (`val_*`), or `"test"` (`test_*`) where the run had no validation split.
+        examples: The number of test images; None if nobody has counted.
     """
 
     folder: str
@@ -63,6 +67,7 @@ class Outcome:
     versions: dict[str, str] = field(default_factory=dict)
     failure: str | None = None
     history_split: str = "test"
+    examples: int | None = None
 
     @classmethod
     def read(cls, folder: str | os.PathLike) -> Outcome:
@@ -73,6 +78,8 @@ class Outcome:
             ValueError: If one of its files is damaged.
         """
         record, history = load_record(folder)
+        count = record.get("examples", {}).get("test") or None
+        limit = record["settings"].get("limit")
         return cls(
             os.fspath(folder),
             record["settings"],
@@ -80,6 +87,7 @@ class Outcome:
             history,
             record["versions"],
             history_split=record["history_split"],
+            examples=count and min(count, limit or count),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -136,8 +144,18 @@ class Group:
             "seeds": [run.settings["seed"] for run in self.finished],
             "runs": [run.folder for run in self.finished],
             "failed": [outcome.folder for outcome in self.outcomes if outcome.failure],
+            "test_accuracy_interval": self.interval,
             **self.numbers,
         }
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of the mean test accuracy, by the number of test images."""
+        mean = self.numbers["metrics"].get("test_accuracy", {}).get("mean")
+        counts = [run.examples for run in self.finished if run.examples]
+        return (
+            None if mean is None or not counts else wilson_interval(mean, min(counts))
+        )
 
     def _rank(self) -> tuple[bool, float]:
         """Without a failed run before with one, then by accuracy."""
@@ -311,21 +329,32 @@ class Comparison:
         groups = [group for group in self.groups if group.best]
         names = list(groups[0].settings)
         table = Table(title=self._title(), title_justify="left")
+        table.box, table.pad_edge, table.collapse_padding = box.SIMPLE_HEAD, False, True
         for name in names:
             heading = words(name) if name in compared else f"best {words(name)}"
-            table.add_column(heading.replace(" ", "\n"), overflow="fold")
+            parts = " ".join([heading, *map(_cell(name), groups)]).split()
+            # As wide as its longest word, which is not to be broken.
+            widest = min(_WIDEST, max(map(len, parts)))
+            table.add_column(
+                heading.replace(" ", "\n"), overflow="fold", min_width=widest
+            )
+        tested = [run.examples for group in groups for run in group.finished]
+        few = any(count is not None and count < FEW_EXAMPLES for count in tested)
         failures = any(len(g.finished) < len(g.outcomes) for g in groups)
-        for heading in ["runs", *["failed"] * failures, *_RESULTS]:
+        results = [_RESULTS[0], *[_INTERVAL] * few, *_RESULTS[1:]]
+        for heading in ["runs", *["failed"] * failures, *results]:
             # Where room is short the settings continue in a second line.
-            table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
+            lines = heading.replace(" ", "\n").replace("95\n%", "95 %")
+            table.add_column(lines, justify="right", no_wrap=True)
         for group in groups:
             count = len(group.finished)
             counts = [str(count), *[str(len(group.outcomes) - count)] * failures]
-            said = [
-                Path(value).name if name == "dataset" else shown(value)
-                for name, value in group.settings.items()
-            ]
-            table.add_row(*said, *counts, *group._row())
+            said = [_cell(name)(group) for name in names]
+            accuracy, *others = group._row()
+            ends = group.interval
+            half = "-" if ends is None else f"{50 * (ends[1] - ends[0]):.1f}"
+            interval = [half] * few
+            table.add_row(*said, *counts, accuracy, *interval, *others)
         validated, remarks = _validated(groups), []
         if len(names) > len(compared):
             where = "validation split" if validated else "test images"
@@ -347,6 +376,16 @@ class Comparison:
         names = [n for n in _IN_TITLE if shared.get(n) is not None]
         shared = shared | {"dataset": Path(shared.get("dataset", "")).name}
         return ", ".join(named(name, shared[name]) for name in names)
+
+
+def _cell(name: str) -> Callable[[Group], str]:
+    """Returns what says a setting of a group."""
+
+    def said(group: Group) -> str:
+        value = group.settings[name]
+        return Path(value).name if name == "dataset" else shown(value)
+
+    return said
 
 
 def _validated(groups: Sequence[Group]) -> bool:
@@ -409,9 +448,17 @@ def _runs_in(folder: str) -> list[str]:
     return sorted({os.fspath(file.parent) for file in files}) or [folder]
 
 
+# The setting that dashes stand for, where it is compared; colors stand for the others.
+_DASHED = "batch_size"
+_DASHES = ("-", "--", ":", "-.")
+# The least distance of two values beside the curves, as a fraction of the axis.
+_APART = 0.055
+
+
 def draw_groups(
     figure: Any, title: str, compared: Sequence[str], groups: Sequence[Group]
 ) -> None:
+    """Draws a mean line in a band for each group, with its last value beside it."""
     figure.suptitle(drawable(title))
     axes = figure.subplots()
     axes.set_xlabel("epoch")
@@ -419,18 +466,64 @@ def draw_groups(
     axes.set_ylabel(f"{split} accuracy, %")
     axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     axes.grid(alpha=0.3)
-    # With a curve of one colour each, then with the same in other dashes.
-    looks = itertools.product(("-", "--", ":", "-."), COLOURS)
-    for group, (dashes, colour) in zip(groups, itertools.cycle(looks), strict=False):
-        label = "\n".join(named(name, group.settings[name]) for name in compared)
-        label = label or shown(group.outcomes[0].settings["normalization"])
+    methods = [name for name in compared if name != _DASHED] or ["normalization"]
+    dashed = [_DASHED] * (_DASHED in compared)
+    colours: dict[str, str] = {}
+    dashes: dict[str, str] = {}
+    ends = []
+    for group in groups:
+        known = {**group.outcomes[0].settings, **group.settings}
+        method, size = (
+            ", ".join(shown(known[name]) for name in names)
+            for names in (methods, dashed)
+        )
+        colour = colours.setdefault(method, COLOURS[len(colours) % len(COLOURS)])
+        dash = dashes.setdefault(size, _DASHES[len(dashes) % len(_DASHES)])
         curve = group.numbers[group.watched]
         epochs = [row["epoch"] for row in curve]
         low, mean, high = (
             [100 * row[name] for row in curve] for name in ("min", "mean", "max")
         )
         axes.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0)
-        look = dict(color=colour, linestyle=dashes, marker=".", markersize=4)
-        axes.plot(epochs, mean, label=drawable(label), **look)
-    # Outside of the figure, which is saved as large as all that is drawn.
-    figure.legend(loc="upper left", bbox_to_anchor=(1, 0.92))  # below the title
+        look = dict(color=colour, linestyle=dash, marker=".", markersize=4)
+        axes.plot(epochs, mean, **look)
+        ends.append((mean[-1], colour))
+    _write_ends(axes, sorted(ends))
+    blank = dict.fromkeys(["color"], "none")
+    columns = [
+        [(", ".join(map(words, names)), blank), *looks]
+        for names, looks in (
+            (methods, [(name, {"color": each}) for name, each in colours.items()]),
+            (
+                dashed,
+                [(n, {"color": "0.4", "linestyle": d}) for n, d in dashes.items()],
+            ),
+        )
+        if names
+    ]
+    rows = max(map(len, columns))
+    entries = [
+        x for column in columns for x in column + [("", blank)] * (rows - len(column))
+    ]
+    figure.legend(
+        [axes.plot([], [], **look)[0] for _, look in entries],
+        [drawable(said) for said, _ in entries],
+        # Outside of the figure, which is saved as large as all that is drawn.
+        **dict(loc="upper left", bbox_to_anchor=(1, 0.92), ncols=len(columns)),
+        **dict(handlelength=2.2, columnspacing=1.2),
+    )
+
+
+def _write_ends(axes: Any, ends: Sequence[tuple[float, str]]) -> None:
+    """Writes the last values of curves beside the axes, from low to high, apart."""
+    low, high = axes.get_ylim()
+    place = -math.inf
+    for value, colour in ends:
+        place = max(value, place + _APART * (high - low))
+        axes.annotate(
+            f"{value:.1f}",
+            (1, place),
+            **dict(xycoords=axes.get_yaxis_transform(), va="center"),
+            **dict(xytext=(3, 0), textcoords="offset points"),
+            **dict(color=colour, fontsize="x-small", annotation_clip=False),
+        )

@@ -47,7 +47,7 @@ def test_a_grid_is_trained_and_put_side_by_side(
     assert result.exit_code == 0, result.output
     assert json.loads((folder / "compare.json").read_text()) == content
     for row in ("none", "nobn"):
-        assert f"│ {row} " in result.stdout
+        assert f"\n {row} " in result.stdout
     assert f"Curves: {folder / 'compare.png'}" in result.stdout
 
 

@@ -45,8 +45,12 @@ def drawn(comparison: Comparison) -> Figure:
 def test_a_mean_line_in_a_band_from_lowest_to_highest():
     axes = drawn(Comparison(outcomes(PLAIN))).axes[0]
     (legend,) = axes.figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["nobn"]
-    (line,) = axes.lines
+    said = [text.get_text() for text in legend.get_texts()]
+    assert said == ["normalization", "nobn"]
+    line = axes.lines[0]
+    assert [text.get_text() for text in axes.texts] == [
+        f"{100 * CURVES.mean(0)[-1]:.1f}"
+    ]
     np.testing.assert_array_equal(line.get_xdata(), [1, 2, 3])
     np.testing.assert_allclose(line.get_ydata(), 100 * CURVES.mean(0))
     (band,) = axes.collections
@@ -57,16 +61,34 @@ def test_a_mean_line_in_a_band_from_lowest_to_highest():
         np.testing.assert_allclose(heights.max(), 100 * values.max())
 
 
-def test_a_line_says_all_that_is_compared():
-    cells = [of(name, size) for size in (2, 8) for name in ("batch_norm", "nobn")]
-    figure = drawn(Comparison([each for cell in cells for each in outcomes(cell)]))
+def test_colors_are_methods_and_dashes_batch_sizes():
+    """The legend has a column for each, without repetition."""
+    names, sizes = ("batch_norm", "none", "nobn"), (2, 8)
+    cells = [of(name, size) for size in sizes for name in names]
+    scaled = [CURVES * (1 - 0.001 * number) for number in range(6)]
+    runs = [outcomes(*each) for each in zip(cells, scaled, strict=True)]
+    figure = drawn(Comparison(sum(runs, [])))
     (legend,), (axes,) = figure.legends, figure.axes
-    assert [line.get_color() for line in axes.lines] == [*COLOURS[:4]]
-    assert [text.get_text() for text in legend.get_texts()] == [
-        f"{name}\nbatch size {size}"
-        for size in (2, 8)
-        for name in ("batch_norm", "nobn")
-    ]
+    curves = [line for line in axes.lines if len(line.get_xdata())]
+    assert [line.get_color() for line in curves] == [*COLOURS[:3]] * 2
+    assert [line.get_linestyle() for line in curves] == ["-"] * 3 + ["--"] * 3
+    said = [text.get_text() for text in legend.get_texts()]
+    assert said == ["normalization", *names, "batch size", "2", "8", ""]
+    assert legend._ncols == 2
+    # The last values in their colors, from the lowest to the highest and apart.
+    places = [text.xy[1] for text in axes.texts]
+    values = sorted(100 * each.mean(0)[-1] for each in scaled)
+    assert [text.get_text() for text in axes.texts] == [f"{v:.1f}" for v in values]
+    assert np.diff(places).min() > 0.05 * np.ptp(axes.get_ylim())
+
+
+def test_batch_sizes_alone_are_dashes_of_one_color():
+    cells = [of("nobn", size) for size in (2, 8)]
+    figure = drawn(Comparison(sum(map(outcomes, cells), [])))
+    said = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert said == ["normalization", "nobn", "", "batch size", "2", "8"]
+    curves = [line for line in figure.axes[0].lines if len(line.get_xdata())]
+    assert len({line.get_color() for line in curves}) == 1
 
 
 def test_what_has_no_result_is_not_drawn(tmp_path: Path):
@@ -84,3 +106,28 @@ def test_a_failed_run_is_worse_than_any_other(tmp_path: Path):
     torn[1] = replace(torn[1], failure="It diverged.")
     best = [g for g in Comparison(torn + poor, ["normalization"]).groups if g.best]
     assert [group.settings["learning_rate"] for group in best] == [0.1]
+
+
+def test_tables_of_100_columns_break_no_word():
+    """With intervals of few test images, and of the mean of the seeds."""
+    names = ("independent_component", "filter_response", "nobn")
+    runs = [
+        replace(
+            run,
+            metrics={"test_accuracy": 19 / 35, "test_loss": 10.5},
+            examples=examples,
+            failure="It diverged." if examples == 9 else None,
+        )
+        for name in names
+        for size, examples in ((4096, 35), (2, 9))
+        for run in outcomes(of(name, size))
+    ]
+    comparison = Comparison(runs)
+    text = str(comparison)
+    assert max(map(len, text.splitlines())) <= 100
+    for word in (*names, "normalization", "accuracy", "seconds", "4096"):
+        assert word in text
+    # Wilson's interval from 38.2 to 69.5 %.
+    assert "54.3 (54.3 to 54.3)" in text and " 15.7 " in text
+    interval = comparison.to_dict()["groups"][0]["test_accuracy_interval"]
+    np.testing.assert_allclose(interval, (0.3819, 0.6953), atol=1e-4)
