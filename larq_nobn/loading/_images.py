@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
 from zipfile import BadZipFile, ZipFile
 
 from .._errors import InvalidValue
@@ -29,6 +31,23 @@ def write_dataset(file: Path, info: DatasetInfo) -> None:
     described = {name: getattr(info, name) for name in (*_FIELDS, "holdout")}
     with ZipFile(file, "a") as archive:
         archive.writestr(_ENTRY, json.dumps(described, default=float))
+
+
+# Of models that are open, by the file that they are from or were saved to.
+_described: WeakKeyDictionary[Any, DatasetInfo] = WeakKeyDictionary()
+
+
+def describe(model: Any, info: DatasetInfo) -> None:
+    """Remembers which images an open model classifies."""
+    _described[model] = info
+
+
+def described(model: Any) -> DatasetInfo | None:
+    """Returns which images an open model classifies, if that is known."""
+    try:
+        return _described.get(model)
+    except TypeError:  # what cannot be a key
+        return None
 
 
 def read_dataset(file: Path) -> DatasetInfo | None:

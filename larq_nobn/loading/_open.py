@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import tensorflow as tf
@@ -16,6 +17,7 @@ from .._names import find_pretrained
 from ..graph import _errors, _operation
 from ..models import open_pretrained
 from ._configuration import SUFFIXES, check_model_file
+from ._images import describe, read_dataset
 
 
 def open_model(
@@ -85,6 +87,9 @@ def open_model(
             f"{file} contains a {type(model).__name__}, which is not a Keras model. "
             "Save the model that it is part of."
         )
+    with suppress(ValueError):  # a description that is damaged is said to be elsewhere
+        if not file.is_dir() and (info := read_dataset(file)) is not None:
+            describe(model, info)
     return model
 
 

@@ -10,6 +10,8 @@ import tensorflow as tf
 
 from .._errors import InvalidType, InvalidValue
 from .._keras import check_model, keras, of_keras_3
+from ..data import batches_of
+from ..loading import described
 from ..population import Scores
 
 # Images, labels, and what a classifier says of them.
@@ -18,7 +20,7 @@ Each = Callable[[np.ndarray, np.ndarray, np.ndarray], object]
 
 def evaluate(
     model: keras.Model | Callable[[np.ndarray], Any],
-    images: tf.data.Dataset,
+    images: tf.data.Dataset | tuple[Any, Any],
     each: Each | None = None,
 ) -> dict[str, float]:
     """Returns loss, accuracy and calibration of a classifier.
@@ -29,7 +31,9 @@ def evaluate(
             returns logits or probabilities (N, classes) for images (N, ...). A model
             that was made under a `tf.distribute` strategy computes on the first replica
             of each worker; all workers call it, with the same images.
-        images: Batches of images and integer labels.
+        images: Batches of images and integer labels; or (images, labels) as arrays, as
+            `train` takes them: bytes, which are prepared as in the training of a model
+            that this package trained or opened, or normalized floats.
         each: Called with images, labels and logits of each batch, for whoever wants to
             know more, or shows progress.
 
@@ -53,6 +57,8 @@ def evaluate(
     is_model = isinstance(model, keras.Model) or of_keras_3(model)
     if is_model or not callable(model) or isinstance(model, type):
         check_model(model)
+    if isinstance(images, (tuple, list)):
+        images = batches_of(images, described(model))
     spec: Any = images.element_spec if isinstance(images, tf.data.Dataset) else None
     pair = isinstance(spec, tuple) and [*map(type, spec)] == [tf.TensorSpec] * 2
     numbers = pair and spec[1].dtype.is_integer and spec[1].shape.rank == 1
@@ -61,7 +67,8 @@ def evaluate(
         raise InvalidType(
             f"images is a {type(images).__name__}{of}, but it must be a "
             "tf.data.Dataset with an end, of batches of images and whole numbers (N,) "
-            "as labels, as nobn.data.load and Dataset.batches return."
+            "as labels, as nobn.data.load and Dataset.batches return, or (images, "
+            "labels) as arrays."
         )
     if is_model:
         given, wanted = spec[0].shape[1:], predict.input_shape

@@ -31,7 +31,7 @@ from .._version import __version__
 from ..config import _run_files
 from ..config._fields import settings_of
 from ..config._settings import Settings, complete
-from ..loading import open_model, read_dataset, write_dataset
+from ..loading import describe, open_model, read_dataset, write_dataset
 from ..models import pretrained
 from ._callbacks import WeightAverages, tested
 from ._checkpoints import (
@@ -522,6 +522,7 @@ def save_model(
         model.save(temporary)
         if info is not None:
             write_dataset(temporary, info)
+            describe(model, info)
 
 
 def check_saved_once(model: keras.Model) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import tensorflow as tf
-from larq_nobn import training
+from larq_nobn import data, training
 from larq_nobn._keras import keras
+from larq_nobn.data._images import balanced_subset
 
 LOGITS = np.array([[2.0, 0.0], [0.0, 1.0], [3.0, -1.0]], np.float32)
 LABELS = np.array([0, 1, 1])
@@ -88,3 +89,38 @@ def test_what_does_not_go_together_is_a_sentence():
     for given in ("model.tflite", keras.Sequential, None):
         with pytest.raises(TypeError, match="is not a Keras model"):
             training.evaluate(given, _images())
+
+
+def test_arrays_are_taken_as_train_takes_them(tiny_run: training.Run):
+    """Bytes are prepared as in training, of an open model, a file, or a run."""
+    digits = data.open_dataset("digits")
+    labels = digits.labels("test")[:128]
+    settings = tiny_run.record["settings"]
+    batches = digits.batches("test", 128, limit=settings["limit"])
+    wanted = training.evaluate(tiny_run.model, batches)["accuracy"]
+    chosen = balanced_subset(digits.labels("test"), settings["limit"])
+    pixels = digits.read(chosen, "test").astype(np.uint8)
+    labels = digits.labels("test")[chosen]
+    opened = training.open_model(tiny_run.folder)
+    larger = np.kron(pixels, np.ones((1, 2, 2, 1), np.uint8))
+    for model, images in ((tiny_run.model, pixels), (opened, larger)):
+        for names in (labels, labels.astype(str), labels[:, None]):
+            scores = training.evaluate(model, (images, names))
+            assert (scores["accuracy"], scores["examples"]) == (wanted, 128)
+    info = tiny_run.dataset
+    floats = (pixels / 255 - info.mean) / info.std
+    assert training.evaluate(opened, (floats, labels))["accuracy"] == wanted
+    one = training.evaluate(opened, (pixels[:1], labels[:1]))
+    assert one["examples"] == 1
+    for given, sentence in (
+        (
+            (pixels, labels.astype(str) + "x"),
+            "class '0x', but those of the model are 0",
+        ),
+        ((pixels, labels[:5]), "and labels of shape"),
+        ((pixels,), "data contains tuple for the test images"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=sentence):
+            training.evaluate(opened, given)
+    with pytest.raises(ValueError, match="does not say how bytes are normalized"):
+        training.evaluate(lambda batch: batch, (pixels, labels))
