@@ -40,7 +40,7 @@ from larq_nobn.training._callbacks import HistoryWriter
 from larq_nobn.training._trainer import first_stage
 
 # What an exported epoch leaves out.
-USUAL = {"init": None, "limit": None, "mixup": 0.0}
+USUAL = {"init": None, "limit": None, "mixup": 0.0, "cutmix": 0.0}
 # The most images of the validation split in a batch.
 EVALUATED = 500
 
@@ -50,7 +50,9 @@ def settings_of(text):
     recipe = chosen.pop("recipe", None)
     settings = nobn.training.RunSettings.from_recipe(recipe, **chosen)
     wrong = [name for name, usual in USUAL.items() if getattr(settings, name) != usual]
-    wrong += ["augment"] * (settings.augment == "none")
+    wrong += ["augment"] * (
+        settings.augment not in (None, "crop", "standard", "strong")
+    )
     for name in wrong:
         raise click.UsageError(
             f"{name}={getattr(settings, name)!r} cannot be exported. Leave it out."
@@ -91,9 +93,10 @@ def export_stage(settings, folder, images):
     *_, innermost = parts_of(optimizer)
     variables["optimizer/rate"] = innermost._current_learning_rate
 
-    variation = variation_in(settings, info)
+    given = settings.augment, settings.flip, settings.reflect
+    variation = dataset.transform(*given)
     shape = (info.train_examples // settings.batch_size, settings.batch_size)
-    columns = _augment.draw(variation, 1, (0, 0)).shape[1]
+    columns = variation.draw(1, (0, 0), info.image_shape).shape[1]
     folder.mkdir(parents=True, exist_ok=True)
     state = write_function(
         epoch_of(model, variation, info),
@@ -110,7 +113,7 @@ def export_stage(settings, folder, images):
         "epochs": settings.epochs,
         "order": shape,
         "columns": columns,
-        "pad": variation.pad,
+        "pad": _augment.padding(info.image_shape),
         "flip": variation.flip,
         "metrics": sorted(metric.name for metric in model.metrics),
         "state": places_of(state),
@@ -156,12 +159,6 @@ def places_of(state):
     return [[key, value.shape, value.dtype.name] for key, value in state.items()]
 
 
-def variation_in(settings, info):
-    augment = True if settings.augment is None else settings.augment
-    shape = info.image_shape
-    return _augment.variation_of(augment, info.name, shape, settings.reflect)
-
-
 def write_function(function, *arguments, variables, file, prefix=""):
     """Writes a function as StableHLO; returns what it captures, by name and in order.
 
@@ -202,7 +199,7 @@ def epoch_of(model, variation, info):
     @tf.function(jit_compile=True, autograph=False)
     def epoch(images, labels, order, draws):
         def step(n):
-            x = _augment.varied(tf.gather(images, order[n]), draws[n], variation)
+            x = variation.vary(tf.gather(images, order[n]), draws[n])
             model.train_step((normalized(x, info), tf.gather(labels, order[n])))
 
         return metrics_after(order.shape[0], step, model)

@@ -24,6 +24,7 @@ BOUNDS: dict[str, Bounds] = {
     "limit": ((1, 2**31 - 1), "Leave it out to use all images."),
     "image_size": ((4, 16_384), "Take 32 to 224 pixels."),
     "mixup": ("[0, 1e4]", "0 is none, 0.2 is usual."),
+    "cutmix": ("[0, 1e4]", "0 is none, 1 is usual."),
     "published_image_size": ((8, 16_384), "Published networks need 8 pixels or more."),
     "alpha": ("(0, inf)", "Published networks have 0.2 or 0.25."),
     "top": ((1, 1_000_000), "3 is usual."),

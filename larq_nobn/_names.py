@@ -77,7 +77,10 @@ _SPLIT_NAMES = {
     "test": ("test", "testing"),
 }
 SPLITS = tuple(_SPLIT_NAMES)
-AUGMENTATIONS = ("none", "crop_flip", "colour", "strong")
+AUGMENTATIONS = (
+    *("none", "crop", "standard", "strong", "random_resized_crop", "randaugment"),
+)
+FLIPS = ("auto", "none", "horizontal")
 CACHES = ("auto", "memory", "disk", "none")
 # As a data set: the images that a caller passes.
 GIVEN = "given"

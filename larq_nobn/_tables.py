@@ -1,4 +1,4 @@
-"""Tables as text, for `print`, and messages of some length."""
+"""Tables as text, for `print`, messages of some length, and accuracies."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from rich.table import Table
 
 # Longer than the path of a file that somebody has typed.
 _LONGEST_WORD = 400
+# With fewer examples an accuracy is said with its interval, of 3 points or more.
+FEW_EXAMPLES = 1_000
+_Z = 1.959964  # of 95 % of a normal distribution
 
 
 def sentence(text: str, most: int = 2000) -> str:
@@ -32,3 +35,29 @@ def as_text(table: Table) -> str:
     with console.capture() as captured:
         console.print(table)
     return captured.get().rstrip()
+
+
+def wilson_interval(accuracy: float, examples: int) -> tuple[float, float]:
+    r"""Returns the 95 % confidence interval of an accuracy p on n examples.
+
+    \[ \frac{p + z^2 / 2n \pm z \sqrt{p (1 - p) / n + z^2 / 4n^2}}{1 + z^2 / n},
+       \quad z = 1.96 \]
+
+    References:
+        E. B. Wilson, "Probable Inference, the Law of Succession, and Statistical
+        Inference", Journal of the American Statistical Association 22, 1927.
+    """
+    squares = _Z * _Z / examples
+    middle, whole = accuracy + squares / 2, 1 + squares
+    half = (_Z * _Z * accuracy * (1 - accuracy) / examples + squares**2 / 4) ** 0.5
+    return max(0.0, (middle - half) / whole), min(1.0, (middle + half) / whole)
+
+
+def percent(share: float, examples: int | None = None) -> str:
+    """Returns `"97.5 %"` for 0.975; of few examples with an interval."""
+    said = f"{100 * share:.1f} %"
+    if examples is None or examples >= FEW_EXAMPLES:
+        return said
+    low, high = (f"{100 * end:.1f}" for end in wilson_interval(share, examples))
+    images = f"{examples} image{'s' * (examples != 1)}"
+    return f"{said} of {images}, 95 % interval {low} to {high} %"

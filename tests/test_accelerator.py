@@ -47,7 +47,7 @@ def test_an_epoch_is_that_of_a_trainer(tmp_path, monkeypatch):
     images, labels = data["images"], data["labels"]
     order, draws = next(accelerator_epochs.epochs_of(job, len(labels)))
     order, draws = order[:2], draws[:2]
-    variation = accelerator.variation_in(settings(**BOTH), info)
+    variation = trainer.dataset.transform(None, "auto", trainer.config.reflect)
     epoch = accelerator.epoch_of(other.model, variation, info)
     other.model.evaluate(images[:2] / 255, labels[:2], verbose=0)  # makes its metrics
     tf.config.run_functions_eagerly(True)

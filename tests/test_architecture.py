@@ -44,7 +44,7 @@ PARTS: dict[str, tuple[set[str], ...]] = {
         {"_settings"},
         {"_callbacks", "_checkpoints", "_distribution", "_network"},
         {"_run_folder"},
-        {"_stopping"},
+        {"_stopping", "_first_lines"},
         {"_trainer"},
         {"_report"},
         {"_compare"},

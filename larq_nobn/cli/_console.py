@@ -16,6 +16,7 @@ from rich.table import Table
 
 from .._process import native_stderr_closed
 from .._progress import watched
+from .._tables import percent as percent
 from ..config._run_files import as_json, write_json
 
 
@@ -58,11 +59,6 @@ def progress(
 
 def say(text: str) -> None:
     console().print(text, soft_wrap=True)
-
-
-def percent(share: float) -> str:
-    """Returns `"97.5 %"` for 0.975."""
-    return f"{100 * share:.1f} %"
 
 
 def pairs(title: str, rows: Mapping[str, object]) -> Table:

@@ -70,7 +70,7 @@ def demo(
     from ._progress import TrainingProgress
 
     ctx.meta[_errors.RUN] = None
-    with _console.progress("training"):
+    with _console.progress("training"), _console.initial_weights_shown():
         shown = TrainingProgress(settings)
         run = training.train(settings, trained, shown, resume=True)
     origin = _models.Origin(run.dataset, run.record["settings"])
@@ -83,7 +83,9 @@ def demo(
         with _console.progress(f"evaluating {name}"):
             scores = training.evaluate(model, images)
         accuracy = _console.percent(scores["accuracy"])
-        rows[f"{name} accuracy"] = f"{accuracy} of {scores['examples']} images"
+        rows[f"{name} accuracy"] = _console.percent(
+            scores["accuracy"], int(scores["examples"])
+        )
     _console.print_table(report.table())
     rows |= {"run": trained, "file": file, "report": folder / "report.json"}
     _console.print_table(_console.pairs(f"Demo {folder}", rows))
@@ -92,9 +94,10 @@ def demo(
 
 def _settings_for(dataset: str) -> dict[str, Any]:
     """Returns what suits other images: the more there are, the fewer epochs."""
-    if few := _train.fine_tuned(dataset):
-        _console.say(few)
-        return dict(recipe="fine_tune", init=_train.START, epochs=10)
+    said, start = _train.start_of(dataset)
+    if said is not None and "init" in start:
+        _console.say(said)
+        return {**start, "epochs": 10}
     info = data.open_dataset(dataset).info
     return dict(
         width=16,

@@ -12,6 +12,7 @@ import tensorflow as tf
 from .._errors import InvalidValue, needing
 from .._figures import drawable, new_figure, shortened
 from .._files import replacing
+from .._tables import wilson_interval
 from . import _arguments, _console, _models
 from ._outputs import json_option, plot_option
 from ._package import data, diagnostics, keras, population, training
@@ -115,6 +116,8 @@ def evaluate(
         worst.draw(mistakes, names, info.mean, info.std, drawn, own)
     result: dict[str, Any] = {"path": str(model), "dataset": name, "split": split}
     result |= {"mean_and_std_of": info.name, **scores, **confusion.to_dict()}
+    known = scores["accuracy"], int(scores["examples"])
+    result["accuracy_interval"] = wilson_interval(*known)
     result["mistakes"] = [
         {
             "image": files[mistake.index] if files else mistake.index,
@@ -170,7 +173,8 @@ def _plot_confusion(
 
 
 def _rows(scores: dict[str, Any]) -> dict[str, object]:
-    percents = {n: _console.percent(scores[n]) for n in _PERCENTS if n in scores}
+    count = scores.get("examples")
+    percents = {n: _console.percent(scores[n], count) for n in _PERCENTS if n in scores}
     numbers = {n: f"{scores[n]:.4f}" for n in _NUMBERS if n in scores}
     return {n.replace("_", " "): said for n, said in {**percents, **numbers}.items()}
 

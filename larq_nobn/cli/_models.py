@@ -76,8 +76,7 @@ def open_run_or_file(path: Path, trust: bool) -> tuple[keras.Model, Origin | Non
         return model, None
     settings = with_place(path.parent, {"dataset": known.name})
     known = replace(known, name=settings["dataset"])
-    if known.name != "imagenet":
-        settings["image_size"] = known.image_shape[:2]
+    settings["image_size"] = known.image_shape[:2]
     if known.holdout is not None:
         settings["holdout"] = known.holdout
     return model, Origin(known, settings)
@@ -139,7 +138,7 @@ class Images:
             # All of a folder without a part for testing: nothing was trained on.
             which["holdout"] = 1.0
         elif dataset is not None and model is not None:
-            which["image_size"] = self.size = size_of(model, dataset)
+            which["image_size"] = self.size = size_of(model)
         if data_dir is not None:
             which["data_dir"] = data_dir
         if origin is not None and dataset is not None and not origin.images:
@@ -185,10 +184,8 @@ def statistics_images(
     return images.batches("train", population.EXAMPLES, shuffle=True)
 
 
-def size_of(model: keras.Model | Path, dataset: str | None) -> tuple[int, int] | None:
+def size_of(model: keras.Model | Path) -> tuple[int, int] | None:
     """Returns height and width of what a model or a `.tflite` file takes, if known."""
-    if dataset == "imagenet":  # whose images have a size of their own
-        return None
     if not isinstance(model, Path):
         shape = getattr(model, "input_shape", ())
     else:

@@ -89,7 +89,7 @@ def predict(
     with _console.progress(f"classifying by {model}", len(files)) as advance:
         for start in range(0, len(files), _BATCH):
             part = files[start : start + _BATCH]
-            images = [prepare(read_pixels(f, prepare.image_shape[2]))[0] for f in part]
+            images = [prepare(read_pixels(f))[0] for f in part]
             probabilities = population.as_probabilities(run(np.stack(images)))
             names = info.class_names or [*map(str, range(probabilities.shape[1]))]
             if len(names) != probabilities.shape[1]:
@@ -151,17 +151,13 @@ def image_files(places: Sequence[Path]) -> list[Path]:
     return files
 
 
-def read_pixels(file: Path, channels: int) -> np.ndarray:
-    """Returns what a file shows, (height, width, channels), as bytes.
-
-    Gray becomes three channels alike where the network wants colors.
-    """
+def read_pixels(file: Path) -> np.ndarray:
+    """Returns what a file shows, (height, width, channels), as bytes."""
     content = file.read_bytes()
     try:
-        pixels = data.decode(content)
+        return data.decode(content)
     except ValueError as error:
         raise InvalidValue(
             f"{file} cannot be shown to a network: {error}. Leave it out, or save it "
             "again."
         ) from error
-    return np.repeat(pixels, 3, -1) if pixels.shape[-1] < channels else pixels

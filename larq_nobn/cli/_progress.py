@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
-from typing import Any
+from time import perf_counter
 
-from .. import data, training
+from .. import training
 from .._keras import keras
 from .._progress import step
 from ._console import percent, say
+
+# Steps of which the time is taken, and the one before them.
+_FIRST_TIMED, _TIMED = 2, 10
 
 
 def epoch_line(
@@ -25,28 +27,14 @@ def epoch_line(
     )
 
 
-@cache
-def _info(**images: Any) -> data.DatasetInfo:
-    return data.open_dataset(**images).info
-
-
 class TrainingProgress(keras.callbacks.Callback):
     """Tells the steps of a training, and prints a line for each finished epoch."""
 
     def __init__(self, settings: training.RunSettings) -> None:
         super().__init__()
+        self._steps, self._since = 0, 0.0
         self._supports_tf_logs = True  # those of a batch stay on the device
         self._settings, self._epoch = settings, 0
-
-    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Says what is trained; again in a second stage."""
-        info, limit = _info(**self._settings.images), self._settings.limit
-        images = min(limit or info.train_examples, info.train_examples)
-        epochs, steps = self.params["epochs"], self.params["steps"]
-        say(
-            f"Training {self.model.count_params():,} parameters on {images:,} images "
-            f"of {info.classes} classes; epochs: {epochs:,}, steps in each: {steps:,}."
-        )
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._epoch = epoch
@@ -56,6 +44,14 @@ class TrainingProgress(keras.callbacks.Callback):
     ) -> None:
         steps, epochs = self.params["steps"], self._settings.epochs
         done = self._epoch * steps + batch + 1
+        self._steps += 1
+        if self._steps == _FIRST_TIMED:  # the first one takes longer
+            self._since = perf_counter()
+        if self._steps == _FIRST_TIMED + _TIMED:
+            seconds = (perf_counter() - self._since) / _TIMED
+            minutes = seconds * (steps * epochs - done) / 60
+            if minutes > 1:
+                say(f"A step takes {seconds:.2f} s, all about {minutes:.0f} minutes.")
         step(f"epoch {self._epoch + 1}/{epochs}", done, steps * epochs)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:

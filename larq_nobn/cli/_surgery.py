@@ -78,7 +78,7 @@ def remove(
         )
     _finish(free, changes, origin, output, report)
     if changes.changes and report != "-":
-        size = size_of(free, None)
+        size = size_of(free)
         sized = f"--image-size {size[0]}x{size[1]} " if size else ""
         say(
             f"Train it now: larq-nobn train --init {output} --recipe fine_tune "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,10 @@ _OF_TEST = "of test images: no validation split (hold one out by --validation 0.
 # Folders with fewer training images than this are fine-tuned from this network.
 FEW, START = 3_000, "reactnet18-w32-cifar100"
 # The network of START has 32x32 inputs; far from them its features are of no use, or
-# its first layers, which do not reduce the image, take too long.
-_SIDES = range(16, 129)
+# its first layers, which do not reduce the image, take too long. Sides that images of
+# other sizes get, and the width of a new network for so many training images.
+_SIDES, _SMALL, _USUAL = range(16, 129), 32, 96
+_WIDTHS = {FEW: 16, 10 * FEW: 32}
 # Whoever chooses one of these wants another network, or another training.
 _DECIDES = (
     *("init", "model", "normalization", "width", "blocks", "network", "recipe"),
@@ -95,8 +97,8 @@ def train(
 ) -> None:
     """Train a network into a run folder.
 
-    A folder of fewer than 3,000 color images is fine-tuned from a trained network,
-    unless a network, a normalization, a recipe or --init none is given.
+    A folder of fewer than 3,000 images is fine-tuned from a trained network, unless a
+    network, a normalization, a recipe or --init none is given.
 
     The run folder contains model.keras, history.csv, run.json, TensorBoard logs and
     curves.png. A run that was stopped is resumed by its folder alone.
@@ -113,18 +115,17 @@ def train(
     output = _output_of(output, resume, ctx)
     if resume is not None and not config:
         config = _arguments.settings_of_run(output)
-    few = None
+    said = None
     if not (resume is not None and config):
-        few = _few(options, config, recipe)
-    if few:
-        recipe, options["init"] = "fine_tune", START
+        said, more = _start_of(options, config, recipe)
+        recipe, options = more.pop("recipe", recipe), options | more
     settings = training.RunSettings.from_layers(recipe, config, options)
     _arguments.check_run(ctx, [settings])
     if explain:
         _console.print_table(_explained(settings))
         return
-    if few and not quiet:
-        _console.say(few)
+    if said and not quiet:
+        _console.say(said)
     from ._progress import TrainingProgress
 
     ctx.meta[RUN] = output
@@ -158,14 +159,15 @@ def _output_of(output: Path | None, resume: str | None, ctx: click.Context) -> P
     return output or next(each for each in numbered if not os.path.lexists(each))
 
 
-def _few(
+def _start_of(
     options: dict[str, Any], config: dict[str, Any], recipe: str | None
-) -> str | None:
-    """Returns the first line of a training of few images, if this is one."""
+) -> tuple[str | None, dict[str, Any]]:
     both = {**config, **options}
+    if both.get("init") is not None:
+        return None, {}
     which = {name: both[name] for name in data.WHICH if name in both}
     decided = {*both, *(["recipe"] if recipe else [])}
-    return fine_tuned(both.get("dataset", ""), decided, **which)
+    return start_of(both.get("dataset", ""), decided, **which)
 
 
 def _explained(settings: training.RunSettings) -> Table:
@@ -178,29 +180,72 @@ def _explained(settings: training.RunSettings) -> Table:
     return table
 
 
-def fine_tuned(dataset: str, decided: Collection[str] = (), **which: Any) -> str | None:
-    """Returns the first line of a training that starts from START; None for another.
+def start_of(
+    dataset: str, decided: Collection[str] = (), **which: Any
+) -> tuple[str | None, dict[str, Any]]:
+    """Returns what a training of a folder starts from, as a line and as settings.
 
+    Few images fine-tune START: gray ones as three equal channels, those of sides that
+    it has no use for in others. A new network is as wide as there are images for.
     `decided` are the names of the settings that the user gave.
     """
-    if not os.path.isabs(dataset) or not set(_DECIDES).isdisjoint(decided):
-        return None
+    left = set(_DECIDES) & {*decided}
+    if not os.path.isabs(dataset) or left - {"init"}:
+        return None, {}
     info = data.open_dataset(dataset, **which).info
-    *sides, channels = info.image_shape
-    fits = channels == 3 and all(side in _SIDES for side in sides)
-    if not fits or not 0 < info.train_examples < FEW:
-        return None
-    return (
-        f"{info.train_examples} training images of {info.classes} classes are few: "
-        f"fine-tuning {START}. --init {_arguments.SCRATCH} trains a new network."
+    (*sides, channels), count = info.image_shape, info.train_examples
+    more: dict[str, Any] = {"recipe": "fine_tune", "init": START}
+    said, why = f"{count:,} training images of {info.classes} classes", None
+    if "init" in decided:
+        why = ""
+    elif count >= FEW:
+        why = f"--init {START} --recipe fine_tune starts from a trained one."
+    else:
+        said += " are few"
+    if channels == 1 and "channels" in which:
+        why = (
+            "Without --channels 1 a trained one is fine-tuned." if why is None else why
+        )
+    elif channels == 1:
+        more["channels"] = 3
+        said += ", and gray: three equal channels" if why is None else ""
+    if any(side not in _SIDES for side in sides):
+        more["image_size"] = size = _size_like(sides)
+        if which.get("image_size") and why is None:
+            why = f"--image-size {_USUAL}, or another one from {_SIDES[0]} to "
+            why += f"{_SIDES[-1]} pixels, fine-tunes a trained one."
+        elif why is None:
+            said += f", scaled to {size[0]}x{size[1]} pixels"
+    if why is None:
+        return (
+            f"{said}: fine-tuning {START}. --init {_arguments.SCRATCH} trains a new "
+            "network."
+        ), more
+    width = next((wide for most, wide in _WIDTHS.items() if count < most), None)
+    how = "" if width is None else f" of width {width}, for so many images (--width)"
+    return f"{said}: a new network{how}. {why}".strip(), (
+        {} if width is None else {"width": width}
     )
+
+
+def _size_like(sides: Sequence[int]) -> tuple[int, int]:
+    """Sides of the same proportions, in _SIDES if that is possible."""
+    factor = _SMALL / min(sides) if min(sides) < _SIDES[0] else _USUAL / max(sides)
+    height, width = (round(side * factor) for side in sides)
+    fits = height in _SIDES and width in _SIDES
+    return (height, width) if fits else (_USUAL, _USUAL)
+
+
+def _tested(record: Mapping[str, Any]) -> int:
+    """The number of test images of a run."""
+    count = record["examples"]["test"]
+    return min(count, record["settings"]["limit"] or count)
 
 
 def _at_chance(record: Mapping[str, Any]) -> str | None:
     """Says so if a network guesses, as far as so many test images can tell."""
     settings, classes = record["settings"], len(record["preprocessing"]["class_names"])
-    count = record["examples"]["test"]
-    count = min(count, settings["limit"] or count)
+    count = _tested(record)
     if not classes or not count:
         return None
     chance = 1 / classes
@@ -221,7 +266,7 @@ def _rows(record: Mapping[str, Any], output: Path, modules: str) -> dict[str, ob
     chosen = not kept == epochs == record["settings"]["epochs"]
     return {
         "saved weights": f"of epoch {kept}; {epochs} trained" if chosen else None,
-        "test accuracy": _console.percent(metrics["test_accuracy"]),
+        "test accuracy": _console.percent(metrics["test_accuracy"], _tested(record)),
         "test loss": f"{metrics['test_loss']:.4f}",
         "calibration error": None if error is None else f"{error:.4f}",
         "parameters": f"{record['parameters']:,}",

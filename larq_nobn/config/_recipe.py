@@ -160,7 +160,13 @@ class Recipe:
     reflect: bool = setting(
         False,
         "Pad crops by reflection instead of zeros.",
-        applies_when=[unless("augment", "none"), unless("dataset", "imagenet")],
+        applies_when=[
+            unless("augment", "none", "random_resized_crop"),
+            (
+                unless("dataset", "imagenet"),
+                When("augment", ("crop", "standard", "strong", "randaugment")),
+            ),
+        ],
     )
     accumulate: int = setting(
         1,
@@ -228,6 +234,12 @@ class Recipe:
         "Mix pairs of images, with weights drawn from Beta(mixup, mixup); 0 turns "
         "mixup off.",
         range=BOUNDS["mixup"],
+    )
+    cutmix: float = setting(
+        0.0,
+        "Put a part of one image into another, of an area drawn from Beta(cutmix, "
+        "cutmix); 0 turns CutMix off. With mixup, half of the images get either.",
+        range=BOUNDS["cutmix"],
     )
     ema: float | None = setting(
         None,

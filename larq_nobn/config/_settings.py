@@ -8,7 +8,16 @@ from typing import Any
 
 from .. import _names
 from .._checks import BOUNDS
-from ._fields import RESOURCES, WHAT, WHERE, When, documented, setting, settings_of
+from ._fields import (
+    RESOURCES,
+    WHAT,
+    WHERE,
+    When,
+    documented,
+    setting,
+    settings_of,
+    unless,
+)
 from ._presets import RECIPES
 from ._recipe import NETWORKS_OWN, Recipe
 
@@ -99,6 +108,14 @@ class Settings(Recipe):
         kind="size",
         absent="the data set's own",
     )
+    channels: int | None = setting(
+        None,
+        "Channels of the images. 3: gray as three equal channels; 1: the brightness "
+        "of colors.",
+        WHAT,
+        range=((1, 3), "Choose 1 or 3."),
+        absent="the data set's own",
+    )
     holdout: float = setting(
         0.1,
         "Test fraction of an image folder that has no test folder.",
@@ -115,9 +132,16 @@ class Settings(Recipe):
     )
     augment: str | None = setting(
         None,
-        "Augmentation of training images.",
+        "Augmentation of training images; see the guide on image folders.",
         choices=_names.AUGMENTATIONS,
-        absent="the data set's usual one",
+        absent="standard; for imagenet random_resized_crop",
+    )
+    flip: str = setting(
+        "auto",
+        "Horizontal flips. auto: none of images of one channel, and of classes that "
+        "are digits or letters; none with the augmentation crop.",
+        choices=_names.FLIPS,
+        applies_when=[unless("augment", "none")],
     )
     skip_unreadable: bool = setting(
         False,
@@ -158,7 +182,10 @@ def complete(stored: Mapping[str, Any]) -> dict[str, Any]:
     were those of the published recipe.
     """
     usual = {name: each.default for name, each in settings_of(Settings).items()}
-    return {**usual, "network": dict(RECIPES["plain"].network), **stored}
+    made = {**usual, "network": dict(RECIPES["plain"].network), **stored}
+    if made["augment"] == "crop_flip":  # as it was called
+        made["augment"] = "standard"
+    return made
 
 
 def words(name: str) -> str:

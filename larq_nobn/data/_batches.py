@@ -9,13 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from ._augment import Augmentation, draw, mixed, mixup_weights, random_bits, varied
+from ._augment import Transform, mixed, random_bits
 from ._registry import DatasetInfo
-from ._source import Source, on_host
+from ._source import Source
 
-# From seed and epoch to what makes images and labels of the numbers of some images.
+# From the numbers of some images to these, and their labels.
 OfNumbers = Callable[["tf.Tensor"], "tuple[tf.Tensor, tf.Tensor]"]
-OfEpoch = Callable[[int, "tf.Tensor"], OfNumbers]
 # The first of the replicas that are served, how many are, and how many there are.
 Share = tuple[int, int, int]
 WHOLE: Share = (0, 1, 1)
@@ -51,31 +50,30 @@ class Plan:
         return tf.data.Dataset.range(start, self.steps).map(batch)
 
 
-def taken(
-    data: Source, variation: Augmentation | None, mixup: float, classes: int
-) -> OfEpoch:
-    """Returns what makes an epoch's batches of bytes from the numbers of images."""
-    known = on_host(data.labels)
+def of_epoch(
+    source: Source, transform: Transform, info: DatasetInfo, seed: int, epoch: tf.Tensor
+) -> OfNumbers:
+    """Returns what makes an epoch's images, varied and normalized, of their numbers."""
+    varies = transform.augment != "none"
+    # Two streams per epoch: even numbers for the order, odd ones for the variation.
+    if varies:
+        draws = transform.draw(source.length, (seed, 2 * epoch + 1), source.shape)
+    if transform.mixes:
+        mix = transform.draw_mix(source.length, (seed, epoch))
 
-    def of_epoch(seed: int, epoch: tf.Tensor) -> OfNumbers:
-        # Two streams per epoch: even numbers for the order, odd ones for the variation.
-        if variation is not None:
-            draws = draw(variation, len(data.labels), (seed, 2 * epoch + 1))
-        if mixup:
-            weights = mixup_weights(mixup, len(data.labels), (seed, epoch))
+    def batch(numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        if varies:
+            own = tf.gather(draws, numbers)
+            images, labels = source.take(numbers, transform.parts(own))
+            images = transform.vary(images, own)
+        else:
+            images, labels = source.take(numbers)
+        if transform.mixes:
+            mix_of = tf.gather(mix, numbers)
+            images, labels = mixed(images, labels, mix_of, info.classes)
+        return normalized(images, info), labels
 
-        def batch(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            images = data.take(indices)
-            if variation is not None:
-                images = varied(images, tf.gather(draws, indices), variation)
-            labels = tf.gather(known, indices)
-            if not mixup:
-                return images, labels
-            return mixed(images, labels, tf.gather(weights, indices), classes)
-
-        return batch
-
-    return of_epoch
+    return batch
 
 
 def cut(batches: tf.data.Dataset, share: Share) -> tf.data.Dataset:
@@ -100,16 +98,15 @@ def cut(batches: tf.data.Dataset, share: Share) -> tf.data.Dataset:
 
 
 def passes(
-    made: OfEpoch,
+    source: Source,
+    transform: Transform,
     plan: Plan,
     info: DatasetInfo,
     epoch: int,
     step: int,
     share: Share,
-    mixup: float,
-    varies: bool,
 ) -> tf.data.Dataset:
-    """Makes each pass the next epoch's batches, normalized; the first leaves out steps.
+    """Makes each pass the next epoch's batches; the first pass leaves out steps.
 
     Images are made of a share's numbers alone, but what is mixed needs its neighbors.
     """
@@ -121,19 +118,18 @@ def passes(
         next_epoch = tf.numpy_function(lambda: np.int64(next(epochs)), [], tf.int64)
         return tf.ensure_shape(next_epoch, ())
 
-    def of_epoch(number: tf.Tensor) -> tf.data.Dataset:
+    def one(number: tf.Tensor) -> tf.data.Dataset:
         start = tf.where(number == epoch, tf.constant(step, tf.int64), 0)
-        batch, numbers = made(plan.seed, number), plan.numbers(number, start)
-        if mixup:
+        batch = of_epoch(source, transform, info, plan.seed, number)
+        numbers = plan.numbers(number, start)
+        if transform.mixes:
             return cut(numbers.map(batch, tf.data.AUTOTUNE), share)
         return cut(numbers, share).map(batch, tf.data.AUTOTUNE)
 
     def pipeline() -> tf.data.Dataset:
-        if step or varies or plan.shuffle:
-            batches = tf.data.Dataset.from_tensors(0).map(number).flat_map(of_epoch)
-        else:
-            batches = of_epoch(tf.constant(epoch, tf.int64))
-        return batches.map(lambda x, y: (normalized(x, info), y), tf.data.AUTOTUNE)
+        if step or plan.shuffle or transform != Transform():
+            return tf.data.Dataset.from_tensors(0).map(number).flat_map(one)
+        return one(tf.constant(epoch, tf.int64))
 
     # AutoGraph would read the functions for a second, for nothing.
     return tf.autograph.experimental.do_not_convert(pipeline)()

@@ -14,18 +14,23 @@ import tensorflow as tf
 
 from .. import _checks, _names
 from .._errors import InvalidType, InvalidValue
-from . import _augment, _batches, _given, _images, _prepared
+from . import _batches, _given, _images, _prepared
+from ._augment import Transform
 from ._batches import WHOLE, Share
 from ._images import Images, opened
+from ._mirror import why_not_mirrored
 from ._registry import DatasetInfo
-from ._source import LazyImages, Source, cached
+from ._source import Source, cached
 from ._tfds import DataDir
 from .folder import _folder
 
 Size = int | tuple[int, int] | None
 _VALIDATION = "[0, 1)", "0.1 holds out every tenth."
 # The arguments of `open_dataset` that say which images are meant.
-WHICH = ("image_size", "holdout", "skip_unreadable", "data_dir", "validation")
+WHICH = (
+    *("image_size", "channels", "holdout", "skip_unreadable", "data_dir"),
+    "validation",
+)
 
 
 class Dataset:
@@ -45,16 +50,26 @@ class Dataset:
         ```
     """
 
-    def __init__(self, images: Images, size: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        images: Images,
+        size: tuple[int, int] | None = None,
+        channels: int | None = None,
+    ) -> None:
         wanted = "images. Open them with open_dataset, or Dataset.from_data"
         self._images: Images = _checks.check_kind("images", images, Images, wanted)
-        self._size = _checks.check_size(size)
-        if images.unfit:  # which have one size
-            images.info(self._size)
+        self._shape = _checks.check_size(size), channels
+        if isinstance(images, _given.Streams):  # which have one shape
+            images.info(*self._shape)
 
     @classmethod
     def from_data(
-        cls, data: Any, *, image_size: Size = None, validation: float = 0.0
+        cls,
+        data: Any,
+        *,
+        image_size: Size = None,
+        channels: int | None = None,
+        validation: float = 0.0,
     ) -> Dataset:
         """Returns the data set of what a caller has.
 
@@ -63,6 +78,7 @@ class Dataset:
                 arrays, bytes or normalized floats, or each a `tf.data.Dataset`. Labels
                 are numbers of classes, or names in arrays.
             image_size: Height and width, or one number for both; None keeps them.
+            channels: 1 or 3, as in `open_dataset`; None keeps them.
             validation: Fraction of the training images that make up the validation
                 split.
 
@@ -83,23 +99,24 @@ class Dataset:
             )
         names = ("train", "validation", "test")[:: 2 if len(data) == 2 else 1]
         parts = dict(zip(names, data, strict=True))
+        shape = _checks.check_size(image_size), _check_channels(channels)
         if not any(streams):
-            return cls(_given.Given(parts, validation), _checks.check_size(image_size))
+            return cls(_given.Given(parts, validation), *shape)
         if validation:
             raise InvalidValue(
                 f"validation={validation} does not apply to a tf.data.Dataset. Give "
                 "three: data=(train, validation, test)."
             )
-        return cls(_given.Streams(parts), _checks.check_size(image_size))
+        return cls(_given.Streams(parts), *shape)
 
     @cached_property
     def info(self) -> DatasetInfo:
         """Shape, classes, counts, mean and standard deviation."""
-        return self._images.info(self._size)
+        return self._images.info(*self._shape)
 
     @property
     def fingerprint(self) -> str | None:
-        """A digest of the images of a folder; None where they do not change."""
+        """A digest of the images of a folder or of arrays; None of others."""
         return self._images.fingerprint
 
     @property
@@ -113,7 +130,13 @@ class Dataset:
         Raises:
             ValueError: For ImageNet and `tf.data`, whose images have no numbers.
         """
-        return self._numbered(split, self.info).labels.copy()
+        labels = self._numbered(split, self.info).labels
+        if labels is None:
+            raise InvalidValue(
+                f"The classes of {self.info.name} are not counted, because that would "
+                "need a pass over all images. Leave it out."
+            )
+        return labels.copy()
 
     def read(self, indices: Sequence[int], split: str = "train") -> np.ndarray:
         """Returns images by their numbers, (n, height, width, channels), 0 to 255.
@@ -126,21 +149,47 @@ class Dataset:
             OSError: If an image cannot be read.
         """
         source = self._numbered(split, self.info)
-        return source.take(tf.constant([*indices], tf.int64)).numpy()
+        return source.take(tf.constant([*indices], tf.int64))[0].numpy()
 
-    def class_counts(self, limit: int | None = None) -> tuple[int, ...]:
-        """Returns the number of training images per class, of the first `limit`."""
-        labels = self.labels("train")
+    def class_counts(
+        self, limit: int | None = None, split: str = "train"
+    ) -> tuple[int, ...]:
+        """Returns the number of images per class, of the first `limit` of a split."""
+        labels = self.labels(split)
         labels = labels[_images.balanced_subset(labels, limit)]
         return tuple(np.bincount(labels, minlength=self.info.classes).tolist())
 
     def repeated(self, split: str) -> int:
         """Returns how many images of a split are training images, equal to the byte.
 
-        0 for data sets with names, ImageNet and `tf.data`, where nobody looks.
+        0 for data sets with names and `tf.data`, where nobody looks.
         """
         training = {*self._images.digests("train")}
         return sum(each in training for each in self._images.digests(split))
+
+    @property
+    def sizes(self) -> set[tuple[int, int]]:
+        """Heights and widths that images have, as far as they are known."""
+        return self._images.sizes()
+
+    @property
+    def is_varied(self) -> bool:
+        """Whether images are augmented at all: those of `tf.data` are not."""
+        return not isinstance(self._images, _given.Streams)
+
+    @cached_property
+    def why_not_mirrored(self) -> str | None:
+        """Says why `flip="auto"` mirrors none of the images; None if it does.
+
+        They have one channel in their files, or classes are digits, letters, left or
+        right by their names. Of color arrays whose classes are numbers, images say so
+        themselves: mirrored ones of a class differ alike.
+        """
+        images, (*_, channels) = self._images, self._images.own_shape()
+        source = None
+        if images.nameless and channels > 1:
+            source = images.read("train", self.info.image_shape, 1.0)
+        return why_not_mirrored(channels, images.class_names, source)
 
     def files(
         self, split: str, limit: int | None = None, like: DatasetInfo | None = None
@@ -152,8 +201,8 @@ class Dataset:
         split = _names.check_split(split)
         if (files := self._images.files(split)) is None:
             return None
-        labels = self._numbered(split, like or self.info).labels
-        return tuple(files[n] for n in _images.balanced_subset(labels, limit))
+        chosen = _chosen(self._numbered(split, like or self.info), limit)
+        return tuple(files[n] for n in chosen)
 
     def batches(
         self,
@@ -161,8 +210,10 @@ class Dataset:
         batch_size: int,
         *,
         augment: bool | str | None = None,
+        flip: str = "auto",
         reflect: bool = False,
         mixup: float = 0.0,
+        cutmix: float = 0.0,
         shuffle: bool | None = None,
         seed: int = 0,
         epoch: int = 0,
@@ -190,18 +241,21 @@ class Dataset:
                 `"train"` alone, where all batches have one shape. If there are fewer
                 training images, they are one batch.
             augment: Variation of images, where None is the usual one in training and
-                none in testing, and True the usual one. `"crop_flip"`: zero padding of
-                an eighth of the shorter side, a crop of the old size, and mirror
-                images; without these it is the usual one for digits. `"colour"`: also
-                brightness, contrast and saturation. `"strong"`: also turned by 15
-                degrees, magnified, and with a gray square. `"none"` or False: none.
-                ImageNet: a random part scaled to 224x224 and mirrored, or nothing;
-                without, the middle 7/8 of each side scaled to 224x224 by the mean of
-                the pixels that a new one touches.
-            reflect: Borders are mirror images instead of black; not for ImageNet, which
-                has none.
+                none in testing, and True the usual one: `"random_resized_crop"` for
+                ImageNet, else `"standard"`. `"crop"`: zero padding of an eighth of the
+                shorter side, and a crop of the old size. `"standard"`: also mirror
+                images. `"strong"`: also brightness, contrast and saturation, turned by
+                15 degrees, magnified, and with a gray square. `"randaugment"`: after
+                the standard one, two random operations of RandAugment.
+                `"random_resized_crop"`: 8 to 100 % of the image in the size of all,
+                read from files in full, and mirror images. `"none"` or False: none.
+            flip: `"horizontal"` mirrors half of the images, `"none"` none, and
+                `"auto"` is the first, but for `"crop"` and where `why_not_mirrored`.
+            reflect: Pixels that padding adds mirror the image, and are not black.
             mixup: Mixes pairs of images by Beta(mixup, mixup); labels then are the
                 probabilities of the classes. 0 for none.
+            cutmix: Puts a part of one image into another, by Beta(cutmix, cutmix);
+                likewise. With both, half of the images get either.
             shuffle: New order in each epoch; None: in training only.
             seed: Decides order and augmentation; 0 or more.
             epoch: Number of the first pass; 0 or more.
@@ -233,39 +287,36 @@ class Dataset:
         """
         split = self._check_split(split)
         training = split == "train"
-        numbers = {"batch_size": batch_size, "mixup": mixup, "seed": seed}
-        if limit is not None:
-            numbers["limit"] = limit
-        for name, number in numbers.items():
+        bounded = {"batch_size": batch_size, "mixup": mixup, "cutmix": cutmix}
+        for name, number in {**bounded, "seed": seed}.items():
             _checks.check_bounds(name, number)
+        if limit is not None:
+            _checks.check_bounds("limit", limit)
         _checks.check_integer("epoch", epoch, 0, "Counting starts at 0.")
         _checks.check_integer("step", step, 0, "0 leaves out nothing.")
-        augment = training if augment is None else augment
-        if not isinstance(augment, bool):
-            _checks.check_choice("augment", augment, _names.AUGMENTATIONS)
         _checks.check_choice("cache", cache, _names.CACHES)
+        _checks.check_choice("flip", flip, _names.FLIPS)
         images = self._images
-        given = {"mixup": mixup, "reflect": reflect, "shuffle": shuffle}
-        given["augment"] = augment not in (True, False, "none")
-        given["like"] = bool(images.unfit) and like not in (None, self.info)
-        if unfit := [name for name in images.unfit if given[name]]:
-            raise InvalidValue(f"{unfit[0]} does not apply to {images.remedy}.")
         if isinstance(images, _given.Streams):
+            given = {"mixup": mixup, "cutmix": cutmix, "shuffle": shuffle}
+            given["augment"] = augment not in (None, True, False, "none")
+            given["flip"] = flip == "horizontal"
+            given["like"] = like not in (None, self.info)
+            if unfit := [name for name in given if given[name]]:
+                raise InvalidValue(
+                    f"{unfit[0]} does not apply to a tf.data.Dataset. Leave it out, "
+                    "and map the data set."
+                )
             return images.batches(split, batch_size, share, step, limit)
-        shuffle = training if shuffle is None else shuffle
-
+        if augment is None and not training:
+            augment = "none"
+        transform = self.transform(augment, flip, reflect, mixup, cutmix)
         info = like or self.info
-        varies = augment not in (False, "none") or mixup > 0
-        if isinstance(images, _prepared.ImageNet):
-            chosen, made = images.open(split, varies, info)
-            chosen = chosen[:limit]
-        else:
-            source = self._numbered(split, info, cache)
-            chosen = _images.balanced_subset(source.labels, limit)
-            variation = _augment.variation_of(
-                augment, info.name, info.image_shape, reflect
-            )
-            made = _batches.taken(source, variation, mixup, info.classes)
+        # Parts are of files as they are, not of what is kept.
+        if transform.augment == "random_resized_crop":
+            cache = "none"
+        source = self._numbered(split, info, cache)
+        chosen = _chosen(source, limit)
         if not len(chosen):
             raise InvalidValue(
                 f"{images.name} has no image for split={split!r}. Add "
@@ -273,12 +324,39 @@ class Dataset:
             )
         if training:
             batch_size = min(batch_size, len(chosen))
+        shuffle = training if shuffle is None else shuffle
         plan = _batches.Plan(chosen, batch_size, seed, shuffle, training)
-        batches = _batches.passes(made, plan, info, epoch, step, share, mixup, varies)
+        batches = _batches.passes(source, transform, plan, info, epoch, step, share)
         if not step:
             length = tf.data.experimental.assert_cardinality(plan.steps * share[1])
             batches = batches.apply(length)
         return _batches.prefetched(batches)
+
+    def transform(
+        self,
+        augment: bool | str | None = None,
+        flip: str = "auto",
+        reflect: bool = False,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+    ) -> Transform:
+        """Returns how training images are varied; arguments as in `batches`."""
+        if augment in (None, True):
+            imagenet = self._images.name == "imagenet"
+            augment = "random_resized_crop" if imagenet else "standard"
+        kind = _checks.check_choice("augment", augment or "none", _names.AUGMENTATIONS)
+        mirrors = flip == "horizontal"
+        if flip == "auto" and kind not in ("none", "crop"):
+            mirrors = self.why_not_mirrored is None
+        elif kind == "none":
+            mirrors = False
+        of_pixels = kind in ("strong", "randaugment")
+        if of_pixels and len(self.info.mean) not in (1, 3):
+            raise InvalidValue(
+                f"augment={kind!r} is for bytes of 1 or 3 channels. Give such images, "
+                "or choose standard."
+            )
+        return Transform(kind, mirrors, reflect, mixup, cutmix)
 
     def _check_split(self, name: str) -> str:
         """Returns the split that a usual name means, if there is one."""
@@ -294,15 +372,21 @@ class Dataset:
         """The images of a split by number, with the shape and labels of `info`."""
         split = self._check_split(split)
         source = self._images.read(split, info.image_shape, info.crop)
-        if isinstance(source, LazyImages):
-            source = cached(source, cache)
+        source = cached(source, cache)
         return _relabeled(source, self._images.class_names, info)
+
+
+def _chosen(source: Source, limit: int | None) -> np.ndarray:
+    """The numbers of the images that are used."""
+    if source.labels is None:
+        return np.arange(source.length)[:limit]
+    return _images.balanced_subset(source.labels, limit)
 
 
 def _relabeled(source: Source, ours: tuple[str, ...], info: DatasetInfo) -> Source:
     """Returns the images with the labels of a data set of the same class names."""
     theirs = info.class_names
-    if ours == theirs or not ours or not theirs:
+    if ours == theirs or not ours or not theirs or source.labels is None:
         return source
     there = sorted({ours[label] for label in source.labels})
     if unknown := [name for name in there if name not in theirs]:
@@ -315,10 +399,17 @@ def _relabeled(source: Source, ours: tuple[str, ...], info: DatasetInfo) -> Sour
     return replace(source, labels=np.array(places, np.int64)[source.labels])
 
 
+def _check_channels(channels: int | None) -> int | None:
+    if channels not in (None, 1, 3):
+        raise InvalidValue(f"channels={channels!r} is neither 1 nor 3. Choose one.")
+    return channels
+
+
 def open_dataset(
     name: str | os.PathLike[str],
     *,
     image_size: Size = None,
+    channels: int | None = None,
     holdout: float = 0.1,
     skip_unreadable: bool = False,
     data_dir: DataDir = None,
@@ -343,7 +434,9 @@ def open_dataset(
         image_size: Height and width, or one number for both: each image's largest
             middle part of these proportions is scaled, by the mean of the pixels that a
             new one touches. None: that of the images if they all have one, of 224
-            pixels at most, else 96x96. ImageNet has its own.
+            pixels at most, else 96x96.
+        channels: 3 makes three equal channels of gray images, 1 the brightness of
+            colors. None: gray if all images are.
         holdout: Fraction of the images of a folder that are for testing if no folder
             says so, from 0 to 1. The SHA-256 of a file decides, so that equal files are
             on one side, and all stay there when others are added.
@@ -370,11 +463,12 @@ def open_dataset(
     _checks.check_number("holdout", holdout, *_folder.HOLDOUT)
     _checks.check_flag("skip_unreadable", skip_unreadable)
     _checks.check_number("validation", validation, *_VALIDATION)
+    channels = _check_channels(channels)
+    size = _checks.check_size(image_size)
     place = None if data_dir is None else _checks.check_path("data_dir", data_dir)
-    if chosen == "imagenet":
-        images = opened(_prepared.ImageNet, place, validation)
-    elif chosen in _names.DATASETS:
-        images = opened(_images.BuiltIn, chosen, place, validation)
+    if chosen in _names.DATASETS:
+        kind = _prepared.ImageNet if chosen == "imagenet" else _images.BuiltIn
+        images = opened(kind, chosen, place, validation)
     elif chosen == _names.GIVEN:
         raise InvalidValue(
             "The images were given to train as data=, and are stored nowhere. Name a "
@@ -384,8 +478,9 @@ def open_dataset(
         images = opened(_prepared.AnyTfds, chosen, holdout, place, validation)
     else:
         listing = _folder.read_listing(Path(chosen))
-        images = opened(_folder.Folder, listing, holdout, skip_unreadable, validation)
-    return Dataset(images, _checks.check_size(image_size))
+        given = listing, holdout, skip_unreadable, validation, size
+        images = opened(_folder.Folder, *given)
+    return Dataset(images, size, channels)
 
 
 def load(
@@ -400,9 +495,7 @@ def load(
         name: As in `open_dataset`.
         split: As in `Dataset.batches`.
         batch_size: Likewise.
-        **how: `image_size`, `holdout`, `skip_unreadable`, `data_dir` and `validation`
-            of `open_dataset`; `augment`, `reflect`, `mixup`, `shuffle`, `seed`,
-            `epoch`, `step`, `share`, `limit`, `like` and `cache` of `Dataset.batches`.
+        **how: Further arguments of `open_dataset`, and of `Dataset.batches`.
 
     Returns:
         A `tf.data.Dataset` whose length is known.
@@ -434,8 +527,12 @@ def classified_images(
     if isinstance(dataset, DatasetInfo):
         source, info = None, dataset
     else:
-        known = len(shape) == 3 and None not in shape and dataset != "imagenet"
-        source = open_dataset(dataset, image_size=tuple(shape[:2]) if known else None)
+        known = len(shape) == 3 and None not in shape
+        size = tuple(shape[:2]) if known else None
+        # Of a set with a name, other channels are a mistake.
+        own = not known or shape[2] not in (1, 3) or dataset in _names.DATASETS
+        channels = None if own else shape[2]
+        source = open_dataset(dataset, image_size=size, channels=channels)
         info = source.info
     if not classifies(model, info, shape):
         raise InvalidValue(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,15 @@ import tensorflow as tf
 
 from .._errors import InvalidType, InvalidValue
 from .._names import GIVEN
-from ._batches import Share, cut, prefetched
+from ._area import scaled
+from ._batches import Share, cut, normalized, prefetched
 from ._images import Images, InMemory, Shape, Size
 from ._registry import DatasetInfo
-from ._source import Arrays, on_host, statistics
+from ._source import Source, Statistics
+
+_log = logging.getLogger("larq_nobn")
+# Of a data set whose length nobody knows, so many examples are counted.
+_COUNTED = 100_000
 
 
 class Given(InMemory):
@@ -31,37 +38,92 @@ class Given(InMemory):
                 "same size and type."
             )
         self.check_division(validation, parts)
-        self.class_names, labels = numbered({s: y for s, (_, y) in pairs.items()})
-        self._given = {s: Arrays(on_host(x), labels[s]) for s, (x, _) in pairs.items()}
+        labels = {split: y for split, (_, y) in pairs.items()}
+        self.nameless = labels["train"].dtype.kind not in "US"
+        self.class_names, labels = numbered(labels)
+        self._given = {split: (x, labels[split]) for split, (x, _) in pairs.items()}
         self.validation = validation
-        self._splits = {*parts, *(["validation"] if validation else [])}
-        self._normalized = self._given["train"].images.dtype.is_floating
+        self._splits = [*parts, *(["validation"] if validation else [])]
+        images = self._given["train"][0]
+        self._normalized = images.dtype != np.uint8
+        if self._normalized:
+            warn_of_pixels("the train images", images)
+
+    @cached_property
+    def fingerprint(self) -> str:  # type: ignore[override]  # nobody sets it
+        """A digest of the images and their classes."""
+        digest = hashlib.sha256(repr((self.class_names, self.validation)).encode())
+        for split, (images, labels) in self._given.items():
+            digest.update(f"{split} {images.shape}".encode())
+            digest.update(np.ascontiguousarray(images).data)
+            digest.update(np.ascontiguousarray(labels).data)
+        return digest.hexdigest()
 
     def digests(self, split: str) -> list[str]:
-        images = self.part(split).images.numpy()
+        images, _ = self.part(split)
         return [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
 
-    def whole(self, split: str) -> Arrays:
+    def whole(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         return self._given[split]
 
-    def info(self, size: Size) -> DatasetInfo:
-        """Their own size and channels; of floats nothing but these is known."""
-        *own, channels = self.part("train").images.shape[1:]
-        shape = (*(size or own), channels)
-        counts = {split: len(self.part(split).labels) for split in self._splits}
-        if self._normalized:
-            return self.described(shape, counts)
-        return self.described(shape, counts, statistics(self.read("train", shape, 1.0)))
+    def counts(self) -> dict[str, int]:
+        return {split: len(self.part(split)[1]) for split in self._splits}
 
-    def read(self, split: str, shape: Shape, crop: float) -> Arrays:
-        if not self._normalized:
-            return super().read(split, shape, crop)
-        if self.part(split).images.shape[1:] != shape:
+    def own_shape(self) -> Shape:
+        height, width, channels = self._given["train"][0].shape[1:]
+        return height, width, channels
+
+    def statistics(self, shape: Shape) -> Statistics:
+        return ((), ()) if self._normalized else super().statistics(shape)
+
+    def read(self, split: str, shape: Shape, crop: float) -> Source:
+        if self._normalized and self.own_shape() != shape:
             raise InvalidValue(
-                f"image_size={shape[:2]} does not apply to images of floats. Give them "
-                "in this size, or as bytes."
+                f"image_size={shape[:2]}, channels={shape[2]} does not apply to images "
+                "of floats. Give them so, or as bytes."
             )
-        return self.part(split)
+        return super().read(split, shape, 1.0 if self._normalized else crop)
+
+
+def batches_of(
+    part: Any, info: DatasetInfo | None, batch_size: int = 128
+) -> tf.data.Dataset:
+    """Returns batches of (images, labels) of a caller, as a network takes them.
+
+    Bytes are prepared as the images of `info` were, names are those of its classes.
+    """
+    images, labels = _pair("test", part)
+    if images.dtype == np.uint8:
+        if info is None or not info.mean:
+            raise InvalidValue(
+                "The model does not say how bytes are normalized for it. Give floats, "
+                "normalized as in its training, or what data.load returns."
+            )
+        shape = info.image_shape
+        images = scaled(images, shape[:2], shape[2], info.crop)
+        images = normalized(images, info).numpy()
+    if labels.dtype.kind in "US":
+        known = [] if info is None else [*info.class_names]
+        if unknown := sorted({*labels.tolist()} - {*known}):
+            raise InvalidValue(
+                f"data contains the class {unknown[0]!r}, but those of the model are "
+                f"{', '.join(known) or 'not known'}. Give these, or numbers."
+            )
+        labels = np.array([known.index(name) for name in labels], np.int64)
+    _check_numbers(labels)
+    labels = labels.astype(np.int64)
+    return tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size)
+
+
+def warn_of_pixels(what: str, images: np.ndarray) -> None:
+    """Warns of what looks like bytes, and is taken as it is."""
+    if images.size and images.min() >= 0 and 2 < images.max() <= 255:
+        _log.warning(
+            "data contains values from %g to %g for %s, which are taken as they are: "
+            "nothing normalizes them. Give arrays of bytes (uint8), or (images - mean) "
+            "/ std.",
+            *(images.min(), images.max(), what),
+        )
 
 
 def numbered(
@@ -79,13 +141,7 @@ def numbered(
     if texts == {True}:
         known, whole = np.unique(whole.astype(str), return_inverse=True)
         names = known.tolist()
-    numbers = whole.ndim == 1 and whole.dtype.kind in "biuf"
-    if not numbers or (whole < 0).any() or (whole != np.floor(whole)).any():
-        raise InvalidValue(
-            f"data contains labels of {whole.dtype} and shape {whole.shape}. Give "
-            "whole numbers from 0 or names of classes, (N,); of one-hot rows "
-            "labels.argmax(1)."
-        )
+    _check_numbers(whole)
     classes, most = 1 + int(whole.max()), len(names or whole)
     if classes > most:
         raise InvalidValue(
@@ -102,6 +158,17 @@ def numbered(
     ends = np.cumsum([len(part) for part in labels.values()])[:-1]
     parts = np.split(whole.astype(np.int64), ends)
     return names, dict(zip(labels, parts, strict=True))
+
+
+def _check_numbers(labels: np.ndarray) -> None:
+    """Raises a ValueError unless labels are numbers of classes, (N,)."""
+    numbers = labels.ndim == 1 and labels.dtype.kind in "biuf"
+    if not numbers or (labels < 0).any() or (labels != np.floor(labels)).any():
+        raise InvalidValue(
+            f"data contains labels of {labels.dtype} and shape {labels.shape}. Give "
+            "whole numbers from 0 or names of classes, (N,); of one-hot rows "
+            "labels.argmax(1)."
+        )
 
 
 def _column(labels: Any) -> Any:
@@ -139,8 +206,7 @@ def _pair(split: str, part: Any) -> tuple[np.ndarray, np.ndarray]:
 class Streams(Images):
     """Data sets of `tf.data`, by split: each pass is an epoch, just as it comes."""
 
-    name, unfit = GIVEN, ("mixup", "augment", "shuffle", "like")
-    remedy = "a tf.data.Dataset. Leave it out, and map the data set"
+    name = GIVEN
 
     def __init__(self, parts: dict[str, tf.data.Dataset]) -> None:
         shapes = {split: _image_shape(split, part) for split, part in parts.items()}
@@ -150,7 +216,7 @@ class Streams(Images):
                 ". Give all of the same size."
             )
         self._parts, self._shape = parts, shapes["train"]
-        labels = {split: _labels(part) for split, part in parts.items()}
+        labels = {split: _labels(split, part) for split, part in parts.items()}
         self._counts = {split: len(part) for split, part in labels.items()}
         # As `image_dataset_from_directory` leaves them; what is mapped loses them.
         names = {tuple(getattr(part, "class_names", ())) for part in parts.values()}
@@ -161,14 +227,33 @@ class Streams(Images):
             )
         self.class_names, _ = numbered(labels, max(names, key=len))
 
-    def info(self, size: Size) -> DatasetInfo:
+    def counts(self) -> dict[str, int]:
+        return self._counts
+
+    def own_shape(self) -> Shape:
+        return self._shape
+
+    def statistics(self, shape: Shape) -> Statistics:
+        return (), ()
+
+    def info(self, size: Size, channels: int | None) -> DatasetInfo:
         """Their one size, of images of which no statistics are known."""
-        if size not in (None, self._shape[:2]):
+        if size not in (None, self._shape[:2]) or channels not in (
+            None,
+            self._shape[2],
+        ):
             raise InvalidValue(
-                f"image_size={size} does not apply to a tf.data.Dataset of images of "
-                f"{self._shape[:2]}. Leave it out, and map the data set."
+                f"image_size={size}, channels={channels} does not apply to a "
+                f"tf.data.Dataset of images of {self._shape}. Leave it out, and map "
+                "the data set."
             )
-        return self.described(self._shape, self._counts)
+        return super().info(None, None)
+
+    def read(self, split: str, shape: Shape, crop: float) -> Source:
+        raise InvalidValue(
+            "Images of a tf.data.Dataset have no numbers, and their classes are not "
+            "counted. Give arrays, or leave out what asks for it."
+        )
 
     def batches(
         self, split: str, batch_size: int, share: Share, step: int, limit: int | None
@@ -212,9 +297,21 @@ def _image_shape(split: str, part: tf.data.Dataset) -> Shape:
     return tuple(spec[0].shape[-3:])
 
 
-def _labels(part: tf.data.Dataset) -> np.ndarray:
-    own = part.map(lambda x, y: y)
+def _labels(split: str, part: tf.data.Dataset) -> np.ndarray:
+    """All labels; looks at the first images, too."""
     if part.element_spec[0].shape.rank == 3:  # single examples
-        own = own.batch(1024)  # so many are read at once
-    batches = list(own.as_numpy_iterator())
+        part = part.batch(1024)  # so many are read at once
+    for images, _ in part.take(1).as_numpy_iterator():
+        warn_of_pixels(f"the {split} images", images)
+    unknown = part.cardinality() == tf.data.UNKNOWN_CARDINALITY
+    batches, count = [], 0
+    for labels in part.map(lambda x, y: y).as_numpy_iterator():
+        batches.append(labels)
+        count += len(labels)
+        if unknown and count > _COUNTED:
+            raise InvalidValue(
+                f"data contains a {split} data set of unknown length, of which "
+                f"{count:,} examples are no end. Say how many there are by .take(), or "
+                "by .apply(tf.data.experimental.assert_cardinality(...))."
+            )
     return _column(np.concatenate(batches)) if batches else np.empty(0)

@@ -1,10 +1,10 @@
-"""Images in memory, and what all kinds of images have in common."""
+"""Labeled images in splits, wherever they come from."""
 
 from __future__ import annotations
 
 import functools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -15,12 +15,15 @@ from .._checks import check_bounds
 from .._errors import InvalidValue, needing
 from ._area import scaled
 from ._registry import BUILT_IN, DatasetInfo
-from ._source import Arrays, Source, Statistics, numbers_of, on_host
+from ._source import Source, Statistics, cached, numbers_of, statistics
 from ._tfds import prepared_builder
 
 Shape = tuple[int, int, int]
 Size = tuple[int, int] | None
 _Method = TypeVar("_Method", bound=Callable[..., Any])
+# Of images of different sizes, or of large ones.
+_USUAL_SIDE = 96
+_LARGEST_SIDE = 224
 
 
 def cached_method(method: _Method) -> _Method:
@@ -48,22 +51,42 @@ class Images(ABC):
 
     name: str
     class_names: tuple[str, ...] = ()
+    nameless = False  # classes have no names but numbers
     holdout: float | None = None
     fingerprint: str | None = None
-    # Arguments of `Dataset.batches` that do not apply; what they are, and what to do.
-    unfit: tuple[str, ...] = ()
-    remedy = ""
 
     @abstractmethod
-    def info(self, size: Size) -> DatasetInfo:
-        """What there is to say of them, in a size or their own."""
+    def counts(self) -> Mapping[str, int]:
+        """The number of images in each split."""
 
+    @abstractmethod
+    def own_shape(self) -> Shape:
+        """The shape that images have unless another one is wanted."""
+
+    @abstractmethod
     def read(self, split: str, shape: Shape, crop: float) -> Source:
         """The images of a split: bytes to train with, exact means to test with."""
-        raise InvalidValue(
-            f"The classes of {self.name} are not counted, because that would need a "
-            "pass over all images. Leave it out."
+
+    def statistics(self, shape: Shape) -> Statistics:
+        """Mean and standard deviation of the training images."""
+        return statistics(cached(self.read("train", shape, 1.0), "auto"))
+
+    @cached_method
+    def info(self, size: Size, channels: int | None) -> DatasetInfo:
+        """What there is to say of them, in a size or their own."""
+        *own, own_channels = self.own_shape()
+        shape = (*(size or own), channels or own_channels)
+        counts = self.counts()
+        return DatasetInfo(
+            *(self.name, shape, len(self.class_names), self.class_names),
+            *(counts["train"], counts["test"], *self.statistics(shape)),
+            validation_examples=counts.get("validation", 0),
+            holdout=self.holdout,
         )
+
+    def sizes(self) -> set[tuple[int, int]]:
+        """Heights and widths that images have, as far as they are known."""
+        return {self.own_shape()[:2]}
 
     def files(self, split: str) -> list[str] | None:
         """The files of the images of a split, if each has one."""
@@ -81,17 +104,6 @@ class Images(ABC):
                 "does not apply. Leave it out (--validation)."
             )
 
-    def described(
-        self, shape: Shape, counts: Mapping[str, int], known: Statistics = ((), ())
-    ) -> DatasetInfo:
-        """What is said of them; mean and standard deviation are of the training."""
-        return DatasetInfo(
-            *(self.name, shape, len(self.class_names), self.class_names),
-            *(counts["train"], counts["test"], *known),
-            validation_examples=counts.get("validation", 0),
-            holdout=self.holdout,
-        )
-
 
 class InMemory(Images):
     """Images in memory, of whose training images a fraction may be for validation."""
@@ -99,60 +111,62 @@ class InMemory(Images):
     validation: float
 
     @abstractmethod
-    def whole(self, split: str) -> Arrays:
-        """A split as it is stored."""
+    def whole(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """The images and labels of a split as it is stored."""
 
     @cached_method
-    def part(self, split: str) -> Arrays:
-        """A split as it is used, in its own shape."""
+    def part(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """Those of a split as it is used."""
         if not self.validation or split == "test":
             return self.whole(split)
-        whole = self.whole("train")
-        numbers = numbers_of(split, len(whole.labels), self.validation)
-        return Arrays(on_host(whole.images.numpy()[numbers]), whole.labels[numbers])
+        images, labels = self.whole("train")
+        numbers = numbers_of(split, len(labels), self.validation)
+        return images[numbers], labels[numbers]
 
     @cached_method
-    def read(self, split: str, shape: Shape, crop: float) -> Arrays:
-        part = self.part(split)
-        if part.images.shape[1:] == shape and crop == 1:
-            return part
-        images = scaled(part.images.numpy(), shape[:2], shape[2], crop)
-        if split == "train":
-            images = np.rint(images).astype(np.uint8)
-        return Arrays(on_host(images), part.labels)
+    def read(self, split: str, shape: Shape, crop: float) -> Source:
+        images, labels = self.part(split)
+        if images.shape[1:] != shape or crop != 1:
+            images = scaled(images, shape[:2], shape[2], crop)
+            images = np.rint(images).astype(np.uint8) if split == "train" else images
+        return Source.of_arrays(images, labels)
 
 
 class BuiltIn(InMemory):
-    """One of `NAMES` but ImageNet."""
+    """One of `NAMES`; nothing is read for what the registry says."""
 
     def __init__(self, name: str, data_dir: str | None, validation: float) -> None:
         self.name, self._data_dir, self.validation = name, data_dir, validation
-        self.class_names = BUILT_IN[name].class_names
+        self._info = BUILT_IN[name]
+        self.class_names = self._info.class_names
 
-    def info(self, size: Size) -> DatasetInfo:
-        """What the registry says; nothing is read for it."""
-        info = built_in_info(self.name, self.validation)
-        *own, channels = info.image_shape
-        return replace(info, image_shape=(*(size or own), channels))
+    def counts(self) -> Mapping[str, int]:
+        whole = self._info.train_examples
+        held = round(self.validation * whole)
+        test = self._info.test_examples
+        return {"train": whole - held, "validation": held, "test": test}
+
+    def own_shape(self) -> Shape:
+        return self._info.image_shape
+
+    def statistics(self, shape: Shape) -> Statistics:
+        if shape[2] != self._info.image_shape[2]:
+            return super().statistics(shape)
+        return self._info.mean, self._info.std
+
+    def info(self, size: Size, channels: int | None) -> DatasetInfo:
+        info = super().info(size, channels)
+        return replace(info, classes=self._info.classes, crop=self._info.crop)
 
     @cached_method
-    def whole(self, split: str) -> Arrays:
+    def whole(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         if self.name == "digits":
-            images, labels = _digits(split)
-            return Arrays(on_host(images), labels)
+            return _digits(split)
         builder = prepared_builder(self.name, self._data_dir)
         with tf.device("CPU:0"):
             # Files in their order on disk, so that an example keeps its index.
             data = builder.as_dataset(split=split, batch_size=-1, shuffle_files=False)
-            return Arrays(data["image"], data["label"].numpy())
-
-
-def built_in_info(name: str, validation: float) -> DatasetInfo:
-    """What the registry says, with a fraction of the training images held out."""
-    info = BUILT_IN[name]
-    held_out = round(validation * info.train_examples)
-    train = info.train_examples - held_out
-    return replace(info, train_examples=train, validation_examples=held_out)
+            return data["image"].numpy(), data["label"].numpy()
 
 
 def _digits(split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -165,8 +179,17 @@ def _digits(split: str) -> tuple[np.ndarray, np.ndarray]:
     bunch = load_digits()
     labels = bunch.target.astype(np.int64)
     chosen = (_rank_in_class(labels) % 5 == 4) == (split == "test")
-    grey = np.rint(bunch.images * (255 / 16)).astype(np.uint8)  # given as 0 to 16
-    return grey[chosen][..., np.newaxis], labels[chosen]
+    gray = np.rint(bunch.images * (255 / 16)).astype(np.uint8)  # given as 0 to 16
+    return gray[chosen][..., np.newaxis], labels[chosen]
+
+
+def suitable(sizes: Iterable[Sequence[int]]) -> tuple[int, int]:
+    """Height and width of images: their own if these are known and agree, or 96x96."""
+    different = {*map(tuple, sizes)}
+    if len(different) != 1 or max(max(different)) > _LARGEST_SIDE:
+        return _USUAL_SIDE, _USUAL_SIDE
+    height, width = different.pop()
+    return height, width
 
 
 def balanced_subset(labels: np.ndarray, limit: int | None) -> np.ndarray:

@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from .._errors import InvalidValue
 from .._names import SPLITS, split_named
-from ._batches import OfEpoch, OfNumbers
-from ._images import Images, Shape, Size, built_in_info, cached_method
-from ._registry import DatasetInfo
-from ._source import LazyImages, cached, in_threads, numbers_of, statistics
+from ._images import BuiltIn, Images, Shape, cached_method, suitable
+from ._source import Source, numbers_of
 from ._tfds import Examples, check_prepared, open_builder, prepared_builder
-from .folder._folder import split_of, suitable
+from .folder._folder import split_of
 
-SIZE = 224
+# The examples of a stored split, and the number of one of them.
+_Place = tuple[Examples, int]
+
+
+def source_of(
+    places: Sequence[_Place],
+    labels: np.ndarray | None,
+    split: str,
+    shape: Shape,
+    crop: float,
+) -> Source:
+    exact = split != "train"
+
+    def read(number: int, part: np.ndarray | None) -> tuple[np.ndarray, int]:
+        examples, place = places[number]
+        return examples.image(place, shape, exact, crop, part)
+
+    kind = "float32" if exact else "uint8"
+    return Source(len(places), shape, kind, labels, read)
 
 
 class AnyTfds(Images):
@@ -32,33 +48,28 @@ class AnyTfds(Images):
         check_prepared(name, self._builder, data_dir)
         self.check_division(validation, _splits(name, self._builder))
         image, label = (self._builder.info.features[key] for key in self._keys)
-        self.class_names, self._own_shape = tuple(label.names), image.shape
+        self.class_names, self._stored = tuple(label.names), image.shape
+
+    def counts(self) -> Mapping[str, int]:
+        return {split: len(part) for split, part in self._parts().items()}
+
+    def own_shape(self) -> Shape:
+        *own, channels = self._stored
+        return (*suitable([] if None in own else [own]), channels or 3)
+
+    def sizes(self) -> set[tuple[int, int]]:
+        *own, _ = self._stored
+        return set() if None in own else {tuple(own)}
 
     @cached_method
-    def info(self, size: Size) -> DatasetInfo:
-        """Their own size if it is known and small; counting takes a pass over all."""
-        *own, channels = self._own_shape
-        size = size or suitable([] if None in own else [tuple(own)])
-        shape = (*size, channels or 3)
-        counts = {split: len(part) for split, part in self._parts().items()}
-        of_training = statistics(cached(self.read("train", shape, 1.0), "auto"))
-        return self.described(shape, counts, of_training)
-
-    @cached_method
-    def read(self, split: str, shape: Shape, crop: float) -> LazyImages:
+    def read(self, split: str, shape: Shape, crop: float) -> Source:
         part = self._parts()[split]
-        exact = split != "train" and (self._own_shape != shape or crop != 1)
-
-        def image(index: int) -> np.ndarray:
-            examples, number, _ = part[index]
-            return examples.image(number, shape, exact, crop)[0]
-
-        labels = np.array([label for *_, label in part], np.int64)
-        return LazyImages(image, labels, shape, "float32" if exact else "uint8")
+        labels = np.array([label for _, label in part], np.int64)
+        return source_of([place for place, _ in part], labels, split, shape, crop)
 
     @cached_method
-    def _parts(self) -> dict[str, list[tuple[Examples, int, int]]]:
-        """Place, number and label of the images of each split, by one pass over all."""
+    def _parts(self) -> dict[str, list[tuple[_Place, int]]]:
+        """Place and label of the images of each split, by one pass over all."""
         parts: dict[str, list] = {split: [] for split in SPLITS}
         there = _splits(self.name, self._builder)
         for own, stored in there.items():
@@ -68,7 +79,7 @@ class AnyTfds(Images):
                 content, label = examples.read(number)
                 digest = hashlib.sha256(content).hexdigest()
                 split = split_of(named, digest, self._held_out, self._validation)
-                parts[split].append((examples, number, label))
+                parts[split].append(((examples, number), label))
         return parts
 
 
@@ -104,88 +115,17 @@ def _keys(name: str, builder: Any) -> tuple[str, str]:
     return keys
 
 
-class ImageNet(Images):
-    """ImageNet, which is too large for memory."""
+class ImageNet(BuiltIn):
+    """ImageNet, too large for memory and for a pass over all labels."""
 
-    name, unfit = "imagenet", ("mixup", "augment", "reflect")
-    remedy = (
-        "imagenet, whose images are random parts of files. Leave it out, or name "
-        "tfds:imagenet2012"
-    )
+    def sizes(self) -> set[tuple[int, int]]:
+        return set()
 
-    def __init__(self, data_dir: str | None, validation: float) -> None:
-        self._data_dir, self._validation = data_dir, validation
-
-    def info(self, size: Size) -> DatasetInfo:
-        """What the registry says, of its one size."""
-        info = built_in_info(self.name, self._validation)
-        if size not in (None, info.image_shape[:2]):
-            raise InvalidValue(
-                f"image_size={size} does not apply to imagenet, whose images are "
-                "224x224. Leave it out, or name tfds:imagenet2012, which comes in any "
-                "size."
-            )
-        return info
-
-    def open(
-        self, split: str, augment: bool, info: DatasetInfo
-    ) -> tuple[np.ndarray, OfEpoch]:
-        """Returns the numbers of a split's images, and what makes batches of them.
-
-        Values are 0 to 255. Images that do not vary are what `deploy.Preprocessing`
-        makes of their files, for the size and crop in `info`.
-        """
+    @cached_method
+    def read(self, split: str, shape: Shape, crop: float) -> Source:
         builder = prepared_builder(self.name, self._data_dir)
         stored = "validation" if split == "test" else "train"  # the usual test images
         examples = Examples(self.name, builder, stored, ("image", "label"))
-        shape = (SIZE, SIZE, 3) if augment else info.image_shape
-        fold = tf.random.experimental.stateless_fold_in
-
-        def read(indices: np.ndarray, seed: np.ndarray) -> tuple[np.ndarray, ...]:
-            def example(index: int) -> tuple[np.ndarray, int]:
-                if not augment:
-                    return examples.image(index, shape, True, info.crop)
-                file, label = examples.read(index)
-                with tf.device("CPU:0"):
-                    return random_part(file, fold(seed, index)).numpy(), label
-
-            pairs = in_threads(example, indices)
-            pixels = np.array([decoded for decoded, _ in pairs], np.float32)
-            labels = np.array([label for _, label in pairs], np.int64)
-            return pixels.reshape(-1, *shape), labels
-
-        def of_epoch(seed: int, epoch: tf.Tensor) -> OfNumbers:
-            # No seed that a user gives is negative: the order starts another stream.
-            seed_of_epoch = fold(tf.constant([-1 - seed, 0], tf.int64), epoch)
-
-            def batch(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-                images, labels = tf.numpy_function(
-                    read, [indices, seed_of_epoch], ("float32", "int64"), False
-                )
-                count = indices.shape[0]
-                images = tf.ensure_shape(images, (count, *shape))
-                return images, tf.ensure_shape(labels, (count,))
-
-            return batch
-
-        return numbers_of(split, len(examples), self._validation), of_epoch
-
-
-def random_part(jpeg: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """A random 8 to 100 % of the image, scaled to 224 x 224, mirrored half the time."""
-    # With one seed for both, the mirror image would follow from the crop.
-    of_crop, of_mirror = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
-    start, size, _ = tf.image.stateless_sample_distorted_bounding_box(
-        tf.image.extract_jpeg_shape(jpeg),
-        tf.zeros((1, 0, 4)),
-        of_crop,
-        min_object_covered=0.0,
-        aspect_ratio_range=(3 / 4, 4 / 3),
-        area_range=(0.08, 1.0),
-        max_attempts=10,
-        use_image_if_no_bounding_boxes=True,
-    )
-    window = tf.concat([start[:2], size[:2]], 0)
-    part = tf.image.decode_and_crop_jpeg(jpeg, window, channels=3)
-    scaled = tf.image.resize(part, (SIZE, SIZE), antialias=True)
-    return tf.image.stateless_random_flip_left_right(scaled, of_mirror)
+        numbers = numbers_of(split, len(examples), self.validation).tolist()
+        places = [(examples, number) for number in numbers]
+        return source_of(places, None, split, shape, crop)

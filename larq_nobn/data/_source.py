@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -22,60 +22,81 @@ from .._files import cache_folder
 # What a split may take of the memory.
 IN_MEMORY = 1 << 30
 _CHUNK = 1024
-_Read = TypeVar("_Read")
 # Mean and standard deviation of each channel.
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+# Takes the number of an image and the part that is wanted, see `Transform.parts`, or
+# None; returns pixels and label. Called from several threads at once.
+Read = Callable[[int, "np.ndarray | None"], "tuple[np.ndarray, int]"]
 
 
-def on_host(values: np.ndarray) -> tf.Tensor:
+def on_host(values: Any) -> tf.Tensor:
     """An array of the host even if there is a GPU: only batches travel."""
     with tf.device("CPU:0"):
         return tf.constant(values)
 
 
-@dataclass(frozen=True)
-class Arrays:
-    """One split, decoded: images of bytes or float32, and labels (N,) of int64."""
-
-    images: tf.Tensor
-    labels: np.ndarray
-
-    def take(self, indices: tf.Tensor) -> tf.Tensor:
-        return tf.gather(self.images, indices)
-
-
 @dataclass(frozen=True, eq=False)  # two are the same if they are one object
-class LazyImages:
-    """One split that is decoded whenever images of it are needed."""
+class Source:
+    """The labeled images of a split, all of one shape, found by their numbers.
 
-    read: Callable[[int], np.ndarray]  # called from several threads at once
-    labels: np.ndarray
-    shape: tuple[int, int, int]
+    Either `images` has all of them, or `read` returns them one by one, and their labels
+    if nobody else knows these.
+    """
+
+    length: int
+    shape: tuple[int, ...]
     dtype: str
+    labels: np.ndarray | None  # (N,), of int64
+    read: Read | None = None
+    images: tf.Tensor | None = None
 
-    def take(self, indices: tf.Tensor) -> tf.Tensor:
-        """Decodes images, several at once."""
-        images = tf.numpy_function(self.decoded, [indices], self.dtype, stateful=False)
-        return tf.ensure_shape(images, (indices.shape[0], *self.shape))
+    @classmethod
+    def of_arrays(cls, images: Any, labels: np.ndarray) -> Source:
+        """Returns what is in memory: images of bytes or floats (N, ...), and labels."""
+        images = on_host(images)
+        kind = images.dtype.name
+        return cls(len(labels), tuple(images.shape[1:]), kind, labels, images=images)
 
-    def decoded(self, indices: Iterable[int]) -> np.ndarray:
-        """Decodes images outside of TensorFlow."""
-        images = in_threads(self.read, indices)
-        return np.array(images, self.dtype).reshape(-1, *self.shape)
+    def take(
+        self, numbers: tf.Tensor, parts: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns images and labels; of images in files, several are read at once."""
+        if self.images is not None:
+            images = tf.gather(self.images, numbers)
+            if parts is not None:  # of images of one shape, which are magnified
+                size, place = parts[:, :2], parts[:, 2:]
+                corner = place * (1 - size)
+                boxes = tf.concat([corner, corner + size], 1)
+                each, sides = tf.range(tf.shape(numbers)[0]), self.shape[:2]
+                images = tf.image.crop_and_resize(images, boxes, each, sides)
+            return images, tf.gather(on_host(self.labels), numbers)
+        given = [numbers] if parts is None else [numbers, parts]
+        kinds = (self.dtype, "int64")
+        images, labels = tf.numpy_function(self.decoded, given, kinds, stateful=False)
+        count = numbers.shape[0]
+        if self.labels is not None:
+            labels = tf.gather(on_host(self.labels), numbers)
+        images = tf.ensure_shape(images, (count, *self.shape))
+        return images, tf.ensure_shape(labels, (count,))
+
+    def decoded(
+        self, numbers: Iterable[int], parts: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Reads images outside of TensorFlow; `reading` raises what goes wrong."""
+        assert self.read is not None
+        wanted = [None] * len([*numbers]) if parts is None else parts
+        try:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                pairs = list(pool.map(self.read, numbers, wanted))
+        except (OSError, UserError) as error:
+            _failed.append(error)
+            raise
+        images = np.array([pixels for pixels, _ in pairs], self.dtype)
+        labels = np.array([label for _, label in pairs], np.int64)
+        return images.reshape(-1, *self.shape), labels
 
 
-Source = Arrays | LazyImages
 _failed: list[Exception] = []
-
-
-def in_threads(read: Callable[[int], _Read], indices: Iterable[int]) -> list[_Read]:
-    """Reads several at once; what cannot be read is raised by `reading`."""
-    try:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return list(pool.map(read, indices))
-    except (OSError, UserError) as error:
-        _failed.append(error)
-        raise
 
 
 @contextmanager
@@ -107,15 +128,15 @@ def statistics(source: Source) -> Statistics:
     Both have four decimals, as those of the common data sets are given. A constant
     channel has the standard deviation 1.
     """
-    if not len(source.labels):
+    if not source.length:
         raise InvalidValue(
             "None of the images is for training, of which mean and std are taken. "
             "Lower the holdout, or give those of a run (like=...)."
         )
     count, sums, squares = 0, 0, 0
-    for start in range(0, len(source.labels), _CHUNK):
-        part = tf.range(start, min(start + _CHUNK, len(source.labels)))
-        values = source.take(part).numpy().astype(np.int64)
+    for start in range(0, source.length, _CHUNK):
+        part = tf.range(start, min(start + _CHUNK, source.length))
+        values = source.take(part)[0].numpy().astype(np.int64)
         count += values[..., 0].size
         sums = sums + values.sum((0, 1, 2))
         squares = squares + (values * values).sum((0, 1, 2))
@@ -128,8 +149,7 @@ def statistics(source: Source) -> Statistics:
     return tuple(mean), tuple(std)
 
 
-@functools.lru_cache(maxsize=4)
-def cached(source: LazyImages, cache: str) -> Source:
+def cached(source: Source, cache: str) -> Source:
     """Returns the same images, each decoded once; always the same ones for a source.
 
     `"memory"` decodes all at once. `"disk"` keeps what is needed in a file of the
@@ -137,13 +157,20 @@ def cached(source: LazyImages, cache: str) -> Source:
     the first of these that has room, which is 1 GiB of memory, or half of what is free
     on the disk.
     """
-    size = len(source.labels) * int(np.prod(source.shape))
-    size *= np.dtype(source.dtype).itemsize
-    if cache == "memory" or (cache == "auto" and size <= IN_MEMORY):
-        images = source.decoded(range(len(source.labels)))
-        return Arrays(on_host(images), source.labels)
-    if cache == "none" or not size:
+    size = source.length * int(np.prod(source.shape)) * np.dtype(source.dtype).itemsize
+    if cache == "auto" and size <= IN_MEMORY:
+        cache = "memory"
+    known = source.images is not None or source.labels is None
+    if known or cache == "none" or not size:
         return source
+    return _cached(source, cache, size)
+
+
+@functools.lru_cache(maxsize=4)
+def _cached(source: Source, cache: str, size: int) -> Source:
+    if cache == "memory":
+        images, _ = source.decoded(range(source.length))
+        return replace(source, images=on_host(images))
     try:
         folder = cache_folder()
         folder.mkdir(parents=True, exist_ok=True)
@@ -155,20 +182,21 @@ def cached(source: LazyImages, cache: str) -> Source:
     return source
 
 
-def _on_disk(source: LazyImages, folder: Path, size: int) -> LazyImages:
+def _on_disk(source: Source, folder: Path, size: int) -> Source:
     """Writes what is decoded to a file without a name, and reads it from there."""
     with tempfile.TemporaryFile(dir=folder) as file:  # gone with the process
         # Writing to the map when the disk is full would end the process.
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)
-        shape = (len(source.labels), *source.shape)
+        shape = (source.length, *source.shape)
         images = np.memmap(file, source.dtype, "w+", shape=shape)
-    there = np.zeros(len(images), bool)
+    there = np.zeros(source.length, bool)
+    read: Any = source.read
 
-    def read(index: int) -> np.ndarray:
-        if not there[index]:
-            images[index] = source.read(index)
-            there[index] = True
-        return images[index]
+    def kept(number: int, _: np.ndarray | None) -> tuple[np.ndarray, int]:
+        if not there[number]:
+            images[number], _ = read(number, None)
+            there[number] = True
+        return images[number], 0
 
-    return replace(source, read=read)
+    return replace(source, read=kept)

@@ -145,13 +145,11 @@ class Examples:
         )
         return example[image], int(example[label])
 
-    def image(
-        self, index: int, shape: tuple[int, int, int], exact: bool, crop: float
-    ) -> tuple[np.ndarray, int]:
-        """Returns an image, scaled to a shape as `image_of` does, and its label."""
+    def image(self, index: int, *how: Any) -> tuple[np.ndarray, int]:
+        """Returns an image, as `image_of` does, and its label."""
         file, label = self.read(index)
         try:
-            return image_of(file, shape, exact, crop), label
+            return image_of(file, *how), label
         except ValueError as error:
             raise OSError(
                 f"An image of {self._name} in {self._folder} cannot be read: {error}. "

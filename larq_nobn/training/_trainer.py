@@ -8,7 +8,7 @@ import itertools
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cached_property, partial
 from pathlib import Path
@@ -40,12 +40,14 @@ from . import _callbacks, _checkpoints, _distribution, _network, _run_folder
 from ._checkpoints import START, Position
 from ._distribution import WAIT
 from ._evaluation import evaluate
+from ._first_lines import first_lines
 from ._run_folder import Run, load_run
 from ._settings import RunSettings
 from ._stopping import StopCheck, explain_non_finite
 from ._training_model import Probabilities, TrainingModel, balanced_weights
 
 _log = logging.getLogger("larq_nobn")
+_start = logging.getLogger("larq_nobn.start")
 
 
 class Trainer:
@@ -124,9 +126,9 @@ class Trainer:
         self._progress, self._resume, self._trust = progress, resume, trust
         if dataset is not None:
             if not isinstance(dataset, Dataset):
-                dataset = Dataset.from_data(
-                    dataset, image_size=config.image_size, validation=config.validation
-                )
+                own = ("image_size", "channels", "validation")
+                given = {name: getattr(config, name) for name in own}
+                dataset = Dataset.from_data(dataset, **given)
             self.dataset = dataset
             config = config if named else config.but(dataset=GIVEN)
         self._teacher: Probabilities | None = None
@@ -261,6 +263,7 @@ class Trainer:
             if position != START:
                 images = self._batches("train", position)
             validation = self._batches(self._watched)
+            self._say_what_runs(position)
             with explain_non_finite(
                 self.config, self.network, check, checkpoints, self._batches
             ):
@@ -334,6 +337,18 @@ class Trainer:
             self._lock.close()
             self._folder = None
         return Run(self.output, self.network, self.history, record)
+
+    def _say_what_runs(self, position: Position) -> None:
+        if position != START:
+            done = f"{position.epochs} epochs and {position.steps} steps"
+            lines: Iterable[str] = [f"{self.output} resumes after {done}"]
+        else:
+            what = self.config, self.dataset, self.network, self._steps, self.output
+            lines = first_lines(*what)
+        for line in lines:
+            _start.info("%s", line)
+            if self._progress is True:
+                print(line)
 
     def _run(self) -> Run:
         """Does all of it; a finished run that is resumed is returned as it is."""
@@ -414,7 +429,9 @@ class Trainer:
         options = {
             "batch_size": config.batch_size,
             "augment": config.augment if training else None,
+            "flip": config.flip if training else "auto",
             "mixup": config.mixup if training else 0.0,
+            "cutmix": config.cutmix if training else 0.0,
             "reflect": config.reflect,
             "seed": config.seed,
             "limit": config.limit,
@@ -434,7 +451,7 @@ class Trainer:
     def _few_images(self) -> tf.data.Dataset:
         """A batch of training images, the same for the same settings."""
         few = min(EXAMPLES, self.config.limit or EXAMPLES)
-        return self._batches("train", batch_size=few, mixup=0.0).take(1)
+        return self._batches("train", batch_size=few, mixup=0.0, cutmix=0.0).take(1)
 
     def _checkpoints(
         self,
@@ -507,10 +524,11 @@ def watched_split(info: DatasetInfo) -> str:
 
 def _check_given(dataset: Dataset, config: RunSettings) -> None:
     """Rejects a data set that the settings would describe otherwise."""
-    if dataset.info.name == GIVEN and (config.image_size or config.validation):
+    own = {n: getattr(config, n) for n in ("image_size", "channels", "validation")}
+    if dataset.info.name == GIVEN and any(own.values()):
+        said = ", ".join(f"{name}={value}" for name, value in own.items())
         raise InvalidValue(
-            f"image_size={config.image_size}, validation={config.validation} are not "
-            "used for the given images. Pass them to Dataset.from_data."
+            f"{said} are not used for the given images. Pass them to Dataset.from_data."
         )
     if (
         dataset.info.name != GIVEN

@@ -76,8 +76,15 @@ def test_train_shows_epochs_and_the_way_on(trained: tuple[Path, Result]):
     folder, result = trained
     assert result.exit_code == 0, result.output
     assert re.search(r"^epoch 1/1: loss \d.*test accuracy", result.stdout, re.M)
-    first = r"^Training [\d,]+ parameters on 128 images of 10 classes; epochs: 1, steps"
-    assert re.search(first, result.stdout, re.M)
+    for line in (
+        r"^Images: 128 train \(12 to 13 of each of 10 classes\), 128 test \(12 to 13 ",
+        r"^Size: 8x8, 1 channel$",
+        r"^Augmentation: standard, padded by reflection, not mirrored, they have",
+        r"^Network: ReActNet18, nobn, .* [\d,]+ parameters, a TFLite file of about \d",
+        r"^Steps: 1 epoch of \d+ steps?, \d+ images each; written to ",
+        r"test accuracy .* of 128 images, 95 % interval \d+\.\d to \d+\.\d %",
+    ):
+        assert re.search(line, result.stdout, re.M), line
     assert "larq-nobn convert" in result.stdout
     assert result.stderr == ""
     record = json.loads((folder / "run.json").read_text())

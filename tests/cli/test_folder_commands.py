@@ -110,17 +110,56 @@ def test_few_images_are_fine_tuned(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(nobn.training, "train", stopped)
-    for options, init, model in (
-        ([], "reactnet18-w32-cifar100", "init"),
-        (["--width", "4"], None, "ReActNet18"),
-        (["--image-size", "224"], None, "ReActNet18"),
+    for options, init, width in (
+        ([], "reactnet18-w32-cifar100", None),
+        (["--width", "4"], None, 4),
+        (["--image-size", "224"], None, 16),
+        (["--channels", "1"], None, 16),
+        (["--init", "none"], None, 16),
     ):
         place = "--dataset", pictures, "--output", tmp_path / "run"
         said = invoke("train", *place, *options).stdout
         settings = begun.pop()
-        assert (settings.init, settings.model) == (init, model)
+        assert (settings.init, settings.width) == (init, width)
         assert (settings.recipe == "fine_tune") == (init is not None)
         assert ("--init none trains a new network" in said) == (init is not None)
+        assert ("--image-size 96, or another one" in said) == ("224" in options)
     monkeypatch.setattr(_train, "FEW", 10)
-    assert _train.fine_tuned(str(pictures)) is None
-    assert _train.fine_tuned("digits") is None
+    said, more = _train.start_of(str(pictures))
+    assert more == {"width": 16} and "--recipe fine_tune starts from a tra" in said
+    assert _train.start_of("digits") == (None, {})
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "size", "channels"),
+    [
+        ((20, 30), {}, None, 3),  # gray ones
+        ((20, 30, 3), {}, None, None),
+        ((8, 10, 3), {}, (32, 40), None),
+        ((200, 150, 3), {}, (96, 72), None),
+        ((10, 200), {}, (96, 96), 3),
+        ((300, 300), {}, None, 3),  # are 96x96 anyway
+        ((200, 150, 3), {"image_size": (64, 48)}, None, None),
+    ],
+)
+def test_any_few_images_are_fine_tuned(
+    shape: tuple[int, ...],
+    options: dict,
+    size: tuple[int, int] | None,
+    channels: int | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("LARQ_NOBN_CACHE", str(tmp_path / "cache"))
+    random = np.random.default_rng(0)
+    for number in range(20):
+        place = tmp_path / "images" / f"kind {number % 2}"
+        place.mkdir(parents=True, exist_ok=True)
+        pixels = random.integers(0, 256, shape, np.uint8)
+        Image.fromarray(pixels).save(place / f"{number}.png")
+    said, more = _train.start_of(str(tmp_path / "images"), options, **options)
+    given = {"recipe": "fine_tune", "init": _train.START}
+    given |= {} if size is None else {"image_size": size}
+    assert more == given | ({} if channels is None else {"channels": channels})
+    assert ("three equal channels" in said) == (channels == 3)
+    assert ("scaled to" in said) == (size is not None)

@@ -42,18 +42,31 @@ def test_arrays_are_found_by_their_numbers():
     assert dataset.class_counts() == (4, 4, 4)
     assert dataset.class_counts(limit=4) == (2, 1, 1)
     assert dataset.info.test_examples == 6
-    assert dataset.fingerprint is None
     assert dataset.files("test") is None
+
+
+def test_other_arrays_have_another_fingerprint():
+    both = (IMAGES, LABELS), (IMAGES[:6], LABELS[:6])
+    mark = Dataset.from_data(both).fingerprint
+    assert mark == Dataset.from_data(tuple(both)).fingerprint
+    for train in (
+        (255 - IMAGES, LABELS),
+        (IMAGES, 2 - LABELS),
+        (IMAGES[::-1], LABELS[::-1]),
+        (IMAGES[:11], LABELS[:11]),
+    ):
+        assert Dataset.from_data((train, both[1])).fingerprint != mark
+    assert Dataset.from_data((both[0], both[0])).fingerprint != mark
+    assert Dataset.from_data(both, validation=0.5).fingerprint != mark
 
 
 def test_streams_have_no_numbers():
     part = tf.data.Dataset.from_tensor_slices((IMAGES.astype(np.float32), LABELS))
     dataset = Dataset.from_data((part, part))
     assert dataset.info.train_examples == 12
-    with pytest.raises(ValueError, match="classes of given are not counted"):
-        dataset.labels()
-    with pytest.raises(ValueError, match="given are not counted"):
-        dataset.read([0])
+    for ask in (dataset.labels, lambda: dataset.read([0])):
+        with pytest.raises(ValueError, match="tf.data.Dataset have no numbers, and th"):
+            ask()
 
 
 def test_splits_have_usual_names():

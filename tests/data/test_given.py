@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from larq_nobn.data import Dataset
+from larq_nobn.data import Dataset, _given
 from numpy.testing import assert_allclose, assert_array_equal
 
 RNG = np.random.default_rng(0)
@@ -44,7 +44,7 @@ def test_floats_are_taken_as_they_are():
     images, _ = next(iter(dataset.batches("test", 20)))
     train = dataset.batches("train", 8, augment=False)
     assert train.element_spec[0].shape == (8, 6, 8, 3) and len(train) == 2
-    with pytest.raises(ValueError, match=r"image_size=\(4, 4\) does not apply to im"):
+    with pytest.raises(ValueError, match=r"image_size=\(4, 4\), channels=3 does not"):
         Dataset.from_data(parts, image_size=4).batches("test", 8)
     assert (info.mean, info.std) == ((), ())
     assert_array_equal(images, FLOATS)
@@ -133,6 +133,49 @@ def test_class_names_are_those_that_keras_leaves():
         Dataset.from_data((train, streams()))
 
 
+def endless() -> Any:
+    while True:
+        yield FLOATS[0], 1
+        yield FLOATS[1], 0
+
+
+def test_data_sets_without_an_end_are_said_to_be(monkeypatch: pytest.MonkeyPatch):
+    """Known length, of a generator or of parts of what repeats, is no reason."""
+    monkeypatch.setattr(_given, "_COUNTED", 50)
+    signature = tuple(tf.TensorSpec(x.shape, x.dtype) for x in (FLOATS[0], LABELS[0]))
+    generated = tf.data.Dataset.from_generator(endless, output_signature=signature)
+    filtered = streams(size=None).repeat().filter(lambda x, y: y < 2)
+    for part in (generated, generated.batch(7), filtered, filtered.batch(4)):
+        with pytest.raises(ValueError, match="a train data set of unknown len"):
+            Dataset.from_data((part, streams()))
+    known = tf.data.experimental.assert_cardinality(60)
+    for part in (generated.take(45), generated.take(60).apply(known)):
+        count = 45 if part is not None and part.cardinality() < 0 else 60
+        assert Dataset.from_data((part, streams())).info.train_examples == count
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        (BYTES.astype(np.float32), True),
+        (BYTES / 2.0, True),
+        (BYTES, False),
+        (BYTES / 255.0, False),
+        (FLOATS, False),
+    ],
+    ids=["bytes as floats", "half of them", "bytes", "fractions", "normalized"],
+)
+def test_pixels_that_nothing_normalizes_are_named(
+    images: np.ndarray, said: bool, caplog: pytest.LogCaptureFixture
+):
+    Dataset.from_data(((images, LABELS), (images, LABELS)))
+    assert ("nothing normalizes them" in caplog.text) is said
+    caplog.clear()
+    part = streams(images)  # as image_dataset_from_directory has them
+    Dataset.from_data((part, part))
+    assert ("values from 0 to" in caplog.text) is (said or images is BYTES)
+
+
 def test_a_limit_takes_the_first_of_a_stream():
     dataset = Dataset.from_data((streams(), streams()))
     (images, _), *rest = dataset.batches("test", 8, limit=5).as_numpy_iterator()
@@ -140,3 +183,26 @@ def test_a_limit_takes_the_first_of_a_stream():
     assert not rest
     train = dataset.batches("train", 8, limit=5)
     assert len(train) == 1 and train.element_spec[0].shape[0] == 5
+
+
+def test_channels_and_augmentation_of_arrays():
+    gray, colors = BYTES[..., :1], BYTES
+    for images, channels in ((gray, 3), (colors, 1), (colors, None)):
+        part = images, LABELS
+        dataset = Dataset.from_data((part, part), channels=channels)
+        pixels = dataset.read([0, 3])
+        weights = np.array([0.299, 0.587, 0.114])
+        other = images[[0, 3]] if channels != 1 else images[[0, 3]] @ weights[:, None]
+        assert_array_equal(pixels, np.broadcast_to(np.rint(other), pixels.shape))
+        assert len(dataset.info.mean) == pixels.shape[-1] == (channels or 3)
+        for augment in ("strong", "randaugment"):
+            (x, _), *_ = dataset.batches("train", 8, augment=augment)
+            assert np.isfinite(x).all() and x.shape == (8, *dataset.info.image_shape)
+    floats = Dataset.from_data(((FLOATS, LABELS),) * 2)
+    four = np.repeat(gray, 4, -1), LABELS
+    for dataset in (floats, Dataset.from_data((four, four))):
+        with pytest.raises(ValueError, match="='strong' is for bytes of 1 or 3 channe"):
+            dataset.batches("train", 8, augment="strong")
+        assert len(dataset.batches("train", 8, augment="random_resized_crop")) == 2
+    with pytest.raises(ValueError, match="channels=3 does not apply to images of fl"):
+        _ = Dataset.from_data(((FLOATS[..., :1], LABELS),) * 2, channels=3).labels()

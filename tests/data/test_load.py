@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from larq_nobn.data import _prepared, _tfds, load
-from larq_nobn.data._augment import Augmentation, crop_and_flip, draw
+from larq_nobn.data import _images, _prepared, _tfds, load
+from larq_nobn.data._augment import Transform, crop_and_flip
 from larq_nobn.data._images import balanced_subset
 
 
@@ -142,8 +142,8 @@ def test_crop_and_flip_matches_a_loop(reflect: bool) -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(1, 256, (6, 5, 7, 3), np.uint8)
     draws = np.array([[0, 0, 0], [4, 4, 1], [2, 2, 0], [2, 2, 1], [1, 3, 0], [3, 0, 1]])
-    variation = Augmentation(pad=2, flip=True, reflect=reflect)
-    result = crop_and_flip(tf.constant(images), tf.constant(draws, tf.int32), variation)
+    given = tf.constant(images), tf.constant(draws, tf.int32)
+    result = crop_and_flip(*given, 2, reflect)
     for image, (top, left, mirrored), actual in zip(images, draws, result, strict=True):
         padded = np.pad(
             image, [(2, 2), (2, 2), (0, 0)], mode="reflect" if reflect else "constant"
@@ -155,7 +155,7 @@ def test_crop_and_flip_matches_a_loop(reflect: bool) -> None:
 
 
 def test_draws_are_uniform() -> None:
-    draws = draw(Augmentation(pad=4, flip=True), 90_000, (0, 1)).numpy()
+    draws = Transform("crop", True).draw(90_000, (0, 1), (32, 40, 3)).numpy()
     for column, values in zip(draws.T, (9, 9, 2), strict=True):
         counts = np.bincount(column, minlength=values)
         assert len(counts) == values
@@ -165,7 +165,7 @@ def test_draws_are_uniform() -> None:
 
 
 def test_digits_are_cropped_and_never_mirrored() -> None:
-    draws = draw(Augmentation(pad=1, flip=False), 1000, (0, 1)).numpy()
+    draws = Transform("crop").draw(1000, (0, 1), (8, 8, 1)).numpy()
     assert set(draws[:, 2]) == {0}
     few = {"batch_size": 20, "limit": 20}
     plain, _ = content(load("digits", "test", **few))
@@ -234,7 +234,7 @@ def test_imagenet_training(imagenet: Path) -> None:
 
 
 class Files(_tfds.Examples):
-    """Files in memory in the place of examples, all of class 0."""
+    """Files in memory in the place of examples, of class 0, 1 and so on."""
 
     def __init__(self, files: list[bytes]) -> None:
         self.files, self._name, self._folder = files, "imagenet", "memory"
@@ -243,13 +243,14 @@ class Files(_tfds.Examples):
         return len(self.files)
 
     def read(self, index: int) -> tuple[bytes, int]:
-        return self.files[index], 0
+        return self.files[index], index
 
 
 def imagenet_of(monkeypatch: pytest.MonkeyPatch, files: list[bytes]) -> None:
     """Makes these files the images of ImageNet."""
     monkeypatch.setattr(_prepared, "prepared_builder", lambda *_: None)
     monkeypatch.setattr(_prepared, "Examples", lambda *_: Files(files))
+    _images.opened.cache_clear()
 
 
 def test_imagenet_evaluation_and_an_app_get_the_same_bits(
@@ -265,9 +266,35 @@ def test_imagenet_evaluation_and_an_app_get_the_same_bits(
     imagenet_of(monkeypatch, files)
     info = nobn.data.open_dataset("imagenet").info
     app = nobn.deploy.Preprocessing(info.mean, info.std, (224, 224), info.crop)
-    images, _ = content(load("imagenet", "train", 3, augment=False, shuffle=False))
-    expected = [app(nobn.data.decode(file)) for file in files]
+    images, labels = content(load("imagenet", "test", 3, limit=5))
+    expected = [app(nobn.data.decode(file)) for file in files[:5]]
     np.testing.assert_array_equal(images, np.concatenate(expected))
+    np.testing.assert_array_equal(labels, range(5))
+    small = load("imagenet", "test", 6, image_size=(16, 24))
+    assert small.element_spec[0].shape[1:] == (16, 24, 3)
+
+
+def test_random_parts_of_files_are_read_in_full(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A ramp of two colors: means tell the middle of a part, and its size."""
+    y, x = np.mgrid[:120, :90]
+    ramp = np.stack([y * 2, x * 2, 0 * x], -1).astype(np.uint8)
+    png = tf.io.encode_png(ramp).numpy()
+    imagenet_of(monkeypatch, [png] * 60)
+    options = {"augment": "random_resized_crop", "flip": "none", "image_size": (32, 48)}
+    first, again = (content(load("imagenet", "train", 20, **options)) for _ in "ab")
+    np.testing.assert_array_equal(first[0], again[0])
+    info = nobn.data.open_dataset("imagenet").info
+    parts = (first[0] * info.std + info.mean) * 255 / 2
+    rows = parts[..., 0].max((1, 2)) - parts[..., 0].min((1, 2))
+    columns = parts[..., 1].max((1, 2)) - parts[..., 1].min((1, 2))
+    # Of the largest part of 2:3, which has 60 rows and 90 columns. Its ends are means.
+    assert rows.min() > 60 * 0.08**0.5 * 0.8 and rows.max() <= 60
+    assert columns.max() <= 90 and len(np.unique(rows.round())) > 10
+    ratio = columns / rows / 1.5
+    assert np.median(ratio) == pytest.approx(1, abs=0.15)
+    assert parts[..., 0].max() > 100 and parts[..., 0].min() < 20  # anywhere
 
 
 def test_a_damaged_image_is_reported_in_one_sentence(
@@ -293,7 +320,9 @@ def test_a_damaged_image_is_reported_in_one_sentence(
         ({"validation": 1}, r"validation=1 is outside \[0, 1\)"),
         ({"epoch": -1}, "epoch=-1 is below 0. Counting starts at 0."),
         ({"limit": 0}, "limit=0 is below 1. Leave it out to use all images."),
-        ({"augment": "blur"}, "augment must be one of none, crop_flip, .*; got 'blur'"),
+        ({"augment": "blur"}, "augment must be one of none, crop, .*; got 'blur'"),
+        ({"flip": "vertical"}, "flip must be one of auto, none, hor.*; got 'vertical'"),
+        ({"channels": 2}, "channels=2 is neither 1 nor 3"),
         ({"image_size": (8, 8, 1)}, r"image_size=\(8, 8, 1\) is not a pair. Give heig"),
     ],
 )

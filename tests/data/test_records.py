@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from larq_nobn.data import _source
-from larq_nobn.data._source import Arrays, LazyImages
+from larq_nobn.data._source import Source
 from larq_nobn.data._tfds import Records
 
 
@@ -42,15 +42,15 @@ def test_records_are_those_that_were_written(tmp_path: Path):
 
 
 class Reads:
-    """LazyImages whose pixels are their number, and how often each was read."""
+    """Images whose pixels are their number, and how often each was read."""
 
     def __init__(self, dtype: str = "uint8") -> None:
         self.times, self.dtype = [0] * 6, dtype
-        self.images = LazyImages(self._read, np.arange(6), (2, 3, 1), dtype)
+        self.images = Source(6, (2, 3, 1), dtype, np.arange(6) % 4, self._read)
 
-    def _read(self, index: int) -> np.ndarray:
+    def _read(self, index: int, part: None) -> tuple[np.ndarray, int]:
         self.times[index] += 1
-        return np.full((2, 3, 1), index + 1, self.dtype)
+        return np.full((2, 3, 1), index + 1, self.dtype), 9  # the known label counts
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,8 @@ def test_kept_images_are_the_same(
     source = _source.cached(reads.images, cache)
     assert reads.times == at_once
     for indices in ([4, 1], [], [2, 4], [1, 4]):
-        actual = source.take(tf.constant(indices, tf.int64)).numpy()
+        actual, labels = source.take(tf.constant(indices, tf.int64))
+        np.testing.assert_array_equal(labels, np.array(indices, int) % 4)
         assert actual.dtype == dtype and actual.shape == (len(indices), 2, 3, 1)
         expected = [np.full((2, 3, 1), index + 1) for index in indices]
         np.testing.assert_array_equal(actual, np.reshape(expected, actual.shape))
@@ -88,18 +89,18 @@ def test_the_first_place_with_room_is_taken(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", reserve)
-    for memory, free, kind, times in (
-        (36, 0, Arrays, 1),
-        (35, 71, LazyImages, 2),
-        (35, 72, LazyImages, 1),
-        (35, 72, LazyImages, 2),
+    for memory, free, decoded, times in (
+        (36, 0, True, 1),
+        (35, 71, False, 2),
+        (35, 72, False, 1),
+        (35, 72, False, 2),
     ):
         monkeypatch.setattr(_source, "IN_MEMORY", memory)
         usage = type("Usage", (), {"free": free})
         monkeypatch.setattr(_source.shutil, "disk_usage", lambda _, usage=usage: usage)
         reads = Reads()
         source = _source.cached(reads.images, "auto")
-        assert type(source) is kind
+        assert (source.images is not None) is decoded
         for _ in range(2):
             source.take(tf.constant([3]))
         assert reads.times[3] == times

@@ -435,8 +435,8 @@ pictures: statistics of bytes, not of [0, 1]
 +variance = (count * int(square) - int(total) ** 2) / (256 * count) ** 2
 @ tests/data/test_augment.py
 augmentation: the same crops in every epoch
--draw(variation, len(data.labels), (seed, 2 * epoch + 1))
-+draw(variation, len(data.labels), (seed, 1))
+-transform.draw(source.length, (seed, 2 * epoch + 1), source.shape)
++transform.draw(source.length, (seed, 1), source.shape)
 mixup: each with itself
 -tf.roll(images, 1, 0)
 +tf.roll(images, 0, 0)

@@ -327,7 +327,7 @@ def test_a_run_that_resumes_takes_nothing_again(
     said = [each.getMessage() for each in caplog.records if "start" in each.name]
     # By the first, and by the part of the second that was stopped.
     sentence = "gave 2 of 4 weights. New: end/kernel, end/bias."
-    assert [sentence in each for each in said] == [True, True]
+    assert sum(sentence in each for each in said) == 2
     assert_same(resumed, whole)
     assert whole.model.output_shape == (None, 10)
     taken = {"source": settings.init, "taken": ["conv/kernel", "conv/bias"]}

@@ -114,7 +114,7 @@ def test_arrays_are_taken_as_train_takes_them(tiny_run: training.Run):
     assert one["examples"] == 1
     for given, sentence in (
         (
-            (pixels, labels.astype(str) + "x"),
+            (pixels, np.char.add(labels.astype(str), "x")),
             "class '0x', but those of the model are 0",
         ),
         ((pixels, labels[:5]), "and labels of shape"),

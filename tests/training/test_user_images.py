@@ -41,7 +41,7 @@ def settings(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         blocks=(1,),
         epochs=2,
         batch_size=16,
-        augment="colour",
+        augment="strong",
         label_smoothing=0.1,
         mixup=0.4,
         balance_classes=True,

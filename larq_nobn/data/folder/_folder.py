@@ -13,7 +13,7 @@ import logging
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,20 +21,17 @@ from typing import Any
 
 import numpy as np
 
-from ..._errors import InvalidValue
+from ..._errors import InvalidValue, needing
 from ..._files import cache_folder, files_below, replacing
 from ..._names import IMAGE_SUFFIXES, SPLITS, split_named
 from ..._progress import step
-from .._images import Images, Shape, Size, cached_method
-from .._registry import DatasetInfo
-from .._source import LazyImages, Statistics, statistics
-from ._decode import decode, image_of
+from .._images import Images, Shape, Size, cached_method, suitable
+from .._source import IN_MEMORY, Source, Statistics
+from ._decode import decode, fitted, image_of
 
 _log = logging.getLogger("larq_nobn")
 HOLDOUT = "[0, 1]", "0.1 keeps every tenth for testing."
-# Of images of different sizes, or of large ones.
-_USUAL_SIDE = 96
-_LARGEST_SIDE = 224
+_GUESSED_FROM = 16
 # What systems leave in folders of images.
 _LITTER = ("__MACOSX", "Thumbs.db", "desktop.ini")
 
@@ -172,15 +169,35 @@ class ScannedImage:
     digest: str  # the SHA-256 of its content
     height: int  # of the upright image, as the width
     width: int
-    grey: bool
+    gray: bool
     problem: str | None
 
 
-def scan(listing: Listing) -> list[ScannedImage]:
-    """Opens all files, several at once, unless none has changed since the last time."""
+def scan(
+    listing: Listing, keep: Callable[[Entry, str, np.ndarray], None] | None = None
+) -> list[ScannedImage]:
+    """Opens all files, several at once, unless none has changed since the last time.
+
+    `keep` gets the digest and the pixels of each that is opened.
+    """
+    transient: list[Entry] = []  # which could not be read, but may be another time
+
+    def look_into(entry: Entry) -> tuple:
+        try:
+            content = (listing.root / entry.path).read_bytes()
+            pixels = decode(content)
+        except (OSError, ValueError) as problem:
+            if isinstance(problem, OSError):
+                transient.append(entry)
+            reason = getattr(problem, "strerror", None)
+            return "", 0, 0, False, reason.lower() if reason else str(problem)
+        digest = hashlib.sha256(content).hexdigest()
+        if keep is not None:
+            keep(entry, digest, pixels)
+        height, width, channels = pixels.shape
+        return digest, height, width, channels == 1, None
 
     def look() -> list[tuple]:
-        look_into = functools.partial(_look_into, listing.root)
         pool = ThreadPoolExecutor(os.cpu_count())
         found = []
         try:
@@ -191,26 +208,23 @@ def scan(listing: Listing) -> list[ScannedImage]:
             pool.shutdown(cancel_futures=True)
         return found
 
-    known = remembered(listing.root, "files", repr(listing.entries), look)
+    state = repr(listing.entries)
+    known = remembered(listing.root, "files", state, look, lambda: not transient)
     pairs = zip(listing.entries, known, strict=True)
     return [ScannedImage(entry, *each) for entry, each in pairs]
 
 
-def _look_into(root: Path, entry: Entry) -> tuple:
-    try:
-        content = (root / entry.path).read_bytes()
-        height, width, channels = decode(content).shape
-        digest = hashlib.sha256(content).hexdigest()
-        return digest, height, width, channels == 1, None
-    except (OSError, ValueError) as problem:
-        reason = getattr(problem, "strerror", None)
-        return "", 0, 0, False, reason.lower() if reason else str(problem)
-
-
-def remembered(root: Path, what: str, state: str, find: Callable[[], Any]) -> Any:
+def remembered(
+    root: Path,
+    what: str,
+    state: str,
+    find: Callable[[], Any],
+    lasts: Callable[[], bool] = lambda: True,
+) -> Any:
     """Returns what `find` found when a folder was in this state the last time.
 
-    It is kept as JSON in the user's cache folder, if there is a place for it.
+    It is kept as JSON in the user's cache folder, if there is a place for it, and what
+    is found `lasts`.
     """
     name = f"folders/{_digest(f'{os.path.realpath(root)} {what}')}.json"
     state = _digest(state)
@@ -219,6 +233,8 @@ def remembered(root: Path, what: str, state: str, find: Callable[[], Any]) -> An
         if known["state"] == state:
             return known["found"]
     found = find()
+    if not lasts():
+        return found
     with contextlib.suppress(OSError):
         target = cache_folder() / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -263,14 +279,32 @@ def _is_held_out(digest: str, share: float) -> bool:
 
 
 class Folder(Images):
-    """A folder whose files have all been opened; its parts are the readable ones."""
+    """A folder whose files have all been opened; its parts are the readable ones.
+
+    What is decoded to look into it is kept in the `size` that is expected, to be read
+    once.
+    """
 
     def __init__(
-        self, listing: Listing, holdout: float, skip_unreadable: bool, validation: float
+        self,
+        listing: Listing,
+        holdout: float,
+        skip_unreadable: bool,
+        validation: float,
+        size: Size = None,
     ) -> None:
-        self.name = str(listing.root)
+        self.name, root = str(listing.root), listing.root
         self.check_division(validation, {entry.split for entry in listing.entries})
-        root, images = listing.root, scan(listing)
+        size = size or suitable(_sizes(root, listing.entries[:_GUESSED_FROM]))
+        self._kept: dict[str, np.ndarray] = {}
+
+        def keep(entry: Entry, digest: str, pixels: np.ndarray) -> None:
+            split = split_of(entry.split, digest, holdout, validation)
+            shape = (*size, pixels.shape[2])
+            self._kept[entry.path] = fitted(pixels, shape, split != "train")
+
+        fits = len(listing.entries) * 3 * size[0] * size[1] <= IN_MEMORY
+        images = scan(listing, keep if fits else None)
         good = [image for image in images if image.problem is None]
         if bad := [f"{shown(i.entry.path)} ({i.problem})" for i in images if i.problem]:
             said = f"{len(bad)} of {len(images)} files in {root} cannot be read"
@@ -322,54 +356,58 @@ class Folder(Images):
     def files(self, split: str) -> list[str]:
         return [str(self._root / image.entry.path) for image in self._parts[split]]
 
+    def counts(self) -> dict[str, int]:
+        return {split: len(part) for split, part in self._parts.items()}
+
     @cached_method
-    def info(self, size: Size) -> DatasetInfo:
-        """Their own size if they all have one; grey only if all are."""
+    def own_shape(self) -> Shape:
+        """Their own size if they all have one; gray only if all are."""
         images = [image for part in self._parts.values() for image in part]
-        channels = 1 if all(image.grey for image in images) else 3
-        size = size or suitable((image.height, image.width) for image in images)
-        shape = (*size, channels)
-        counts = {split: len(part) for split, part in self._parts.items()}
-        return self.described(shape, counts, self._statistics(shape))
+        channels = 1 if all(image.gray for image in images) else 3
+        return (*suitable(self.sizes()), channels)
 
-    def _statistics(self, shape: Shape) -> Statistics:
-        def find() -> Statistics:
-            return statistics(self.read("train", shape, 1.0))
+    def sizes(self) -> set[tuple[int, int]]:
+        return {(x.height, x.width) for part in self._parts.values() for x in part}
 
+    def statistics(self, shape: Shape) -> Statistics:
         digests = "".join(image.digest for image in self._parts["train"])
+        find = functools.partial(super().statistics, shape)
         mean, std = remembered(self._root, f"statistics {shape}", digests, find)
         return tuple(mean), tuple(std)
 
     @cached_method
-    def read(self, split: str, shape: Shape, crop: float) -> LazyImages:
-        part, files = self._parts[split], self.files(split)
-        as_they_are = crop == 1 and all(
-            (image.height, image.width) == shape[:2] and (shape[2] == 3 or image.grey)
-            for image in part
-        )
-        exact = split != "train" and not as_they_are
+    def read(self, split: str, shape: Shape, crop: float) -> Source:
+        part, exact = self._parts[split], split != "train"
+        number_of = {name: number for number, name in enumerate(self.class_names)}
+        labels = np.array([number_of[image.entry.label] for image in part], np.int64)
 
-        def read(index: int) -> np.ndarray:
+        def read(number: int, seen: np.ndarray | None) -> tuple[np.ndarray, int]:
+            path, label = part[number].entry.path, labels[number]
+            kept = self._kept.pop(path, None) if seen is None and crop == 1 else None
+            if kept is not None and kept.shape in (shape, (*shape[:2], 1)):
+                return np.broadcast_to(kept, shape), label
             try:
-                return image_of(Path(files[index]), shape, exact, crop)
+                return image_of(self._root / path, shape, exact, crop, seen), label
             except (OSError, ValueError) as error:
                 why = getattr(error, "strerror", None) or error
                 raise OSError(
-                    f"{files[index]} cannot be read any more ({why}). Put it back as "
-                    f"it was, or look {self.name} over by larq-nobn data."
+                    f"{self._root / path} cannot be read any more ({why}). Put it back "
+                    f"as it was, or look {self.name} over by larq-nobn data."
                 ) from error
 
-        number = {name: place for place, name in enumerate(self.class_names)}
-        labels = np.array([number[image.entry.label] for image in part], np.int64)
-        return LazyImages(read, labels, shape, "float32" if exact else "uint8")
+        kind = "float32" if exact else "uint8"
+        return Source(len(part), shape, kind, labels, read)
 
 
-def suitable(sizes: Iterable[tuple[int, int]]) -> tuple[int, int]:
-    """Height and width of images: their own if these are known and agree, or 96x96."""
-    different = set(sizes)
-    if len(different) != 1 or max(max(different)) > _LARGEST_SIDE:
-        return _USUAL_SIDE, _USUAL_SIDE
-    return different.pop()
+def _sizes(root: Path, entries: Iterable[Entry]) -> Iterator[tuple[int, int]]:
+    """Heights and widths of files as far as these say it at their beginning."""
+    with needing("Images need Pillow", "data"):
+        from PIL import Image
+    unreadable = OSError, ValueError, Image.DecompressionBombError
+    for entry in entries:
+        file = root / entry.path
+        with contextlib.suppress(*unreadable), Image.open(file) as image:
+            yield image.height, image.width
 
 
 def shown(path: str) -> str:

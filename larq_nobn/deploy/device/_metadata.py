@@ -110,7 +110,8 @@ class Preprocessing:
 
         Arguments:
             images: Bytes, (N, height, width, channels), or one image without N.
-                Three channels become one where the network wants gray.
+                Three channels become one where the network wants gray, and one
+                becomes three alike where it wants colors.
 
         Raises:
             TypeError: If they are not bytes.
@@ -124,7 +125,7 @@ class Preprocessing:
             )
         batch = images[np.newaxis] if images.ndim == 3 else images
         given = batch.shape[-1] if batch.ndim == 4 and all(batch.shape[1:]) else 0
-        if given != channels and (given, channels) != (3, 1):
+        if given != channels and {given, channels} != {1, 3}:
             raise InvalidValue(
                 f"images of shape {images.shape} have {given} channels, but the "
                 f"network takes {channels}. Pass (height, width, channels) or (N, "

@@ -1,0 +1,133 @@
+"""What a training says before its first step: what runs, on which images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from .._keras import keras
+from .._names import SPLITS
+from .._tables import wilson_interval
+from ..config._settings import shown
+from ..data import Dataset
+from ..models._summary import ModelProfile
+from ._settings import RunSettings
+
+# Held-out images whose accuracy has a wider interval than this, in points, are few.
+_WIDE = 10
+# As many times as many images of a class as of another are uneven.
+_UNEVEN = 5
+# Bytes of a TFLite file for each layer beside its weights.
+_PER_LAYER = 600
+
+
+def first_lines(
+    config: RunSettings,
+    dataset: Dataset,
+    network: keras.Model,
+    steps: int,
+    output: Path,
+) -> Iterator[str]:
+    """Yields a line for each fact about a run that starts."""
+    info = dataset.info
+    yield f"Images: {', '.join(_splits(dataset, config.limit))}; {info.name}"
+    *sides, channels = info.image_shape
+    size = f"Size: {'x'.join(map(str, sides))}, {_counted(channels, 'channel')}"
+    if dataset.sizes - {tuple(sides)}:
+        why = "--image-size" if config.image_size else "several sizes, or large ones"
+        size += f"; images of {_range(sorted(dataset.sizes))} are cropped and scaled"
+        size += f" ({why})"
+    yield size
+    yield f"Augmentation: {_augmentation(config, dataset)}"
+    if info.mean:
+        mean, std = (", ".join(map(str, each)) for each in (info.mean, info.std))
+        yield f"Mean and standard deviation: {mean}; {std}"
+    else:
+        yield "Mean and standard deviation: images are taken as they are"
+    profile = ModelProfile(network)
+    size = profile.memory / 8 + _PER_LAYER * len(network.layers)
+    how = [config.model, config.normalization]
+    how += [shown(config.network)] if config.network else []
+    yield (
+        f"Network: {', '.join(filter(None, how))}; {network.count_params():,} "
+        f"parameters, a TFLite file of about {size / 1e3:,.0f} kB"
+    )
+    yield (
+        f"Steps: {_counted(config.epochs, 'epoch')} of {_counted(steps, 'step')}, "
+        f"{min(config.batch_size, config.limit or info.train_examples)} images each; "
+        f"written to {output}"
+    )
+    yield from _held_out(dataset, config.limit)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
+def _range(values: Sequence[tuple[int, int]]) -> str:
+    said = ["x".join(map(str, value)) for value in values]
+    return said[0] if len(said) == 1 else f"{said[0]} to {said[-1]}"
+
+
+def _counts(dataset: Dataset, limit: int | None, split: str) -> tuple[int, ...]:
+    """The number of images of each class; empty where nobody has counted."""
+    try:
+        return dataset.class_counts(limit, split)
+    except ValueError:
+        return ()
+
+
+def _splits(dataset: Dataset, limit: int | None) -> Iterator[str]:
+    """Yields how many images each split has, and each class in it."""
+    for split in SPLITS:
+        if count := getattr(dataset.info, f"{split}_examples"):
+            counts = _counts(dataset, limit, split)
+            said = f"{min(count, limit or count):,} {split}"
+            if counts:
+                least, most = min(counts), max(counts)
+                each = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+                said += f" ({each} of each of {len(counts)} classes)"
+            yield said
+
+
+def _augmentation(config: RunSettings, dataset: Dataset) -> str:
+    how = {n: getattr(config, n) for n in ("augment", "flip", "reflect")}
+    mix = {n: getattr(config, n) for n in ("mixup", "cutmix")}
+    if not dataset.is_varied:
+        return "none, images come from tf.data as they are"
+    transform = dataset.transform(**how, **mix)
+    said = [transform.augment]
+    if transform.augment not in ("none", "random_resized_crop"):
+        said.append("padded by reflection" if config.reflect else "padded by zeros")
+    if transform.flip:
+        said.append("mirrored")
+    elif transform.augment != "none":
+        why = dataset.why_not_mirrored
+        auto = why and config.flip == "auto" and transform.augment != "crop"
+        remedy = " (--flip horizontal)" if auto else ""
+        said.append(f"not mirrored, {why}{remedy}" if auto else "not mirrored")
+    said += [f"{name} {value:g}" for name, value in mix.items() if value]
+    return ", ".join(said)
+
+
+def _held_out(dataset: Dataset, limit: int | None) -> Iterator[str]:
+    """Yields a sentence about few, and about uneven, images of a held-out split."""
+    for split in SPLITS[1:]:
+        count = getattr(dataset.info, f"{split}_examples")
+        count = min(count, limit or count)
+        if not count:
+            continue
+        low, high = wilson_interval(0.5, count)
+        if 100 * (high - low) > 2 * _WIDE:
+            yield (
+                f"The {count} {split} images are few: an accuracy of 50 % is one from "
+                f"{100 * low:.0f} to {100 * high:.0f} %."
+            )
+        counts = _counts(dataset, limit, split)
+        if counts and max(counts) > _UNEVEN * min(counts):
+            names = dataset.info.class_names or tuple(map(str, range(len(counts))))
+            few, many = (counts.index(end(counts)) for end in (min, max))
+            yield (
+                f"The {split} images are uneven: {counts[few]:,} of {names[few]}, "
+                f"{counts[many]:,} of {names[many]}."
+            )
