@@ -52,9 +52,11 @@ def _touched(values: np.ndarray, axis: int, size: int) -> tuple[np.ndarray, np.n
     """Sums what each of `size` pixels touches along an axis; says how many that are."""
     count, index = values.shape[axis], np.arange(size)
     low = index * count // size
-    high = -(-(index + 1) * count // size)  # rounded up
-    # Every second sum is that from one low to its high; those between are not wanted.
-    # A high may be the end, where a sum may not start, so that a zero is put there.
-    bounds = np.stack([low, high], 1).ravel()
-    sums = np.add.reduceat(np.insert(values, count, 0, axis), bounds, axis, np.int64)
-    return sums.take(2 * index, axis), high - low
+    touched = -(-(index + 1) * count // size) - low  # the first is rounded up
+    sums: np.ndarray = values.take(low, axis).astype(np.int64)
+    for further in range(1, touched.max()):
+        # Nearly all touch equally many.
+        own = np.flatnonzero(touched > further)
+        place = (*[slice(None)] * axis, own)
+        sums[place] += values.take(low[own] + further, axis)
+    return sums, touched

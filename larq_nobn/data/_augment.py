@@ -99,16 +99,16 @@ class Transform:
         return images
 
     def draw_mix(self, examples: int, seed: tuple) -> tf.Tensor:
-        """Draws how each example is mixed, (N, 4): see `mixed`."""
+        """Draws how each example is mixed: see `mixed`."""
         # Streams that nothing else starts.
         seeds = [tf.cast(part, tf.int64) for part in seed]
         own, others = (-1 - seeds[0], -1 - seeds[1]), (seeds[0], -1 - seeds[1])
+        if not self.cutmix:
+            return mix_weights(self.mixup, examples, own)[:, None]
         numbers = uniform(random_bits((examples, 3), others, tf.int32))
-        cut = tf.fill((examples, 1), self.cutmix > 0)
-        alpha: Any = self.cutmix or self.mixup
-        if self.mixup and self.cutmix:
-            cut = numbers[:, 2:] < 0.5
-            alpha = tf.where(tf.repeat(cut, 2, 1), self.cutmix, self.mixup)
+        # With both, half of the examples get either.
+        cut = numbers[:, 2:] < (0.5 if self.mixup else 1.0)
+        alpha = tf.where(tf.repeat(cut, 2, 1), self.cutmix, self.mixup or 1.0)
         weights = mix_weights(alpha, examples, own)[:, None]
         return tf.concat([weights, tf.cast(cut, tf.float32), numbers[:, :2]], 1)
 
@@ -336,10 +336,10 @@ def mixed(
     \[ \tilde x_i = \lambda_i x_i + (1 - \lambda_i) x_{i-1}, \quad
        \tilde y_i = \lambda_i y_i + (1 - \lambda_i) y_{i-1} \]
 
-    Draws are (N, 4): λ; whether λ is that of pixels, 0 inside of a rectangle of the
-    area 1 - λ that is cut at the border, and that of labels its mean (CutMix); and the
-    middle of the rectangle, from top and left. Labels become probabilities (N,
-    classes).
+    Draws are (N, 1), λ; or, with CutMix, (N, 4): λ; whether λ is that of pixels, 0
+    inside of a rectangle of the area 1 - λ that is cut at the border, and that of
+    labels its mean; and the middle of the rectangle, from top and left. Labels become
+    probabilities (N, classes).
 
     References:
         H. Zhang, M. Cisse, Y. Dauphin, D. Lopez-Paz, "mixup: Beyond Empirical Risk
@@ -351,11 +351,14 @@ def mixed(
         Each example has a λ of its own, and not each batch.
     """
     images, sides = tf.cast(images, tf.float32), images.shape[1:3]
-    weight, cut = draws[:, :1], draws[:, 1:2] > 0
-    halves = [side / 2 * tf.sqrt(1 - weight) for side in sides]
-    kept = 1 - tf.cast(_rectangle(sides, draws[:, 2:], halves), tf.float32)
-    wide = tf.where(cut[..., None, None], kept, weight[..., None, None])
+    weight = draws[:, :1]
+    wide = weight[..., None, None]
+    if draws.shape[1] > 1:
+        cut = draws[:, 1:2] > 0
+        halves = [side / 2 * tf.sqrt(1 - weight) for side in sides]
+        kept = 1 - tf.cast(_rectangle(sides, draws[:, 2:], halves), tf.float32)
+        wide = tf.where(cut[..., None, None], kept, wide)
+        weight = tf.where(cut, tf.reduce_mean(kept, (1, 2)), weight)
     images = wide * images + (1 - wide) * tf.roll(images, 1, 0)
-    weight = tf.where(cut, tf.reduce_mean(kept, (1, 2)), weight)
     hot = tf.one_hot(labels, classes)
     return images, weight * hot + (1 - weight) * tf.roll(hot, 1, 0)

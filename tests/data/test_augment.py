@@ -195,8 +195,8 @@ def test_shares_have_the_moments_of_beta(alpha: float):
 
 def test_mixed_pairs():
     labels, share = np.array([0, 2, 1, 1, 0]), uniform(1)[:, 0]
-    draws = np.stack([share, *np.zeros((3, 5), np.float32)], 1)
-    images, actual = mixed(tf.constant(IMAGES), tf.constant(labels), draws, 3)
+    given = tf.constant(IMAGES), tf.constant(labels), share[:, None]
+    images, actual = mixed(*given, 3)
     for i in range(5):
         own, other = share[i].astype(np.float64), 1 - share[i].astype(np.float64)
         expected = own * IMAGES[i] + other * IMAGES[i - 1]

@@ -195,9 +195,9 @@ def test_channels_and_augmentation_of_arrays():
         other = images[[0, 3]] if channels != 1 else images[[0, 3]] @ weights[:, None]
         assert_array_equal(pixels, np.broadcast_to(np.rint(other), pixels.shape))
         assert len(dataset.info.mean) == pixels.shape[-1] == (channels or 3)
-        for augment in ("strong", "randaugment"):
-            (x, _), *_ = dataset.batches("train", 8, augment=augment)
-            assert np.isfinite(x).all() and x.shape == (8, *dataset.info.image_shape)
+    for augment in ("strong", "randaugment"):  # of the last one
+        (x, _), *_ = dataset.batches("train", 8, augment=augment)
+        assert np.isfinite(x).all() and x.shape == (8, *dataset.info.image_shape)
     floats = Dataset.from_data(((FLOATS, LABELS),) * 2)
     four = np.repeat(gray, 4, -1), LABELS
     for dataset in (floats, Dataset.from_data((four, four))):

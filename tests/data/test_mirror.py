@@ -41,15 +41,27 @@ def test_arrays(images: np.ndarray, labels: np.ndarray, why: str | None):
     dataset = nobn.data.Dataset.from_data((part, part))
     actual = dataset.why_not_mirrored
     assert (actual is None) if why is None else (why in actual)
-    # Of bytes alone: a flip is all that varies.
-    given = {"shuffle": False, "limit": 64, "augment": "standard"}
-    plain = next(iter(dataset.batches("train", 64, shuffle=False, limit=64)))[0]
-    forced = next(iter(dataset.batches("train", 64, **given, flip="horizontal")))[0]
-    never = next(iter(dataset.batches("train", 64, **given, flip="none")))[0]
-    np.testing.assert_array_equal(plain, forced if why is None else never)
-    assert not np.array_equal(forced, never)
-    crop = next(iter(dataset.batches("train", 64, **given | {"augment": "crop"})))[0]
-    np.testing.assert_array_equal(crop, never)
+    flips = {
+        (augment, flip): dataset.transform(augment, flip).flip
+        for augment in ("standard", "crop", "none")
+        for flip in ("auto", "none", "horizontal")
+    }
+    assert {how for how, flipped in flips.items() if flipped} == {
+        *[("standard", "auto")] * (why is None),
+        *(("standard", "horizontal"), ("crop", "horizontal")),
+    }
+
+
+def test_flips_are_of_half_of_the_images():
+    """A bright left side that no crop moves to the right."""
+    images = np.zeros((200, 16, 16, 3), np.uint8)
+    images[:, :, 2:7] = 200
+    part = images, np.arange(200) % 2
+    dataset = nobn.data.Dataset.from_data((part, part))
+    for flip, share in (("auto", 0.0), ("horizontal", 0.5)):
+        x = np.concatenate([x for x, _ in dataset.batches("train", 50, flip=flip)])
+        flipped = x[:, :, :8].sum((1, 2, 3)) < x[:, :, 8:].sum((1, 2, 3))
+        assert abs(flipped.mean() - share) < 0.15  # four standard deviations
 
 
 @pytest.mark.parametrize(
