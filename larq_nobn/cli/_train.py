@@ -196,35 +196,32 @@ def start_of(
     (*sides, channels), count = info.image_shape, info.train_examples
     more: dict[str, Any] = {"recipe": "fine_tune", "init": START}
     said, why = f"{count:,} training images of {info.classes} classes", None
+    how = f"fine-tuning {START}"
     if "init" in decided:
         why = ""
     elif count >= FEW:
         why = f"--init {START} --recipe fine_tune starts from a trained one."
     else:
         said += " are few"
-    if channels == 1 and "channels" in which:
-        why = (
-            "Without --channels 1 a trained one is fine-tuned." if why is None else why
-        )
+    if channels == 1 and "channels" in which and why is None:
+        why = "Without --channels 1 a trained one is fine-tuned."
     elif channels == 1:
         more["channels"] = 3
-        said += ", and gray: three equal channels" if why is None else ""
+        how += ", gray as three equal channels"
     if any(side not in _SIDES for side in sides):
-        more["image_size"] = size = _size_like(sides)
+        more["image_size"] = height, width = _size_like(sides)
         if which.get("image_size") and why is None:
             why = f"--image-size {_USUAL}, or another one from {_SIDES[0]} to "
             why += f"{_SIDES[-1]} pixels, fine-tunes a trained one."
-        elif why is None:
-            said += f", scaled to {size[0]}x{size[1]} pixels"
+        how += f", images scaled to {height}x{width} pixels"
     if why is None:
         return (
-            f"{said}: fine-tuning {START}. --init {_arguments.SCRATCH} trains a new "
-            "network."
+            f"{said}: {how}. --init {_arguments.SCRATCH} trains a new network."
         ), more
-    width = next((wide for most, wide in _WIDTHS.items() if count < most), None)
-    how = "" if width is None else f" of width {width}, for so many images (--width)"
-    return f"{said}: a new network{how}. {why}".strip(), (
-        {} if width is None else {"width": width}
+    wide = next((each for most, each in _WIDTHS.items() if count < most), None)
+    size = "" if wide is None else f" of width {wide}, for so many images (--width)"
+    return f"{said}: a new network{size}. {why}".strip(), (
+        {} if wide is None else {"width": wide}
     )
 
 

@@ -89,7 +89,8 @@ class Transform:
             images = crop_and_flip(images, draws[:, :_CROP], pad, self.reflect)
         numbers = uniform(draws[:, _CROP:])
         if self.augment == "strong":
-            images = jittered(images, _factors(numbers[:, :3]))
+            factors = 1 - _STRENGTH + 2 * _STRENGTH * numbers[:, :3]
+            images = jittered(images, factors)
             images = cutout(random_affine(images, numbers[:, 3:7]), numbers[:, 7:])
         if self.augment == "randaugment":
             images = tf.cast(tf.round(tf.cast(images, tf.float32)), tf.uint8)
@@ -151,10 +152,6 @@ def crop_and_flip(
 
 # Factors lie in [1 - this, 1 + this).
 _STRENGTH = 0.4
-
-
-def _factors(uniform: tf.Tensor) -> tf.Tensor:
-    return 1 - _STRENGTH + 2 * _STRENGTH * uniform
 
 
 def jittered(images: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:

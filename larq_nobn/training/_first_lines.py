@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .._keras import keras
-from .._names import SPLITS
+from .._names import MODEL_FROM_INIT, SPLITS
 from .._tables import wilson_interval
 from ..config._settings import shown
 from ..data import Dataset
@@ -34,7 +34,8 @@ def first_lines(
     *sides, channels = info.image_shape
     size = f"Size: {'x'.join(map(str, sides))}, {_counted(channels, 'channel')}"
     if dataset.sizes - {tuple(sides)}:
-        why = "--image-size" if config.image_size else "several sizes, or large ones"
+        several = "several sizes" if len(dataset.sizes) > 1 else "more than 224 pixels"
+        why = "--image-size" if config.image_size else several
         size += f"; images of {_range(sorted(dataset.sizes))} are cropped and scaled"
         size += f" ({why})"
     yield size
@@ -46,7 +47,8 @@ def first_lines(
         yield "Mean and standard deviation: images are taken as they are"
     profile = ModelProfile(network)
     size = profile.memory / 8 + _PER_LAYER * len(network.layers)
-    how = [config.model, config.normalization]
+    model = config.init if config.model == MODEL_FROM_INIT else config.model
+    how = [model, config.normalization]
     how += [shown(config.network)] if config.network else []
     yield (
         f"Network: {', '.join(filter(None, how))}; {network.count_params():,} "

@@ -162,4 +162,4 @@ def test_any_few_images_are_fine_tuned(
     given |= {} if size is None else {"image_size": size}
     assert more == given | ({} if channels is None else {"channels": channels})
     assert ("three equal channels" in said) == (channels == 3)
-    assert ("scaled to" in said) == (size is not None)
+    assert ("images scaled to" in said) == (size is not None)

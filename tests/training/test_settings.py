@@ -74,6 +74,19 @@ UNUSED = [
         {"reflect": True, "augment": "none", "normalization": "kalman"},
         "another augment",
     ),
+    (
+        {
+            "reflect": True,
+            "augment": "random_resized_crop",
+            "normalization": "kalman",
+        },
+        "another augment",
+    ),
+    (
+        {"reflect": True, "dataset": "imagenet", "normalization": "kalman"},
+        "another dataset or augment crop or standard or strong or randaugment",
+    ),
+    ({"flip": "horizontal", "augment": "none"}, "another augment"),
     ({"temperature": 0.5}, "kernel bernoulli_sign"),
     ({"monitor": "val_loss"}, "keep best or patience"),
     ({"holdout": 0.2}, "dataset an image folder or tfds:NAME"),

@@ -10,7 +10,8 @@ import larq_nobn as nobn
 import numpy as np
 import pytest
 import tensorflow as tf
-from larq_nobn.data import load
+from larq_nobn.data import _images, load
+from larq_nobn.data.folder import _decode
 from PIL import Image
 
 from .conftest import Write
@@ -72,6 +73,30 @@ def test_sizes_values_and_statistics(mixed: Path):
     plain = load(mixed, "train", 4, image_size=size, augment=False, shuffle=False)
     expected = (train / 255 - info.mean) / info.std
     np.testing.assert_allclose(content(plain)[0], expected, atol=3e-6)
+
+
+@pytest.mark.parametrize("size", [None, (5, 6), 200])
+def test_a_folder_is_decoded_once_before_the_first_step(
+    size: tuple[int, int] | None, mixed: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What is kept meanwhile is what its file says, in bytes and in exact means."""
+    decoded, pixels = [], _decode._pixels
+    counted = lambda image: decoded.append(1) or pixels(image)  # noqa: E731
+    monkeypatch.setattr(_decode, "_pixels", counted)
+
+    def all_of() -> list[np.ndarray]:
+        dataset = nobn.data.open_dataset(mixed, image_size=size)
+        assert dataset.info.train_examples == 4
+        how = {"augment": "none", "shuffle": False}
+        parts = (content(dataset.batches(s, 4, **how)) for s in ("train", "test"))
+        return [x for part in parts for x in part]
+
+    first = all_of()
+    assert len(decoded) == 8
+    _images.opened.cache_clear()
+    for kept, read in zip(first, all_of(), strict=True):  # opened again, and known
+        np.testing.assert_array_equal(kept, read)
+    assert len(decoded) == 16
 
 
 def test_an_app_gets_the_same_bits(mixed: Path):

@@ -243,6 +243,25 @@ def test_what_is_known_is_not_read_again(
     assert len(decoded) == 12
 
 
+def test_a_read_error_is_not_remembered(
+    root: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+):
+    two_classes(write, 4)
+    read, failing = Path.read_bytes, {"cat/01.png", "dog/03.png"}
+
+    def read_bytes(path: Path) -> bytes:
+        if path.is_relative_to(root) and str(path.relative_to(root)) in failing:
+            raise OSError(5, "Input/output error")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    with pytest.raises(ValueError, match="2 of 8 files .*01.png .input/output error.,"):
+        nobn.data.open_dataset(root)
+    failing.clear()
+    info = nobn.data.open_dataset(root).info
+    assert info.train_examples + info.test_examples == 8
+
+
 # --- refusals
 
 
