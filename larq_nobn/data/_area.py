@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import floor
+from typing import Any
 
 import numpy as np
 
@@ -53,10 +54,9 @@ def _touched(values: np.ndarray, axis: int, size: int) -> tuple[np.ndarray, np.n
     count, index = values.shape[axis], np.arange(size)
     low = index * count // size
     touched = -(-(index + 1) * count // size) - low  # the first is rounded up
-    sums: np.ndarray = values.take(low, axis).astype(np.int64)
+    sums: Any = values.take(low, axis).astype(np.int64)
     for further in range(1, touched.max()):
         # Nearly all touch equally many.
         own = np.flatnonzero(touched > further)
-        place = (*[slice(None)] * axis, own)
-        sums[place] += values.take(low[own] + further, axis)
+        sums[(*[slice(None)] * axis, own)] += values.take(low[own] + further, axis)
     return sums, touched
