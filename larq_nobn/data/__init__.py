@@ -3,8 +3,15 @@
 from .._names import DATASETS as NAMES
 from .._names import SPLITS
 from ._batches import WHOLE, Share
-from ._dataset import WHICH, Dataset, classified_images, classifies, load, open_dataset
-from ._given import batches_of
+from ._dataset import (
+    WHICH,
+    Dataset,
+    batches_of,
+    classified_images,
+    classifies,
+    load,
+    open_dataset,
+)
 from ._registry import DatasetInfo
 from ._source import reading
 from ._tfds import Prepared, prepare

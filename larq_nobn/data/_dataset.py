@@ -373,7 +373,8 @@ class Dataset:
         split = self._check_split(split)
         source = self._images.read(split, info.image_shape, info.crop)
         source = cached(source, cache)
-        return _relabeled(source, self._images.class_names, info)
+        names = () if self._images.nameless else self._images.class_names
+        return _relabeled(source, names, info)
 
 
 def _chosen(source: Source, limit: int | None) -> np.ndarray:
@@ -397,6 +398,24 @@ def _relabeled(source: Source, ours: tuple[str, ...], info: DatasetInfo) -> Sour
         )
     places = [theirs.index(name) if name in theirs else -1 for name in ours]
     return replace(source, labels=np.array(places, np.int64)[source.labels])
+
+
+def batches_of(
+    part: Any, info: DatasetInfo | None, batch_size: int = 128
+) -> tf.data.Dataset:
+    """Returns batches of (images, labels) of a caller, as a network takes them.
+
+    Bytes are prepared as the images of `info` were; names are those of its classes.
+    """
+    images = _given.Given({"test": part, "train": part}, few=True)
+    if images.normalized:
+        info = info and replace(info, mean=(), std=())
+    elif info is None or not info.mean:
+        raise InvalidValue(
+            "The model does not say how bytes are normalized for it. Give floats, "
+            "normalized as in its training, or what data.load returns."
+        )
+    return Dataset(images).batches("test", batch_size, like=info)
 
 
 def _check_channels(channels: int | None) -> int | None:

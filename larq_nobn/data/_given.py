@@ -13,8 +13,7 @@ import tensorflow as tf
 
 from .._errors import InvalidType, InvalidValue
 from .._names import GIVEN
-from ._area import scaled
-from ._batches import Share, cut, normalized, prefetched
+from ._batches import Share, cut, prefetched
 from ._images import Images, InMemory, Shape, Size
 from ._registry import DatasetInfo
 from ._source import Source, Statistics
@@ -29,7 +28,9 @@ class Given(InMemory):
 
     name = GIVEN
 
-    def __init__(self, parts: dict[str, Any], validation: float) -> None:
+    def __init__(
+        self, parts: dict[str, Any], validation: float = 0.0, few: bool = False
+    ) -> None:
         pairs = {split: _pair(split, part) for split, part in parts.items()}
         kinds = {f"{x.shape[1:]} and {x.dtype}": None for x, _ in pairs.values()}
         if len(kinds) > 1:
@@ -40,13 +41,13 @@ class Given(InMemory):
         self.check_division(validation, parts)
         labels = {split: y for split, (_, y) in pairs.items()}
         self.nameless = labels["train"].dtype.kind not in "US"
-        self.class_names, labels = numbered(labels)
+        self.class_names, labels = numbered(labels, few=few)
         self._given = {split: (x, labels[split]) for split, (x, _) in pairs.items()}
         self.validation = validation
         self._splits = [*parts, *(["validation"] if validation else [])]
         images = self._given["train"][0]
-        self._normalized = images.dtype != np.uint8
-        if self._normalized:
+        self.normalized = images.dtype != np.uint8
+        if self.normalized:
             warn_of_pixels("the train images", images)
 
     @cached_property
@@ -74,45 +75,15 @@ class Given(InMemory):
         return height, width, channels
 
     def statistics(self, shape: Shape) -> Statistics:
-        return ((), ()) if self._normalized else super().statistics(shape)
+        return ((), ()) if self.normalized else super().statistics(shape)
 
     def read(self, split: str, shape: Shape, crop: float) -> Source:
-        if self._normalized and self.own_shape() != shape:
+        if self.normalized and self.own_shape() != shape:
             raise InvalidValue(
                 f"image_size={shape[:2]}, channels={shape[2]} does not apply to images "
                 "of floats. Give them so, or as bytes."
             )
-        return super().read(split, shape, 1.0 if self._normalized else crop)
-
-
-def batches_of(
-    part: Any, info: DatasetInfo | None, batch_size: int = 128
-) -> tf.data.Dataset:
-    """Returns batches of (images, labels) of a caller, as a network takes them.
-
-    Bytes are prepared as the images of `info` were, names are those of its classes.
-    """
-    images, labels = _pair("test", part)
-    if images.dtype == np.uint8:
-        if info is None or not info.mean:
-            raise InvalidValue(
-                "The model does not say how bytes are normalized for it. Give floats, "
-                "normalized as in its training, or what data.load returns."
-            )
-        shape = info.image_shape
-        images = scaled(images, shape[:2], shape[2], info.crop)
-        images = normalized(images, info).numpy()
-    if labels.dtype.kind in "US":
-        known = [] if info is None else [*info.class_names]
-        if unknown := sorted({*labels.tolist()} - {*known}):
-            raise InvalidValue(
-                f"data contains the class {unknown[0]!r}, but those of the model are "
-                f"{', '.join(known) or 'not known'}. Give these, or numbers."
-            )
-        labels = np.array([known.index(name) for name in labels], np.int64)
-    _check_numbers(labels)
-    labels = labels.astype(np.int64)
-    return tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size)
+        return super().read(split, shape, 1.0 if self.normalized else crop)
 
 
 def warn_of_pixels(what: str, images: np.ndarray) -> None:
@@ -127,11 +98,12 @@ def warn_of_pixels(what: str, images: np.ndarray) -> None:
 
 
 def numbered(
-    labels: Mapping[str, np.ndarray], names: Sequence[str] = ()
+    labels: Mapping[str, np.ndarray], names: Sequence[str] = (), few: bool = False
 ) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     """Returns the names of the classes, and the labels of each split as numbers.
 
-    Labels are numbers, of which the names may be known, or names.
+    Labels are numbers, of which the names may be known, or names; if they are but a
+    `few` of those of a classifier, one class will do.
     """
     for split, part in labels.items():
         if not len(part):
@@ -141,16 +113,22 @@ def numbered(
     if texts == {True}:
         known, whole = np.unique(whole.astype(str), return_inverse=True)
         names = known.tolist()
-    _check_numbers(whole)
+    numbers = whole.ndim == 1 and whole.dtype.kind in "biuf"
+    if not numbers or (whole < 0).any() or (whole != np.floor(whole)).any():
+        raise InvalidValue(
+            f"data contains labels of {whole.dtype} and shape {whole.shape}. Give "
+            "whole numbers from 0 or names of classes, (N,); of one-hot rows "
+            "labels.argmax(1)."
+        )
     classes, most = 1 + int(whole.max()), len(names or whole)
-    if classes > most:
+    if classes > most and not few:
         raise InvalidValue(
             f"data contains labels up to {classes - 1}, but names or images of only "
             f"{most} classes. Name all of them, or number them from 0: "
             "np.unique(labels, return_inverse=True)[1]."
         )
     names = tuple(map(str, names or range(classes)))
-    if len(names) < 2:
+    if len(names) < 2 and not few:
         raise InvalidValue(
             "data contains labels of one class only, but a classifier needs two or "
             "more."
@@ -158,17 +136,6 @@ def numbered(
     ends = np.cumsum([len(part) for part in labels.values()])[:-1]
     parts = np.split(whole.astype(np.int64), ends)
     return names, dict(zip(labels, parts, strict=True))
-
-
-def _check_numbers(labels: np.ndarray) -> None:
-    """Raises a ValueError unless labels are numbers of classes, (N,)."""
-    numbers = labels.ndim == 1 and labels.dtype.kind in "biuf"
-    if not numbers or (labels < 0).any() or (labels != np.floor(labels)).any():
-        raise InvalidValue(
-            f"data contains labels of {labels.dtype} and shape {labels.shape}. Give "
-            "whole numbers from 0 or names of classes, (N,); of one-hot rows "
-            "labels.argmax(1)."
-        )
 
 
 def _column(labels: Any) -> Any:

@@ -115,7 +115,7 @@ def test_arrays_are_taken_as_train_takes_them(tiny_run: training.Run):
     for given, sentence in (
         (
             (pixels, np.char.add(labels.astype(str), "x")),
-            "class '0x', but those of the model are 0",
+            "classes that are not among those of digits: 0x, ",
         ),
         ((pixels, labels[:5]), "and labels of shape"),
         ((pixels,), "data contains tuple for the test images"),
