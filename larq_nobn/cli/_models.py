@@ -117,7 +117,7 @@ class Images:
 
     Without a data set they are those that the network was tested on; images of the same
     or of a folder are prepared as it wants them, and those of a file that does not say
-    how, in the `size` of the input of `model`, which is a network or a `.tflite` file.
+    how, in the `size` and channels that `model` takes, a network or a `.tflite` file.
     """
 
     def __init__(
@@ -138,7 +138,10 @@ class Images:
             # All of a folder without a part for testing: nothing was trained on.
             which["holdout"] = 1.0
         elif dataset is not None and model is not None:
-            which["image_size"] = self.size = size_of(model)
+            shape = shape_of(model)
+            which["image_size"] = self.size = shape and shape[:2]
+            if shape and shape[2] in (1, 3) and dataset not in DATASETS:
+                which["channels"] = shape[2]
         if data_dir is not None:
             which["data_dir"] = data_dir
         if origin is not None and dataset is not None and not origin.images:
@@ -184,8 +187,8 @@ def statistics_images(
     return images.batches("train", population.EXAMPLES, shuffle=True)
 
 
-def size_of(model: keras.Model | Path) -> tuple[int, int] | None:
-    """Returns height and width of what a model or a `.tflite` file takes, if known."""
+def shape_of(model: keras.Model | Path) -> tuple[int, int, int] | None:
+    """Returns the shape of an image that a model or a file takes, if known."""
     if not isinstance(model, Path):
         shape = getattr(model, "input_shape", ())
     else:
@@ -193,7 +196,7 @@ def size_of(model: keras.Model | Path) -> tuple[int, int] | None:
         shape = tensors[0].shape if len(tensors) == 1 else ()
     if not isinstance(shape, tuple) or len(shape) != 4 or None in shape[1:]:
         return None
-    return int(shape[1]), int(shape[2])
+    return int(shape[1]), int(shape[2]), int(shape[3])
 
 
 def lite_predictor(path: Path) -> deploy.Runner:

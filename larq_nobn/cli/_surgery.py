@@ -9,7 +9,7 @@ import click
 from .._names import GIVEN, VARIANCE_RULES
 from ._arguments import Command, model_argument, trust_option
 from ._console import progress, say, show
-from ._models import Origin, open_run_or_file, size_of
+from ._models import Origin, open_run_or_file, shape_of
 from ._outputs import KERAS, Output, json_option
 from ._package import data, interop, keras, surgery, training
 
@@ -78,8 +78,8 @@ def remove(
         )
     _finish(free, changes, origin, output, report)
     if changes.changes and report != "-":
-        size = size_of(free)
-        sized = f"--image-size {size[0]}x{size[1]} " if size else ""
+        shape = shape_of(free)
+        sized = f"--image-size {shape[0]}x{shape[1]} " if shape else ""
         say(
             f"Train it now: larq-nobn train --init {output} --recipe fine_tune "
             f"--dataset NAME_OR_FOLDER {sized}--output RUN"

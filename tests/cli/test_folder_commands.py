@@ -163,3 +163,13 @@ def test_any_few_images_are_fine_tuned(
     assert more == given | ({} if channels is None else {"channels": channels})
     assert ("three equal channels" in said) == (channels == 3)
     assert ("images scaled to" in said) == (size is not None)
+
+
+def test_images_are_as_a_model_without_metadata_takes_them(pictures: Path):
+    """In its size, and colors as brightness for one channel."""
+    for channels in (1, 3):
+        image = nobn._keras.keras.Input((8, 6, channels))
+        model = nobn._keras.keras.Model(image, image)
+        images = _models.Images(str(pictures), None, model=model)
+        assert images.info.image_shape == (8, 6, channels)
+        assert len(images.info.mean) == channels
