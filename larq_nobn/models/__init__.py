@@ -19,7 +19,7 @@ from ._summary import ModelProfile, summary
 from ._vgg import VGGSmall
 from ._xnornet import XNORNet18
 
-# The order of the names, which stand where they are found without TensorFlow.
+# In the order of `MODELS`, which is importable without TensorFlow.
 BUILDERS: dict[str, Callable[..., keras.Model]] = {
     name: globals()[name] for name in MODELS
 }

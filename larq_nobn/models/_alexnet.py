@@ -24,22 +24,22 @@ def BinaryAlexNet(
 ) -> keras.Model:
     r"""Binary AlexNet: five convolutions and two fully connected layers, all binary.
 
-    After the first, second and fifth stands a 3x3 max pool with stride 2. Layer by
-    layer,
+    A 3x3 max pool with stride 2 follows the first, second and fifth layer. Each layer
+    computes
 
     \[ y = \mathrm{norm}\big(\mathrm{pool}(
        \mathrm{conv}(\mathrm{sign}(x)) + b)\big) , \]
 
-    the first without the sign. The fully connected layers are convolutions whose kernel
-    covers the map, so that they are binary on the device too, where dense layers have
-    no binary form. The last dense layer, `head`, is real-valued, reads the hard tanh of
-    the features and returns logits in float32. The normalizer-free form has no norm but
-    the bias b, which starts at minus the expected maximum of a pool.
+    the first one without the sign. The fully connected layers are convolutions whose
+    kernel covers the feature map, since LCE has no binary dense layers. The last dense
+    layer, `head`, is real-valued, reads the hard tanh of the features and returns
+    logits in float32. The normalizer-free form has a bias b instead of a norm; b starts
+    at minus the expected maximum of a pool.
 
     Arguments:
-        input_shape: (height, width, channels), of 8 pixels or more. From 64 on the
-            first convolution is 11x11 with stride 4, and pools drop incomplete edges;
-            below it is 3x3 with stride 1, and pools keep them.
+        input_shape: (height, width, channels), of 8 pixels or more. For 64 pixels or
+            more the first convolution is 11x11 with stride 4, and pools drop incomplete
+            edges; below, it is 3x3 with stride 1, and pools pad edges.
         normalization: `"nobn"` (scaled weight standardization with gains and biases),
             `"none"`, or a layer after every convolution and its pool: `"batch_norm"`
             as in the original, `"kalman"`, `"filter_response"`, `"group"` or
@@ -75,10 +75,10 @@ def BinaryAlexNet(
           2021, arXiv:2104.08215.
 
     Differences from the paper:
-        This is the network of Larq Zoo, but the last layer, there binary with a batch
-        norm, is real-valued, and batch norm has its γ. The normalizer-free form and
-        the stem for small images are our own; latent weights and padding are as in
-        `VGGSmall`.
+        This is the network of Larq Zoo, except that the last layer is real-valued,
+        instead of binary with a batch norm, and that batch norms have a γ. The
+        normalizer-free form and the stem for small images are additions; latent weights
+        and padding are as in `VGGSmall`.
     """
     check_supported("BinaryAlexNet", normalization, BEFORE_SIGN)
     kernels = (binary_weights, estimator, variance_preserving, balanced)
@@ -98,7 +98,7 @@ def BinaryAlexNet(
     x = parts.binary_conv(x, 6 * width, 3, 1, "layer3")
     x = parts.binary_conv(x, 6 * width, 3, 1, "layer4")
     x = parts.binary_conv(x, 4 * width, 3, 1, "layer5", pool=pool("layer5"))
-    # As convolutions the fully connected layers have binary kernels on the device.
+    # As convolutions, the fully connected layers have binary kernels in LCE.
     whole = (x.shape[1], x.shape[2])
     x = parts.binary_conv(x, 64 * width, whole, 1, "dense1", padding="valid")
     x = parts.binary_conv(x, 64 * width, 1, 1, "dense2", padding="valid")

@@ -31,17 +31,16 @@ def BiRealNet18(
 
     \[ y = \alpha\, \mathrm{conv}(\mathrm{sign}(\beta x)) + \mathrm{shortcut}(x) . \]
 
-    The shortcut is x itself, or, where the stage changes, the 2x2 average of x after a
-    1x1 convolution that stays real-valued. β is one over the expected standard
-    deviation of x. A PReLU stands after the stem and one before the final average; the
-    signs have no shift. The stem and the final dense layer, `head`, are real-valued;
-    `head` returns logits in float32.
+    The shortcut is x itself or, at the start of a new stage, a real-valued 1x1
+    convolution of the 2x2 average of x. β is one over the expected standard deviation
+    of x. One PReLU follows the stem, another precedes the final average; the signs have
+    no shift. The stem and the final dense layer, `head`, are real-valued; `head`
+    returns logits in float32.
 
     Arguments:
         normalization: Any of `NORMALIZATIONS`, as in `ReActNet18`: `"nobn"` (scaled
             weight standardization with gains, α and β), `"none"`, or a layer after
-            every convolution or those of branches, of which `"batch_norm"` is the
-            published one.
+            every convolution or those of branches; the paper has `"batch_norm"`.
         blocks: Number of blocks, of one convolution each, per stage.
         input_shape, classes, width, binary_weights, alpha, variance_rule, estimator,
         variance_preserving, balanced, head, name: As in `ReActNet18`.
@@ -75,11 +74,11 @@ def BiRealNet18(
     Differences from the paper:
         The two PReLUs are those of the normalizer-free form; the original has none, but
         here all normalizations have the same activations. The normalizer-free code of
-        A&B BNN has α = 0.25 and the estimator `"sigmoid_sign"`. Its shortcut is not
-        scaled by β where the stage changes, although the bookkeeping starts again at 1
-        there; this is kept. Padding and initial weights differ as in `ReActNet18`.
-        Without a normalization layer the stem and the shortcuts that start a stage add
-        1e-5, so that signs of flat patches, where the kernels make 0, are no chance.
+        A&B BNN has α = 0.25 and the estimator `"sigmoid_sign"`. As in that code, the
+        shortcut of a new stage is not scaled by β, although the expected variance is
+        reset to 1 there. Padding and initial weights differ as in `ReActNet18`. Without
+        a normalization layer, the stem and the shortcuts of new stages add 1e-5, so
+        that rounding does not decide the signs of flat patches.
     """
     kernels = (binary_weights, estimator, variance_preserving, balanced)
     parts = Parts(normalization, *kernels, shift=False, lift=True)

@@ -1,4 +1,4 @@
-"""Halving a map without aliasing: a fixed blur, one channel at a time."""
+"""A fixed blur of each channel that halves a feature map without aliasing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class BlurKernel(keras.initializers.Initializer):
 
 
 def blur_pool(name: str) -> keras.layers.Layer:
-    """A depthwise convolution of stride 2 that is saved, but not trained."""
+    """Returns a depthwise convolution of stride 2 whose kernel is not trained."""
     return keras.layers.DepthwiseConv2D(
         3,
         2,

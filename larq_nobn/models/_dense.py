@@ -1,4 +1,4 @@
-"""What the networks share whose features grow by concatenation."""
+"""The common parts of networks whose layers concatenate features."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ._frame import Frame, check_supported
 from ._normalizations import CONCATENATED, evonorm, normalization_of
 from ._parts import LARGE, Parts
 
-# Keeps the variance of a standard normal through a ReLU, whose mean is then as below.
+# This factor times the ReLU of a standard normal has variance 1, and the mean below.
 RELU_SCALE = (0.5 - 0.5 / math.pi) ** -0.5
 RELU_MEAN = RELU_SCALE / math.sqrt(2 * math.pi)
 
-# Which normalizers take the place of a ReLU as well.
+# Normalizers that include an activation and replace a ReLU too.
 RELU_REPLACED: dict[str, Callable[[tf.Tensor, str], tf.Tensor]] = {
     "evonorm": lambda x, name: evonorm(x, name, True, "zeros"),
     "proxy": lambda x, name: ProxyNormalization("relu", num_samples=None, name=name)(x),
@@ -27,14 +27,15 @@ RELU_REPLACED: dict[str, Callable[[tf.Tensor, str], tf.Tensor]] = {
 
 @dataclass(frozen=True)
 class Design:
-    """What tells one of these networks from the others.
+    """The differences between these networks.
 
     Arguments:
-        stem: Makes the features of images from 64 pixels on, up to the pool.
-        unit: Grows the features by one layer, given its dilation and its name.
-        unit_name: Of a layer, within its name.
-        reductions: Of each transition, its channels before over those after it.
-        dilations: Of each stage; one that dilates keeps the size of the map.
+        stem: Function that adds the stem of images of 64 pixels or more, up to its
+            pool.
+        unit: Function that adds a layer, given its dilation and its name.
+        unit_name: Word for such a layer, as part of its name.
+        reductions: Ratio of the channels before and after each transition.
+        dilations: Dilation of each stage; a dilated stage keeps the size of the map.
     """
 
     stem: Callable[[Parts, tf.Tensor, int], tf.Tensor]
@@ -45,14 +46,14 @@ class Design:
 
 
 def grow(x: tf.Tensor, new: tf.Tensor, name: str) -> tf.Tensor:
-    """The features `x` and, after them, the new ones."""
+    """Concatenates the features `x` and new ones."""
     return keras.layers.Concatenate(name=f"{name}_concat")([x, new])
 
 
 def rectify(
     parts: Parts, x: tf.Tensor, name: str, pool: keras.layers.Layer | None = None
 ) -> tf.Tensor:
-    """ReLU(pool(norm(x))); a normalizer that is an activation replaces the ReLU."""
+    """Computes ReLU(pool(norm(x))); a norm with an activation replaces the ReLU."""
     own = RELU_REPLACED.get(parts.normalization)
     x = own(x, f"{name}_norm") if own else parts.normalize(x, name, start="zeros")
     if pool is not None:
@@ -63,7 +64,7 @@ def rectify(
 def _transition(
     parts: Parts, x: tf.Tensor, width: int, reduction: float, pooled: bool, name: str
 ) -> tf.Tensor:
-    """Leads to the next stage, with channels of a multiple of half the width."""
+    """Adds a transition, to a number of channels that is a multiple of width / 2."""
     channels = max(1, round(2 * x.shape[-1] / (width * reduction))) * width // 2
     pool = keras.layers.MaxPool2D(2, name=f"{name}_pool") if pooled else None
     x = parts.components(rectify(parts, x, name, pool), name)
@@ -71,11 +72,11 @@ def _transition(
 
 
 def _stem(parts: Parts, x: tf.Tensor, width: int, design: Design) -> tf.Tensor:
-    """The first features, which the next layer binarizes.
+    """Adds the stem, whose features the next layer binarizes.
 
-    Large images are rectified and pooled, which leaves nothing below zero and would
-    make every sign +1. Where no normalization takes the mean away, that of a rectified
-    normal goes: 0.68, and after the pool measured 0.6 to 0.8 on two images.
+    The stem of large images ends with a ReLU and a pool, after which all signs would be
+    +1. If no normalization subtracts the mean, a constant is subtracted: the mean of a
+    rectified normal, 0.68 (after the pool 0.6 to 0.8, measured on two images).
     """
     if min(x.shape[1:3]) < LARGE:
         return parts.float_conv(x, width, 3, 1, "stem")
@@ -93,10 +94,10 @@ def dense_network(
     kernels: tuple[bool, str, bool, bool],
     blocks: Sequence[int],
 ) -> keras.Model:
-    """Stem, stages with transitions between them, ReLU and classifier.
+    """Builds stem, stages with transitions between them, ReLU and classifier.
 
-    Their normalization stands before the sign, or is the sign's own shift. `kernels`
-    are `binary_weights`, `estimator`, `variance_preserving` and `balanced`.
+    The normalization is before the sign, or is the sign's shift. `kernels` are
+    `binary_weights`, `estimator`, `variance_preserving` and `balanced`.
     """
     check_supported(frame.network, normalization, CONCATENATED)
     shift = normalization == "nobn"

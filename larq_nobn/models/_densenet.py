@@ -21,7 +21,7 @@ def _stem(parts: Parts, x: tf.Tensor, width: int) -> tf.Tensor:
 def _layer(
     parts: Parts, x: tf.Tensor, width: int, dilation: int, name: str
 ) -> tf.Tensor:
-    """concat(x, conv(sign(x)))."""
+    """Computes concat(x, conv(sign(x)))."""
     new = parts.binary_conv(x, width, 3, 1, name, dilation=dilation)
     return grow(x, new, name)
 
@@ -51,25 +51,24 @@ def BinaryDenseNet28(
 
     \[ y = \mathrm{concat}\big(x, \mathrm{conv}(\mathrm{sign}(x + b))\big) , \]
 
-    and a transition, MaxPool, ReLU and a real-valued 1x1 convolution, leads to the
-    next stage. With batch norm, one stands before each sign instead of the shift b, in
-    each transition and before the ReLU before the final average. The stem, the
-    transitions and the final dense layer, `head`, are real-valued; `head` returns
-    logits in float32.
+    and a transition (max pool, ReLU and a real-valued 1x1 convolution) starts the next
+    stage. A batch norm, if any, replaces the shift b before each sign, and is in each
+    transition and before the last ReLU. The stem, the transitions and the final dense
+    layer, `head`, are real-valued; `head` returns logits in float32.
 
     Arguments:
-        input_shape: (height, width, channels). From 64 pixels on the stem is that for
-            ImageNet (7x7, stride 2, ReLU, max pooling), below a 3x3 convolution.
+        input_shape: (height, width, channels). For 64 pixels or more the stem is that
+            for ImageNet (7x7, stride 2, ReLU, max pooling), below a 3x3 convolution.
         normalization: `"nobn"` (scaled weight standardization with gains, and shifts),
             `"none"` (the original without normalization), `"batch_norm"` as published,
-            or in its place `"filter_response"`, `"group"` (16 channels a group),
-            `"dynamic_tanh"`, `"proxy"` (layer norm, with the ReLU where there is one),
-            `"evonorm"` (group norm, EvoNorm where there is a ReLU) or
-            `"independent_component"` (before every convolution but the first). In
-            training `"batch_norm"` and `"independent_component"` look at the batch, the
-            others at each example.
-        width: Channels of the stem, and those that each layer adds. Transitions have
-            the published multiples of half the width.
+            or in its place `"filter_response"`, `"group"` (16 channels per group),
+            `"dynamic_tanh"`, `"proxy"` (layer norm, including a ReLU if one follows),
+            `"evonorm"` (group norm, or EvoNorm instead of norm and ReLU) or
+            `"independent_component"` (before every convolution but the first). Only
+            `"batch_norm"` and `"independent_component"` depend on the batch in
+            training.
+        width: Channels of the stem, and the number that each layer adds. Transitions
+            have the published multiples of half the width.
         blocks: Number of layers in each of up to four stages.
         classes, binary_weights, estimator, variance_preserving, balanced, head, name:
         As in `ReActNet18`.
@@ -94,14 +93,14 @@ def BinaryDenseNet28(
           Accurate BNNs from Scratch?", 2019, arXiv:1906.08637.
 
     Differences from the paper:
-        `"nobn"` is new: real-valued convolutions have standardized kernels, times
-        1.71 in the transitions and in the stem for ImageNet, where a ReLU takes away
-        variance. Binary kernels carry
-        the mean magnitude of their weights, clipped to [-1, 1], and their input's sign
-        by default another gradient estimator; the paper has plain signs and clips both
-        at 1.3. Binary convolutions are padded with +1 instead of 0. Since the stem for
-        ImageNet leaves nothing negative, whose sign would be constant, `"nobn"`,
-        `"none"`, `"filter_response"` and `"dynamic_tanh"` subtract 0.68 after it.
+        `"nobn"` is new: real-valued convolutions have standardized kernels, times 1.71
+        in the transitions and in the stem for ImageNet, where a ReLU reduces the
+        variance. Binary kernels are multiplied by the mean magnitude of their weights,
+        clipped to [-1, 1], and the default estimator of signs differs; the paper has
+        plain signs and clips both at 1.3. Binary convolutions are padded with +1
+        instead of 0. The features after the stem for ImageNet are not negative, so
+        their signs would be constant: `"nobn"`, `"none"`, `"filter_response"` and
+        `"dynamic_tanh"` subtract 0.68.
     """
     kernels = (binary_weights, estimator, variance_preserving, balanced)
     frame = Frame("BinaryDenseNet28", input_shape, classes, width, head, name)
@@ -128,8 +127,8 @@ def BinaryDenseNet37(
     Arguments:
         input_shape, classes, normalization, width, binary_weights, blocks, estimator,
         variance_preserving, balanced, head, name: As in `BinaryDenseNet28`.
-        dilated: The paper's second form: from the third stage on the map keeps its
-            size, and the kernels are dilated instead, by 2 and then by 4.
+        dilated: Whether to build the paper's second form: the third and fourth stage
+            keep the size of the map and dilate their kernels instead, by 2 and by 4.
 
     Returns:
         A functional Keras model.

@@ -1,4 +1,4 @@
-"""A network of real-valued weights and activations, which teaches binary ones."""
+"""A network with real-valued weights and activations, the teacher of distillation."""
 
 from __future__ import annotations
 
@@ -21,17 +21,16 @@ def float_resnet(
     blocks: Sequence[int] = (2, 2, 2, 2),
     name: str = "float_resnet",
 ) -> keras.Model:
-    r"""A residual network with batch norm, of two convolutions per block.
+    r"""Builds a residual network with batch norm and two convolutions per block.
 
     \[ y = \mathrm{ReLU}\big(\mathrm{BN}(W_2 * \mathrm{ReLU}(\mathrm{BN}(W_1 * x)))
        + \mathrm{shortcut}(x)\big) \]
 
-    The shortcut is x itself, or a 1x1 convolution with batch norm where the stage
-    changes; each further stage halves the map and doubles the channels. The defaults
-    are ResNet-18.
-
-    From 64 pixels on the stem is that for ImageNet (7x7, stride 2, max pooling), below
-    a 3x3 convolution. The arguments are those of the builders in `larq_nobn.models`.
+    The shortcut is x itself or, at the start of a new stage, a 1x1 convolution with
+    batch norm; each new stage halves the map and doubles the channels. The defaults are
+    ResNet-18. For 64 pixels or more the stem is that for ImageNet (7x7, stride 2, max
+    pooling), below a 3x3 convolution. The arguments are those of the builders in
+    `larq_nobn.models`.
 
     References:
         K. He, X. Zhang, S. Ren, J. Sun, "Deep Residual Learning for Image
@@ -64,7 +63,7 @@ def float_resnet(
 
 
 def _conv(x: tf.Tensor, channels: int, size: int, strides: int, name: str) -> tf.Tensor:
-    """A convolution and its batch norm."""
+    """Adds a convolution and its batch norm."""
     x = keras.layers.Conv2D(
         channels,
         size,

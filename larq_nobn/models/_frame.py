@@ -1,4 +1,4 @@
-"""How every network starts and ends."""
+"""The input and the classifier of every network."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ HEADS: dict[str, Callable[..., keras.layers.Layer]] = {
 
 @dataclass(frozen=True)
 class Frame:
-    """The two ends of a network, of arguments as in `ReActNet18`."""
+    """The two ends of a network; the fields are arguments of `ReActNet18`."""
 
-    network: str  # what error messages call it
+    network: str  # its name in error messages
     input_shape: Sequence[int]
     classes: int
     width: int
@@ -31,7 +31,7 @@ class Frame:
     name: str
 
     def image(self, smallest: int) -> tf.Tensor:
-        """Where it starts, with height and width of so many pixels or more."""
+        """Returns the input, if height and width are at least `smallest` pixels."""
         shape = check_image_shape(self.input_shape, smallest, self.network)
         check_integer("classes", self.classes, 2, "A classifier needs two.")
         advice = "It is the channel count of the first stage."
@@ -40,19 +40,19 @@ class Frame:
         return keras.Input(shape, name="image")
 
     def stages(self, blocks: Sequence[int], most: int) -> tuple[int, ...]:
-        """Rejects more stages than the network has sizes for."""
+        """Returns the number of blocks per stage, of at most `most` stages."""
         stages = check_blocks(blocks)
         if len(stages) > most:
             raise InvalidValue(
-                f"blocks={blocks!r} has {len(stages)} stages, but {self.network} knows "
-                f"the sizes of {most}. Give so many whole numbers, or fewer."
+                f"blocks={blocks!r} has {len(stages)} stages, but {self.network} has "
+                f"at most {most}. Give {most} whole numbers or fewer."
             )
         return stages
 
     def classifier(
         self, image: tf.Tensor, x: tf.Tensor, flat: bool = False
     ) -> keras.Model:
-        """The network whose `head` reads the averages of the map `x`, or all of it."""
+        """Returns the network with a `head` on the averages of `x`, or on all of it."""
         if flat:
             x = keras.layers.Flatten(name="flat")(x)
         else:
@@ -71,22 +71,21 @@ def check_image_shape(
         or any(isinstance(n, bool) or not isinstance(n, int) for n in input_shape)
     ):
         raise InvalidValue(
-            f"input_shape={input_shape!r} is not an image shape; {name} takes (height, "
-            "width, channels) as three whole numbers. Pass, for example, (32, 32, 3)."
+            f"input_shape={input_shape!r} is not an image shape. {name} takes (height, "
+            "width, channels) as three whole numbers, such as (32, 32, 3)."
         )
     height, width, channels = input_shape
     if min(height, width) < smallest or channels < 1:
         raise InvalidValue(
             f"input_shape={tuple(input_shape)} is too small for this {name}, which "
-            f"halves it until nothing is left; height and width must be {smallest} or "
-            "more, channels 1 or more. Use a larger image, or fewer stages if it has "
-            "`blocks`."
+            f"halves it in every stage; height and width must be {smallest} or more, "
+            "channels 1 or more. Use a larger image, or fewer stages (`blocks`)."
         )
     return height, width, channels
 
 
 def check_supported(name: str, normalization: str, supported: Sequence[str]) -> None:
-    """Rejects a normalization that there is, but not in this network."""
+    """Raises if a normalization is unknown, or not supported by this network."""
     normalization_of(normalization)
     if normalization not in supported and ">" not in normalization:
         raise InvalidValue(

@@ -19,11 +19,11 @@ _REDUCTIONS_29 = (320 / 128, 512 / 192, 704 / 256)
 
 
 def _stem(parts: Parts, x: tf.Tensor, width: int) -> tf.Tensor:
-    """For ImageNet: three 3x3 convolutions, two of them in groups of channels."""
+    """Adds the stem for ImageNet: three 3x3 convolutions, two of them with groups."""
     if width % 16:
         raise InvalidValue(
-            f"width={width} is not a multiple of 16, which images from {LARGE} pixels "
-            "on need for the groups in their stem. Use 16, 32, 48, 64 or so."
+            f"width={width} is not a multiple of 16, as the groups in the stem for "
+            f"images of {LARGE} pixels or more require. Use 16, 32, 48 or 64."
         )
     rows = ((width // 2, 2, 1), (width // 2, 1, 4), (width, 1, 8))
     for number, (channels, strides, groups) in enumerate(rows, 1):
@@ -38,13 +38,13 @@ def _stem(parts: Parts, x: tf.Tensor, width: int) -> tf.Tensor:
 def _block(
     parts: Parts, x: tf.Tensor, width: int, dilation: int, name: str, alpha: float
 ) -> tf.Tensor:
-    """New features, and their improvement, which sees the old ones as well."""
+    """Adds new features, and improves them by a convolution of old and new ones."""
     new = parts.binary_conv(x, width, 3, 1, f"{name}_dense", dilation=dilation)
     both = grow(x, new, f"{name}_dense")
     change = parts.binary_conv(
         both, width, 3, 1, f"{name}_improve", alpha, dilation=dilation
     )
-    # Added to the new features alone: the others would only be copied and get zeros.
+    # Added only to the new features, since the change of the others is zero.
     new = keras.layers.Add(name=f"{name}_improve_add")([new, change])
     return grow(x, new, f"{name}_improve")
 
@@ -70,30 +70,30 @@ def MeliusNet22(
     head: str = "dense",
     name: str = "meliusnet22",
 ) -> keras.Model:
-    r"""MeliusNet-22: blocks that add features to those before them, and improve them.
+    r"""MeliusNet-22: every block adds features, and then improves the new ones.
 
-    A block computes `width` new features from all features x of its stage, and then a
-    change of these from both,
+    A block computes `width` new features n from all features x of its stage, and then
+    their change m from both,
 
     \[ n = \mathrm{conv}(\mathrm{sign}(x + b)), \qquad
        m = \alpha\, \mathrm{conv}(\mathrm{sign}(\mathrm{concat}(x, n) + c)), \qquad
        y = \mathrm{concat}(x, n + m) . \]
 
-    A transition, MaxPool, ReLU and a real-valued 1x1 convolution, leads to the next
-    stage. With batch norm, one stands before each sign instead of the shifts b and c,
-    before each ReLU and in each transition, and α is 1. The stem, the transitions and
-    the final dense layer, `head`, are real-valued; `head` returns logits in float32.
+    A transition (max pool, ReLU and a real-valued 1x1 convolution) starts the next
+    stage. With batch norm, α is 1, and a norm replaces the shifts b and c before each
+    sign and precedes each ReLU. The stem, the transitions and the final dense layer,
+    `head`, are real-valued; `head` returns logits in float32.
 
     Arguments:
-        input_shape: (height, width, channels). From 64 pixels on the stem is that for
-            ImageNet (three 3x3 convolutions, the second in 4 groups, the third in 8,
-            and max pooling), below a 3x3 convolution.
+        input_shape: (height, width, channels). For 64 pixels or more the stem is that
+            for ImageNet (three 3x3 convolutions, the second in 4 groups, the third in
+            8, and max pooling), below a 3x3 convolution.
         normalization: As in `BinaryDenseNet28`.
-        width: Channels of the stem, and those that each block adds; for images from 64
-            pixels on a multiple of 16. Transitions have the published multiples of half
-            the width.
+        width: Channels of the stem, and the number that each block adds; a multiple of
+            16 for images of 64 pixels or more. Transitions have the published multiples
+            of half the width.
         blocks: Number of blocks in each of up to four stages.
-        alpha: Positive factor on the improvements; `"nobn"` only.
+        alpha: Positive factor of the improvements; `"nobn"` only.
         classes, binary_weights, estimator, variance_preserving, balanced, head, name:
         As in `ReActNet18`.
 
@@ -119,11 +119,11 @@ def MeliusNet22(
     Differences from the paper:
         `"nobn"` is new: α is 1 in the paper, and real-valued convolutions have
         standardized kernels, times 1.71 in the transitions and in the stem for
-        ImageNet, where a ReLU takes away variance. Binary kernels carry the mean
-        magnitude of their weights, and binary convolutions are padded with +1 instead
-        of 0. Since the stem for ImageNet leaves nothing negative, whose sign would be
-        constant, `"nobn"`, `"none"`, `"filter_response"` and `"dynamic_tanh"` subtract
-        0.68 after it.
+        ImageNet, where a ReLU reduces the variance. Binary kernels are multiplied by
+        the mean magnitude of their weights, and binary convolutions are padded with +1
+        instead of 0. The features after the stem for ImageNet are not negative, so
+        their signs would be constant: `"nobn"`, `"none"`, `"filter_response"` and
+        `"dynamic_tanh"` subtract 0.68.
     """
     design = _design(alpha, _REDUCTIONS_22)
     kernels = (binary_weights, estimator, variance_preserving, balanced)

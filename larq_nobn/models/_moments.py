@@ -1,4 +1,4 @@
-"""The moments that Batch Kalman Normalization carries along the features."""
+"""The moments that networks with Batch Kalman Normalization propagate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MERGE = (keras.layers.Add, keras.layers.Concatenate)
 
 
 def _carried(layer: keras.layers.Layer, terms: list[_Moments]) -> _Moments:
-    """The same layer of means and of variances, in full precision."""
+    """Applies copies of a layer to means and to variances, in full precision."""
 
     def moment(kind: str, moments: tuple[tf.Tensor, ...]) -> tf.Tensor:
         full = keras.mixed_precision.global_policy().variable_dtype
@@ -35,17 +35,17 @@ def _carried(layer: keras.layers.Layer, terms: list[_Moments]) -> _Moments:
 class PropagatedMoments:
     """Mean and variance per channel of the feature maps of one network.
 
-    Those of a residual sum are the sums of its terms', those of concatenated maps are
-    concatenated. An average of neighbors has theirs, as if they were equal, and so
-    have clipped features, whose sign is that from before. Of a maximum nothing is
-    known, and the next normalization starts without a prior.
+    Moments of a residual sum are added, those of concatenated maps concatenated. An
+    average pool keeps the moments, as if neighboring values were equal; so does
+    clipping, which changes no sign. After a max pool the moments are unknown, and the
+    next normalization has no prior.
     """
 
     def __init__(self) -> None:
         self._of: dict[Any, _Moments] = {}
 
     def apply(self, layer: keras.layers.Layer, inputs: Any) -> tf.Tensor:
-        """Calls a layer, and carries on the moments of its inputs."""
+        """Calls a layer, and propagates the moments of its inputs."""
         outputs = layer(inputs)
         terms = [self._of.get(x.ref()) for x in tf.nest.flatten(inputs)]
         known = [moments for moments in terms if moments is not None]
@@ -60,7 +60,7 @@ class PropagatedMoments:
         return outputs
 
     def normalize(self, x: tf.Tensor, name: str) -> tf.Tensor:
-        """Batch Kalman Normalization, with the prior of `x` if that is known."""
+        """Adds Batch Kalman Normalization; the prior is the moments of `x` if known."""
         prior = self._of.get(x.ref())
         norm = BatchKalmanNormalization(beta_initializer=START, name=name)
         y, posterior = norm(x if prior is None else [x, prior])

@@ -1,10 +1,9 @@
-"""The normalizations that networks are built with, by name, and their layers.
+"""The normalizations of networks, by name, and functions that add their layers.
 
-A layer is made of the feature map, a name, and whether it stands in a residual branch:
-only there a normalizer that is also an activation has a place of its own. Elsewhere it
-is the same statistics without one, or, where the table says so, beside branches
-nothing. The last argument is where a learned bias starts: `START` before signs, which
-group and proxy norm do without, since they subtract the mean of each example.
+The arguments of such a function are the feature map, a name, whether the layer is in a
+residual branch, and the initializer of its bias. A normalizer with an activation has it
+only in branches. Before signs the bias starts at `START`; group and proxy norm do not
+need that, since they subtract the mean of each example.
 """
 
 from __future__ import annotations
@@ -24,22 +23,22 @@ from ..layers import (
     ProxyNormalization,
 )
 
-# Keeps signs from deciding by rounding: kernels of mean zero make 0 of a flat patch,
-# and so do as many +c as -c. Rounding leaves ±1e-9 of that, in Keras otherwise than in
-# a file, and a sign makes ±1 of it. This is more than rounding makes of sums that
-# should be 0, and far less than any other input.
+# Added before signs, so that rounding does not decide them. Some sums are exactly 0,
+# such as kernels of mean zero times a flat patch. Rounding makes ±1e-9 of such a sum,
+# other numbers in Keras than in a file, and a sign makes ±1 of it. The offset is larger
+# than such rounding errors, and far smaller than any other input.
 OFFSET = 1e-5
-# Of the biases of normalizations, which cost nothing in a file.
+# The initial bias of normalizations; biases cost nothing in a file.
 START = keras.initializers.Constant(OFFSET)
 
 _EPSILON = 1e-5
-# PyTorch's defaults, with which the published baselines were trained.
+# Defaults of PyTorch, which the published baselines use.
 BATCH_NORM = {"momentum": 0.9, "epsilon": _EPSILON}
 _CHANNELS_PER_GROUP = 16
 
 
 def _groups(channels: int) -> int:
-    """Groups of 16 channels, or one group where that leaves a rest."""
+    """Returns the number of groups of 16 channels, or 1 if they are no multiple."""
     return 1 if channels % _CHANNELS_PER_GROUP else channels // _CHANNELS_PER_GROUP
 
 
@@ -50,7 +49,7 @@ def _unchanged(x: tf.Tensor, name: str, branch: bool, start: Any) -> tf.Tensor:
 def batch_norm(
     x: tf.Tensor, name: str, branch: bool = True, start: Any = START
 ) -> tf.Tensor:
-    """Keras' batch norm of `x`."""
+    """Adds Keras' batch norm."""
     norm = keras.layers.BatchNormalization(
         name=name, beta_initializer=start, **BATCH_NORM
     )
@@ -58,7 +57,7 @@ def batch_norm(
 
 
 def filter_response(x: tf.Tensor, name: str, branch: bool, start: Any) -> tf.Tensor:
-    # A single position has no root mean square to speak of: the paper learns ε there.
+    # For a single position the paper learns ε.
     single = max(x.shape[1:3]) == 1
     norm = FilterResponseNormalization(
         learned_epsilon=single, beta_initializer=start, name=name
@@ -73,7 +72,7 @@ def group(x: tf.Tensor, name: str, branch: bool, start: Any) -> tf.Tensor:
 
 
 def proxy(x: tf.Tensor, name: str, branch: bool, start: Any) -> tf.Tensor:
-    # Leaky as the network's own PReLU; both have moments in closed form.
+    # Leaky like the network's PReLU; both activations have exact moments.
     activation = "leaky_relu" if branch else "linear"
     return ProxyNormalization(activation, num_samples=None, name=name)(x)
 
@@ -91,25 +90,22 @@ def dynamic_tanh(x: tf.Tensor, name: str, branch: bool, start: Any) -> tf.Tensor
 
 @dataclass(frozen=True)
 class Normalization:
-    """What is known of a normalization.
+    """The properties of a normalization.
 
     Attributes:
-        after: Makes the layer that stands after convolutions.
-        batch: Whether what it computes in training depends on the other examples of a
-            batch.
+        after: Function that adds the layer after convolutions.
+        batch: Whether its output in training depends on other examples of the batch.
         beside: Whether the stem and the projections of shortcuts, to which branches are
             added, have it too. By results/init_and_placement/ some are better without.
-        before_sign: Whether it suits the place before a sign. There EvoNorm would be
-            group norm, and Proxy Norm, without the activation that it makes up for,
-            layer norm: neither could show what it is for.
-        scaled: Whether it, or the kernel, brings convolutions to scale. Else latent
-            weights start from Glorot's larger ones; so do those of EvoNorm, whose
-            activation needs values near 1 and not near 0.001 to be more than linear,
-            and of DyT's tanh.
+        before_sign: Whether it is useful before a sign. There, without an activation,
+            EvoNorm would be group norm, and Proxy Norm layer norm.
+        scaled: Whether it, or the kernel, sets the scale of convolutions. If not,
+            latent weights start from Glorot's larger ones. So do those of EvoNorm and
+            DyT, whose activations are linear near 0.001 but not near 1.
         centered: Whether it subtracts a mean.
-        concatenated: Whether it suits networks whose features are concatenated, or
-            rectified. Batch Kalman normalization, which carries moments through sums,
-            signs and kernels alone, would never see a prior there.
+        concatenated: Whether it suits networks with concatenated or rectified features.
+            In these, Batch Kalman normalization would never have a prior, since it
+            propagates moments only through sums, signs and kernels.
     """
 
     after: Callable[[tf.Tensor, str, bool, Any], tf.Tensor] = _unchanged
@@ -128,9 +124,9 @@ NORMALIZATIONS = {
     "filter_response": Normalization(filter_response, beside=False, centered=False),
     "proxy": Normalization(proxy, beside=False, before_sign=False),
     "group": Normalization(group),
-    # Carries moments along: `models/_moments.py`.
+    # Added by `models/_moments.py`.
     "kalman": Normalization(batch=True, concatenated=False),
-    # Stands before the convolution.
+    # Added before convolutions.
     "independent_component": Normalization(batch=True, scaled=False),
     "evonorm": Normalization(evonorm, beside=False, before_sign=False, scaled=False),
     "dynamic_tanh": Normalization(dynamic_tanh, scaled=False, centered=False),
@@ -138,7 +134,7 @@ NORMALIZATIONS = {
 
 
 def normalization_of(name: Any) -> Normalization:
-    """Returns what is known of a normalization; `package>Class` is a layer of a user.
+    """Returns the properties of a normalization; `package>Class` is a user's layer.
 
     Raises:
         ValueError: If there is none of this name.
@@ -149,7 +145,6 @@ def normalization_of(name: Any) -> Normalization:
     return Normalization(lambda x, name, branch, start: layer(name=name)(x))
 
 
-# What these compute in training depends on the other examples of a batch.
-BATCH_STATISTICS = frozenset(n for n, known in NORMALIZATIONS.items() if known.batch)
-BEFORE_SIGN = tuple(n for n, known in NORMALIZATIONS.items() if known.before_sign)
-CONCATENATED = tuple(n for n, known in NORMALIZATIONS.items() if known.concatenated)
+BATCH_STATISTICS = frozenset(n for n, norm in NORMALIZATIONS.items() if norm.batch)
+BEFORE_SIGN = tuple(n for n, norm in NORMALIZATIONS.items() if norm.before_sign)
+CONCATENATED = tuple(n for n, norm in NORMALIZATIONS.items() if norm.concatenated)

@@ -1,4 +1,4 @@
-"""The convolutions that networks are built from, under each normalization."""
+"""The layers that networks consist of, for each normalization."""
 
 from __future__ import annotations
 
@@ -18,34 +18,34 @@ from ._moments import PropagatedMoments
 from ._normalizations import BATCH_NORM, OFFSET, START, batch_norm, normalization_of
 
 _PROGRESSIVE = "progressive_sign"
-# Mean of the largest of a max pool's values, in their standard deviations, by the
-# pool's size. Of independent normal values it would be 1.03 for 2x2 and 1.49 for 3x3,
-# but neighbors are alike; measured of random kernels on images.
+# Expected maximum in a max pool of a size, in standard deviations of its values,
+# measured with random kernels on images. For independent normal values it would be 1.03
+# (2x2) and 1.49 (3x3), but neighboring values are similar.
 _MAXIMUM = {1: 0.0, 2: 0.85, 3: 1.03}
-LARGE = 64  # pixels from which on an image gets the stem for ImageNet
+LARGE = 64  # pixels of the smallest image with the stem for ImageNet
 
 
 @dataclass(frozen=True)
 class Parts:
-    """How a network's layers look under one normalization.
+    """The layers of a network with one normalization.
 
     Arguments:
         normalization: One of `NORMALIZATIONS`.
-        binary_weights: Whether the binary layers have binary kernels already; False
-            gives the first stage of two-stage training, with the same weight names.
-        estimator: The gradient estimator of the activations' sign, as in `RSign`, or
+        binary_weights: Whether the binary layers have binary kernels; False is for the
+            first stage of two-stage training, with the same weight names.
+        estimator: The gradient estimator of signs of activations, as in `RSign`, or
             `"progressive_sign"` for `ProgressiveSign`.
         variance_preserving, balanced: As in `ScaledStdSign`; for `"nobn"` only.
         shift: Whether the signs learn a shift.
-        lift: Whether what keeps signs from 0 stands after convolutions, not in signs.
-        norm_first: Whether a normalization stands before the sign of a binary
-            convolution, as in DenseNets, and not after the convolution.
-        bias: Whether the convolutions of `"nobn"` learn the bias that batch norm has
-            after them: free after a binary one, unlike the shift of a sign that
-            reads a sum or a pool. After a max pool it starts where it centers that.
+        lift: Whether `OFFSET` is added after convolutions, not in signs.
+        norm_first: Whether a normalization precedes the sign of a binary convolution,
+            as in DenseNets, instead of following the convolution.
+        bias: Whether the convolutions of `"nobn"` learn a bias, as batch norm has after
+            them. It is free after a binary convolution, unlike the shift of a sign of a
+            sum or a pool. Before a max pool it starts at minus the expected maximum.
         quick: Whether the binary kernels of `"nobn"` start from the published latent
-            weights, so small that signs change within a few steps. Where no sum
-            carries the features past a convolution, few networks survive that.
+            weights, so small that signs change within a few steps. Networks without
+            shortcuts rarely survive that.
     """
 
     normalization: str
@@ -62,7 +62,7 @@ class Parts:
 
     def __post_init__(self) -> None:
         normalization_of(self.normalization)
-        if ">" not in str(self.estimator):  # a quantizer of a user
+        if ">" not in str(self.estimator):  # otherwise a user's quantizer
             check_choice("estimator", self.estimator, (*ESTIMATORS, _PROGRESSIVE))
         check_flag("binary_weights", self.binary_weights)
         check_flag("variance_preserving", self.variance_preserving)
@@ -70,7 +70,7 @@ class Parts:
 
     @property
     def is_free(self) -> bool:
-        """Whether the kernels carry what batch norm would otherwise do."""
+        """Whether kernels are standardized, and no layer normalizes."""
         return self.normalization == "nobn"
 
     @property
@@ -78,47 +78,47 @@ class Parts:
         return self.normalization == "independent_component"
 
     def apply(self, layer: keras.layers.Layer, inputs: Any) -> tf.Tensor:
-        """Calls a layer of the network; every one goes through here."""
+        """Calls a layer of the network; all layers are called here."""
         if self.normalization == "kalman":
             return self._moments.apply(layer, inputs)
         return layer(inputs)
 
     def average(self, x: tf.Tensor, name: str) -> tf.Tensor:
-        """The 2x2 average of `x`, of half the height and width."""
+        """Adds a 2x2 average pool, which halves height and width."""
         pool = keras.layers.AveragePooling2D(2, padding="same", name=f"{name}_pool")
         return self.apply(pool, x)
 
     def add(self, branch: tf.Tensor, x: tf.Tensor, name: str) -> tf.Tensor:
-        """The sum of a branch and what it stands beside."""
+        """Adds a branch to `x`."""
         return self.apply(keras.layers.Add(name=f"{name}_add"), [branch, x])
 
     def clip(self, x: tf.Tensor, name: str) -> tf.Tensor:
-        """The hard tanh of `x`; after a sum or a pool no operation of its own."""
+        """Adds a hard tanh, which converters fuse into a sum or a pool before it."""
         hard_tanh = lq.activations.hard_tanh
         return self.apply(keras.layers.Activation(hard_tanh, name=f"{name}_clip"), x)
 
     def normalize(
         self, x: tf.Tensor, name: str, branch: bool = False, start: Any = START
     ) -> tf.Tensor:
-        """Normalizes `x`, if that takes a layer."""
+        """Adds the normalization, if it is a layer."""
         if self.normalization == "kalman":
             return self._moments.normalize(x, f"{name}_norm")
         norm = normalization_of(self.normalization)
         return norm.after(x, f"{name}_norm", branch, start)
 
     def beside(self, x: tf.Tensor, name: str) -> tf.Tensor:
-        """Normalizes what branches are added to, if that suits the normalization."""
-        normed = normalization_of(self.normalization).beside or self.norm_first
-        return self.normalize(x, name) if normed else x
+        """Normalizes a map to which branches are added, if the normalization does."""
+        normalized = normalization_of(self.normalization).beside or self.norm_first
+        return self.normalize(x, name) if normalized else x
 
     def _lifted(self, x: tf.Tensor, name: str) -> tf.Tensor:
-        """Adds the offset after a convolution, where signs have none of their own."""
+        """Adds `OFFSET` after a convolution, if signs do not add it."""
         if not self.lift or self.normalization not in ("none", "nobn"):
             return x
         return keras.layers.Rescaling(1.0, OFFSET, name=f"{name}_offset")(x)
 
     def components(self, x: tf.Tensor, name: str) -> tf.Tensor:
-        """Independent components of what meets a real-valued kernel, if so wished."""
+        """Adds an `IndependentComponent` for a real-valued kernel, if it is in use."""
         if not self._flips:
             return x
         return IndependentComponent(name=f"{name}_norm", **BATCH_NORM)(x)
@@ -126,13 +126,13 @@ class Parts:
     def _kernel(
         self, name: str, scale: float, binary: bool, pool: int = 1
     ) -> dict[str, Any]:
-        """Options of a convolution, whose kernel becomes binary in the second stage.
+        """Returns the options of a convolution with a real-valued or `binary` kernel.
 
-        Only `"nobn"` has the scale. Binary kernels start from the published latent
-        weights, and as small where a norm sets the scale: a weight of 0.1 needs a
-        hundred steps to change its sign. Without either, the weights' magnitude is all
-        that scales a branch, and Keras' default stays. `pool` is the size of the max
-        pool after the convolution.
+        Only `"nobn"` uses the scale. Its binary kernels start from the published latent
+        weights, and those before a norm that sets the scale are as small: a weight of
+        0.1 needs a hundred steps to change its sign. In other cases the magnitude of
+        the weights scales the branch, so they start from Keras' default. `pool` is the
+        size of the max pool after the convolution.
         """
         initializers = keras.initializers
         options: dict[str, Any] = {"use_bias": False}
@@ -148,20 +148,20 @@ class Parts:
                 start = initializers.RandomUniform(-1e-3, 1e-3)
                 options["kernel_initializer"] = start
             return options
-        deviation = scale
-        how: dict[str, Any] = {"scale": scale, "name": f"{name}_kernel"}
+        std = scale  # of the convolution's output
+        arguments: dict[str, Any] = {"scale": scale, "name": f"{name}_kernel"}
         if signs:
             # The mean magnitude of uniform latent weights is 0.87 times their σ.
-            deviation = scale * (1.0 if self.variance_preserving else 0.75**0.5)
-            how["variance_preserving"] = self.variance_preserving
-            how["balanced"] = self.balanced
+            std = scale * (1.0 if self.variance_preserving else 0.75**0.5)
+            arguments["variance_preserving"] = self.variance_preserving
+            arguments["balanced"] = self.balanced
         kind = ScaledStdSign if signs else ScaledStandardization
-        options["kernel_quantizer"] = kind(**how)
+        options["kernel_quantizer"] = kind(**arguments)
         if binary and self.quick:
             options["kernel_initializer"] = initializers.RandomUniform(0.0, 1e-3)
         if self.bias:
-            # Maxima above zero would leave all signs after the pool at +1.
-            centered = initializers.Constant(OFFSET - deviation * _MAXIMUM[pool])
+            # If all maxima were above zero, all signs after the pool would be +1.
+            centered = initializers.Constant(OFFSET - std * _MAXIMUM[pool])
             options |= {"use_bias": True, "bias_initializer": centered}
         return options
 
@@ -185,11 +185,11 @@ class Parts:
         groups: int = 1,
         pool: int = 1,
     ) -> tf.Tensor:
-        """A convolution of real-valued inputs.
+        """Adds a convolution of real-valued inputs.
 
-        Its kernel is real-valued too, unless that of the network's first layer is
-        binary. The scale, which a ReLU after it may need, is for `"nobn"` only.
-        `pool` is the size of a max pool that the caller puts after it.
+        Its kernel is real-valued too, unless `binary`, as in the first layer of some
+        networks. The scale is for `"nobn"` only, such as for a ReLU after it. `pool` is
+        the size of a max pool that the caller adds after it.
         """
         kernel = self._kernel(name, scale, binary, pool)
         return self._convolved(
@@ -198,8 +198,8 @@ class Parts:
 
     def _sign(self, name: str, beta: float) -> ThresholdSign:
         beta, name = beta if self.is_free else 1.0, f"{name}_sign"
-        # Added before every sign. A learned shift starts at it, and costs nothing in a
-        # file after convolutions in a row; those without shifts have biases that do.
+        # The offset is the initial value of a learned shift. Networks of `"nobn"`
+        # without shifts have biases that start at it.
         needed = self.shift if self.is_free else self.normalization == "none"
         offset = OFFSET if needed and not self.lift else 0.0
         if self.estimator == _PROGRESSIVE:
@@ -209,9 +209,9 @@ class Parts:
         return RSign(beta, self.estimator, self.shift, offset=offset, name=name)
 
     def signs(self, x: tf.Tensor, name: str, beta: float = 1.0) -> tf.Tensor:
-        """sign(beta·x + shift) as a map of its own, which convolutions may share."""
+        """Adds sign(beta·x + shift) as a layer, whose output convolutions may share."""
         if self._flips:
-            # The flips keep the signs that dropout's zeros would become +1 at.
+            # Sign flips instead of dropout, whose zeros would become +1.
             x = self._sign(name, beta)(batch_norm(x, f"{name}_norm"))
             return SignFlipDropout(name=f"{name}_flip")(x)
         if self.norm_first:
@@ -233,18 +233,17 @@ class Parts:
         signed: bool = False,
         activation: str | None = None,
     ) -> tf.Tensor:
-        """alpha times the binary convolution of sign(beta·x + shift), normalized.
+        """Adds alpha·conv(sign(beta·x + shift)), with a binary kernel, normalized.
 
-        Both factors belong to `"nobn"`: alpha is part of the kernel's scale and beta of
-        the sign's, so that neither is an operation of its own. A pool, which takes the
-        maximum, stands directly after, and an activation before that. If signed, x
-        contains what `signs` returned.
+        Both factors are for `"nobn"`: alpha is part of the kernel's scale and beta of
+        the sign's, so neither is an operation of its own. After the convolution come an
+        activation and a max pool, if given. If `signed`, x is an output of `signs`.
         """
         if self._flips and not signed:
             x, signed = self.signs(x, name), True
         elif self.norm_first and not signed:
             x = self.normalize(x, name)
-        # Bits already, which the marker tells Larq's summary.
+        # Tells Larq's summary that the input is binary.
         marker = lq.quantizers.NoOp(precision=1)
         x = self._convolved(
             x,
@@ -272,11 +271,11 @@ class Parts:
         pooled: bool = True,
         binary: bool = True,
     ) -> tf.Tensor:
-        """A shortcut's 1x1 convolution, of a binary or a real-valued kernel.
+        """Adds a shortcut's 1x1 convolution, with a binary or a real-valued kernel.
 
-        The input stays real, so that the convolution is linear, and the factor of the
-        normalizer-free form joins its kernel. The stride of 2 is that of an average
-        over 2x2 before it, or without one the convolution's own.
+        The input is real-valued, so the convolution is linear, and the scale of
+        `"nobn"` is part of its kernel. The size is halved by a 2x2 average before it
+        or, if not `pooled`, by its stride.
         """
         if pooled:
             x = self.average(x, name)
@@ -291,11 +290,11 @@ class Parts:
         activation: keras.layers.Layer | None = None,
         added: bool = True,
     ) -> tf.Tensor:
-        """The first convolution of residual networks and of VGG.
+        """Adds the first convolution of residual networks and of VGG.
 
-        From 64 pixels on that for ImageNet, 7x7 with stride 2 and max pooling, and
-        below 3x3 alone. An activation stands after the normalization. `added` says
-        whether branches are added to it.
+        For 64 pixels or more it is that for ImageNet, 7x7 with stride 2 and max
+        pooling, below a 3x3 convolution. The activation follows the normalization.
+        `added` says whether branches are added to the result.
         """
         large = min(x.shape[1:3]) >= LARGE
         size, strides, pool = (7, 2, 3) if large else (3, 1, 1)
@@ -304,5 +303,5 @@ class Parts:
         x = self._lifted(x, "stem")
         if activation is not None:
             x = self.apply(activation, x)
-        quarter = keras.layers.MaxPool2D(3, 2, padding="same", name="stem_pool")
-        return self.apply(quarter, x) if large else x
+        max_pool = keras.layers.MaxPool2D(3, 2, padding="same", name="stem_pool")
+        return self.apply(max_pool, x) if large else x

@@ -1,9 +1,9 @@
-"""Trained networks in small files: which ones come along, and how they are opened.
+"""Trained networks in small files.
 
 A packed network is a NumPy archive without pickled objects. Its entry `card` is a JSON
-text: the builder, its arguments, what it was trained on and how. Every other entry is a
-weight, in float32; of a binary kernel only the signs, one bit each, and one magnitude
-per filter, which the latent weights start from when the network is trained further.
+text: the builder, its arguments, the data set and the training. Every other entry is a
+float32 weight or, of a binary kernel, the signs, one bit each, and one magnitude per
+filter, which are the initial latent weights if the network is trained further.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ._weights import weights_by_name
 
 FORMAT, VERSION = "larq_nobn network", 1
 METADATA, BITS, MAGNITUDE = "card", ".bits", ".magnitude"
-# What the entries of the metadata are; those of lists are all of one type.
+# Types of the metadata; a list is for lists of that type.
 _TYPES: dict[str, Any] = {
     **dict.fromkeys(("name", "model", "dataset", "recipe"), str),
     **dict.fromkeys(("classes", "epochs", "seed", "binary_macs", "float_macs"), int),
@@ -45,9 +45,10 @@ _TYPES: dict[str, Any] = {
 _WEIGHTS = """
     Trained weights:
         `weights=` takes a name of `models.pretrained()` or the path of a packed
-        network, and `ValueError` is raised if there is none. The arguments are then
-        those of the trained network; `input_shape` may have another height and width,
-        and `classes` may be another number, for which the head is new.
+        network; a `ValueError` is raised if there is none. The default arguments are
+        then those of the trained network. Only `name`, the height and width in
+        `input_shape`, and `classes` may differ; another number of classes gets a new
+        head.
     """
 _NUMBER = (int, float)
 _STEPS = {"mean": [_NUMBER], "std": [_NUMBER], "size": [int], "crop": _NUMBER}
@@ -55,14 +56,14 @@ _STEPS = {"mean": [_NUMBER], "std": [_NUMBER], "size": [int], "crop": _NUMBER}
 
 @dataclass(frozen=True)
 class PretrainedNetwork(Mapping[str, Any]):
-    """The record of a trained network: one row of `pretrained()`.
+    """The record of a trained network, one row of `pretrained()`.
 
-    Also a mapping, so that `pandas.DataFrame(map(dict, rows))` is a table.
+    It is also a mapping, so that `pandas.DataFrame(map(dict, rows))` is a table.
 
     Attributes:
-        name: What `weights=` takes.
+        name: Name of the network, for `weights=`.
         model: Name of its builder in `larq_nobn.models`.
-        dataset: What it was trained on.
+        dataset: Data set of its training.
         classes: Number of classes.
         input_shape: (height, width, channels).
         accuracy: Top-1 accuracy on the test images, in [0, 1].
@@ -71,13 +72,13 @@ class PretrainedNetwork(Mapping[str, Any]):
         seed: Seed of the run.
         size_bytes: Size of the packed file.
         binary_macs: Multiply-accumulates per image of ±1 with ±1.
-        float_macs: The others.
-        log: Folder of the committed log of the run, in the repository; None of a
-            network that somebody else packed.
-        class_names: One per class, in the order of the outputs.
-        preprocessing: Keyword arguments of `deploy.Preprocessing`; None where the
-            network takes images as they are.
-        arguments: Those of the builder.
+        float_macs: All other multiply-accumulates per image.
+        log: Folder in the repository with the log of the run; None for networks that
+            are not part of the package.
+        class_names: One name per class, in the order of the outputs.
+        preprocessing: Keyword arguments of `deploy.Preprocessing`; None if images need
+            no preprocessing.
+        arguments: Arguments of the builder.
         settings: All settings of the run.
     """
 
@@ -113,7 +114,7 @@ class PretrainedNetworks(list[PretrainedNetwork]):
     """A list of trained networks that prints as a table."""
 
     def table(self) -> Table:
-        """Returns what is most asked for, a row per network."""
+        """Returns a table with the most important columns and a row per network."""
         titles = "Name", "Data set", "Input", "Top-1"
         macs = "Binary MACs", "Float MACs"
         table = Table(*titles, *macs, title="Trained networks", title_justify="left")
@@ -133,7 +134,7 @@ class PretrainedNetworks(list[PretrainedNetwork]):
 
 
 def pretrained() -> PretrainedNetworks:
-    """Lists the trained networks that come with the package, by name.
+    """Lists the trained networks of the package, by name.
 
     Returns:
         A list of one `PretrainedNetwork` for each, which prints as a table.
@@ -158,19 +159,19 @@ def open_pretrained(
         weights: A name of `pretrained()`, or the path of a packed network.
 
     Returns:
-        The network, which computes what the trained one did, and its row.
+        The network, with the outputs of the trained one, and its row.
 
     Raises:
         ValueError: If there is no such network, or its file is damaged.
     """
-    from . import BUILDERS  # whose builders open weights themselves
+    from . import BUILDERS  # not at the top, since the builders import this module
 
     metadata, _ = _read(weights)
     return BUILDERS[metadata.model](weights=weights), metadata
 
 
 def opens_weights(build: Callable[..., keras.Model]) -> Callable[..., keras.Model]:
-    """Gives a builder the argument `weights`, which answers all the others."""
+    """Adds the argument `weights` to a builder, which makes all others optional."""
     signature = inspect.signature(build)
 
     @functools.wraps(build)
@@ -185,9 +186,9 @@ def opens_weights(build: Callable[..., keras.Model]) -> Callable[..., keras.Mode
                 f"weights={os.fspath(weights)!r} is a {metadata.model}, not a "
                 f"{build.__name__}. Build it with larq_nobn.models.{metadata.model}."
             )
-        given = signature.bind_partial(*arguments, **options).arguments
-        shape = given.pop("input_shape", None)
-        for key, value in given.items():
+        by_caller = signature.bind_partial(*arguments, **options).arguments
+        shape = by_caller.pop("input_shape", None)
+        for key, value in by_caller.items():
             trained = metadata.arguments.get(key, signature.parameters[key].default)
             free = key in ("classes", "name")
             if not free and _plain(value) != _plain(trained):
@@ -196,12 +197,12 @@ def opens_weights(build: Callable[..., keras.Model]) -> Callable[..., keras.Mode
                     f"which has {key}={trained!r}. Leave it out."
                 )
         try:
-            network = build(**{**metadata.arguments, **given})
-        except (TypeError, ValueError) as error:  # of a builder, about the arguments
-            if given:
+            network = build(**{**metadata.arguments, **by_caller})
+        except (TypeError, ValueError) as error:  # the builder rejects an argument
+            if by_caller:
                 raise
             raise _damaged(weights, str(error).rstrip(".")) from error
-        new_head = given.get("classes", metadata.classes) != metadata.classes
+        new_head = by_caller.get("classes", metadata.classes) != metadata.classes
         _fill(network, weights, stored, new_head)
         return network if shape is None else _resized(network, shape, weights)
 
@@ -219,26 +220,26 @@ def _resized(
     network: keras.Model, shape: Sequence[int], weights: str | os.PathLike
 ) -> keras.Model:
     """Returns a network of the same layers for images of another height and width."""
-    taken = check_image_shape(shape, 1, network.name)
+    wanted = check_image_shape(shape, 1, network.name)
     trained = network.input_shape[1:]
-    if taken == trained:
+    if wanted == trained:
         return network
-    said = (
-        f"input_shape={taken} does not fit weights={os.fspath(weights)!r} of "
+    problem = (
+        f"input_shape={wanted} does not fit weights={os.fspath(weights)!r} of "
         f"input_shape={trained}"
     )
-    if taken[-1] != trained[-1]:
+    if wanted[-1] != trained[-1]:
         raise InvalidValue(
-            f"{said}, whose images have another number of channels. Convert images to "
-            f"{trained[-1]} (tf.image), or train a new network."
+            f"{problem}, whose images have another number of channels. Convert images "
+            f"to {trained[-1]} channels (tf.image), or train a new network."
         )
-    start = keras.Input(taken, name=network.input_names[0])
+    start = keras.Input(wanted, name=network.input_names[0])
     try:
         resized = keras.models.clone_model(network, start)
         resized.set_weights(network.get_weights())
-    except ValueError as error:  # such as of a dense layer that reads all positions
+    except ValueError as error:  # such as a dense layer that reads all positions
         raise InvalidValue(
-            f"{said}, of which some layer depends: {first_line(error)}"
+            f"{problem}, on which some layer depends: {first_line(error)}"
         ) from error
     return resized
 
@@ -249,7 +250,7 @@ def _fill(
     stored: Mapping[str, np.ndarray],
     new_head: bool,
 ) -> None:
-    """Gives a network its trained weights; a head for other classes keeps its own."""
+    """Assigns trained weights to a network; a new head keeps its initial weights."""
     for name, variable in weights_by_name(network).items():
         if new_head and name.startswith("head/"):
             continue
@@ -270,15 +271,15 @@ def _read(
     weights: str | os.PathLike,
 ) -> tuple[PretrainedNetwork, Mapping[str, np.ndarray]]:
     """Returns the row of a packed network, and the entries of its file."""
-    from . import BUILDERS  # whose builders open weights themselves
+    from . import BUILDERS  # not at the top, since the builders import this module
 
     wanted = "a name of pretrained() or a path"
     file = find_pretrained(check_kind("weights", weights, (str, os.PathLike), wanted))
     if file is None:
-        known = ", ".join(row.name for row in pretrained()) or "none yet"
+        names = ", ".join(row.name for row in pretrained()) or "none yet"
         raise InvalidValue(
             f"weights={os.fspath(weights)!r} is not a trained network. Give the path "
-            f"of a packed one (.npz), or one of: {known}."
+            f"of a packed network (.npz), or one of: {names}."
         )
     try:
         entries = read_arrays(file)
@@ -291,8 +292,8 @@ def _read(
             raise InvalidValue(f"it also contains {min(unknown)!r}")
         if metadata["model"] not in BUILDERS:
             raise InvalidValue(f"model is {metadata['model']!r}")
-        taken = inspect.signature(BUILDERS[metadata["model"]]).parameters.keys()
-        if unknown := metadata["arguments"].keys() - (taken - {"weights"}):
+        allowed = inspect.signature(BUILDERS[metadata["model"]]).parameters.keys()
+        if unknown := metadata["arguments"].keys() - (allowed - {"weights"}):
             raise InvalidValue(f"its arguments contain {min(unknown)!r}")
         if (steps := metadata["preprocessing"]) is not None:
             check_shape(steps, _STEPS, "preprocessing")

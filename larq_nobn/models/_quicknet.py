@@ -14,16 +14,16 @@ from ._parts import LARGE, Parts
 from ._pretrained import opens_weights
 from ._variance import check_variance, expected_variances
 
-# Channels of the stages, in widths.
+# Channels of the stages, as multiples of the width.
 _DOUBLING, _SMALL = (1, 2, 4, 8), (1, 2, 8, 16)
 
 
 def _depthwise(parts: Parts, x: tf.Tensor, name: str) -> tf.Tensor:
-    """A 3x3 convolution of stride 2 of each channel, normalized without a gain."""
+    """Adds a depthwise 3x3 convolution of stride 2, normalized without a scale."""
     start = "glorot_uniform"
     if parts.is_free:
-        # The sum of nine random weights' squares is 1, as in a standardized filter;
-        # but of a filter of mean 0 nothing but the edges of its channel would be left.
+        # The squares of nine such weights add up to about 1, as in a standardized
+        # filter. But a filter of mean 0 would keep only the edges of its channel.
         start = keras.initializers.RandomNormal(stddev=1 / 3)
     x = keras.layers.DepthwiseConv2D(
         3,
@@ -34,7 +34,7 @@ def _depthwise(parts: Parts, x: tf.Tensor, name: str) -> tf.Tensor:
         name=f"{name}_conv",
     )(parts.components(x, name))
     if parts.normalization == "batch_norm":
-        # The next kernel contains what gain and bias would.
+        # No scale and bias, since the next convolution can learn them.
         plain = keras.layers.BatchNormalization(
             center=False, scale=False, name=f"{name}_norm", **BATCH_NORM
         )
@@ -43,15 +43,15 @@ def _depthwise(parts: Parts, x: tf.Tensor, name: str) -> tf.Tensor:
 
 
 def _stem(parts: Parts, x: tf.Tensor, width: int) -> tf.Tensor:
-    """The first features; large images are quartered by few real-valued channels."""
+    """Adds the stem, which reduces large images to a quarter of height and width."""
     if min(x.shape[1:3]) < LARGE:
         return parts.normalize(parts.float_conv(x, width, 3, 1, "stem"), "stem")
     if width % 4:
         raise InvalidValue(
-            f"width={width} is not a multiple of 4, which images from {LARGE} pixels "
-            "on need for their stem. Use 16, 32, 64 or so."
+            f"width={width} is not a multiple of 4, as the stem for images of {LARGE} "
+            "pixels or more requires. Use 16, 32 or 64."
         )
-    # After the ReLU the mean square is 1.
+    # The scale makes the mean square after the ReLU 1.
     x = parts.float_conv(x, width // 4, 3, 2, "stem1", 2**0.5)
     x = rectify(parts, x, "stem1")
     x = parts.components(_depthwise(parts, x, "stem2"), "stem3")
@@ -61,8 +61,8 @@ def _stem(parts: Parts, x: tf.Tensor, width: int) -> tf.Tensor:
 def _block(
     parts: Parts, x: tf.Tensor, name: str, alpha: float, beta: float
 ) -> tf.Tensor:
-    """x + norm(ReLU(conv(sign(beta·x)))), with alpha in the kernel's scale."""
-    # A normalizer that is an activation too takes the place of both.
+    """Adds x + norm(ReLU(conv(sign(beta·x)))), with alpha in the kernel's scale."""
+    # A normalizer with an activation replaces both.
     relu = None if parts.normalization in RELU_REPLACED else "relu"
     branch = parts.binary_conv(
         x, x.shape[-1], 3, 1, name, alpha * RELU_SCALE, beta, activation=relu
@@ -76,7 +76,7 @@ def _block(
 def _transition(
     parts: Parts, x: tf.Tensor, channels: int, name: str, beta: float
 ) -> tf.Tensor:
-    """Leads to the next stage, of half the size."""
+    """Adds a transition to the next stage, of half the size."""
     x = keras.layers.ReLU(name=f"{name}_act")(x)
     x = keras.layers.MaxPool2D(2, 1, name=f"{name}_pool")(x)
     x = parts.components(blur_pool(f"{name}_blur")(x), name)
@@ -93,13 +93,13 @@ def _quick_net(
     alpha: float,
     variance_rule: str,
 ) -> keras.Model:
-    """Stem, stages with transitions between them, ReLU and classifier.
+    """Builds stem, stages with transitions between them, ReLU and classifier.
 
-    `multiples` are the channels of each stage, in widths; `kernels` are
+    `multiples` are the channels of each stage, as multiples of the width; `kernels` are
     `binary_weights`, `estimator`, `variance_preserving` and `balanced`.
     """
     check_supported(frame.network, normalization, CONCATENATED)
-    # Signs learn a shift where no normalization has one.
+    # Signs learn a shift if no normalization has a bias.
     parts = Parts(normalization, *kernels, shift=normalization == "nobn")
     stages = frame.stages(blocks, len(multiples))
     image = frame.image(2 ** (len(stages) - 1))
@@ -110,7 +110,7 @@ def _quick_net(
         if stage > 0:
             channels = frame.width * multiples[stage]
             x = _transition(parts, x, channels, f"transition{stage}", after**-0.5)
-        # A transition resets the variance, and so every stage starts like the first.
+        # A transition resets the variance, so every stage starts like the first.
         *variances, after = expected_variances([count + 1], alpha, variance_rule)[0]
         for block, variance in enumerate(variances):
             block_name = f"stage{stage + 1}_block{block + 1}"
@@ -142,15 +142,15 @@ def QuickNet(
     \[ y = x + \mathrm{norm}\big(\mathrm{ReLU}(\alpha'\,
        \mathrm{conv}(\mathrm{sign}(\beta x + b)))\big) . \]
 
-    A transition leads to the next stage: ReLU, the maximum over 2x2 with stride 1, a
-    fixed depthwise blur of stride 2 and a real-valued 1x1 convolution, normalized.
-    With `"nobn"`, norm subtracts 0.68 α, the mean of what the ReLU leaves, and α' is
-    1.71 α, which makes up for the variance that it takes. β is one over the expected
-    standard deviation of x; the kernels of transitions have that factor as well.
-    Elsewhere there are no α', β and shift b. The stem, the transitions and the final
+    A transition starts the next stage: ReLU, a 2x2 max pool with stride 1, a fixed
+    depthwise blur of stride 2 and a real-valued 1x1 convolution, normalized. With
+    `"nobn"`, norm subtracts 0.68 α, the mean after the ReLU, and α' = 1.71 α
+    compensates the variance that the ReLU removes. β is one over the expected standard
+    deviation of x; the kernels of transitions have that factor, too. Other
+    normalizations have no α', β and shift b. The stem, the transitions and the final
     dense layer, `head`, are real-valued; `head` returns logits in float32.
 
-    For 224x224x3 images and 1000 classes:
+    Number of weights for 224x224x3 images and 1000 classes:
 
     | network         | `"batch_norm"`, trained | not trained | `"nobn"`, trained |
     |-----------------|-------------------------|-------------|-------------------|
@@ -159,16 +159,17 @@ def QuickNet(
     | `QuickNetLarge` | 23,338,184              | 21,120      | 23,337,208        |
 
     Arguments:
-        input_shape: (height, width, channels). From 64 pixels on the stem is that for
-            ImageNet (a 3x3 and a depthwise 3x3 convolution, of stride 2 and a quarter
-            of the width, and a 1x1 convolution), below a 3x3 convolution.
+        input_shape: (height, width, channels). For 64 pixels or more the stem is that
+            for ImageNet (a 3x3 and a depthwise 3x3 convolution, both of stride 2 and
+            with a quarter of the width, and a 1x1 convolution), below a 3x3
+            convolution.
         normalization: Any of `NORMALIZATIONS` but `"kalman"`, as in `ReActNet18`:
-            `"nobn"`, `"none"`, or a layer after the ReLU of every block and after
-            every other convolution, of which `"batch_norm"` is the published one.
-            `"proxy"` and `"evonorm"` bring an activation in place of that ReLU.
-            `"independent_component"` puts one before every convolution but the first.
-        width: Channels of the first stage, for images from 64 pixels on a multiple of
-            4; doubled in every further stage.
+            `"nobn"`, `"none"`, or a layer after the ReLU of every block and after every
+            other convolution; the paper has `"batch_norm"`. `"proxy"` and `"evonorm"`
+            have an activation instead of that ReLU. `"independent_component"` is before
+            every convolution but the first.
+        width: Channels of the first stage, a multiple of 4 for images of 64 pixels or
+            more; every further stage doubles them.
         blocks: Number of blocks, of one convolution each, in each of up to four stages.
         classes, binary_weights, alpha, variance_rule, estimator, variance_preserving,
         balanced, head, name: As in `ReActNet18`.
@@ -196,10 +197,10 @@ def QuickNet(
           arXiv:1904.11486 (the blur).
 
     Differences from the paper:
-        `"nobn"` is new; its depthwise kernel is not standardized. Binary kernels carry
-        the mean magnitude of their weights and are clipped at 1, signs have the
-        estimator `"approx_sign"`, where the published ones clip both at 1.25, and every
-        batch norm has momentum 0.9 and ε 1e-5. `head` returns logits.
+        `"nobn"` is new; its depthwise kernel is not standardized. Binary kernels are
+        multiplied by the mean magnitude of their weights and clipped at 1, and signs
+        have the estimator `"approx_sign"`; the paper clips both at 1.25. Every batch
+        norm has momentum 0.9 and ε 1e-5. `head` returns logits.
     """
     kernels = (binary_weights, estimator, variance_preserving, balanced)
     frame = Frame("QuickNet", input_shape, classes, width, head, name)

@@ -36,38 +36,37 @@ def ReActNet18(
     \[ y = \mathrm{RPReLU}\big(\alpha\, \mathrm{conv}(\mathrm{sign}(\beta x + b))
        + \mathrm{shortcut}(x)\big) . \]
 
-    The shortcut is x itself, or, where the stage changes, the 2x2 average of βx after
-    a binary 1x1 kernel. β is one over the expected standard deviation of x. The stem
-    and the final dense layer, `head`, are real-valued; `head` returns logits in
-    float32.
+    The shortcut is x itself or, at the start of a new stage, the 2x2 average of βx and
+    a 1x1 convolution with a binary kernel. β is one over the expected standard
+    deviation of x. The stem and the final dense layer, `head`, are real-valued; `head`
+    returns logits in float32.
 
     Arguments:
-        input_shape: (height, width, channels). From 64 pixels on the stem is that for
-            ImageNet (7x7, stride 2, max pooling), below a 3x3 convolution.
+        input_shape: (height, width, channels). For 64 pixels or more the stem is that
+            for ImageNet (7x7, stride 2, max pooling), below a 3x3 convolution.
         classes: Number of classes, 2 or more.
-        normalization: `"nobn"` (scaled weight standardization with gains, α and β),
-            `"none"` (the original without normalization), or the original with a layer
-            after every convolution: `"batch_norm"` as published, `"kalman"`,
-            `"group"` (16 channels a group) or `"dynamic_tanh"`; or after those of the
-            branches alone, which suits them better: `"filter_response"`, `"proxy"`
-            (layer norm and a leaky ReLU) or `"evonorm"`. `"independent_component"` puts
-            one before every convolution but the first. In training `"batch_norm"`,
-            `"kalman"` and `"independent_component"` look at the batch, the others at
-            each example.
-        width: Channels of the first stage; doubled in every further stage.
-        binary_weights: False keeps the kernels of the blocks real-valued, for the first
-            stage of two-stage training; names and shapes of all weights are the same.
+        normalization: `"nobn"` (scaled weight standardization with gains, α and β);
+            `"none"` (the original without normalization); a layer after every
+            convolution: `"batch_norm"` as published, `"kalman"`, `"group"` (16 channels
+            per group) or `"dynamic_tanh"`; a layer only after convolutions of branches:
+            `"filter_response"`, `"proxy"` (layer norm and a leaky ReLU) or `"evonorm"`;
+            or `"independent_component"`, before every convolution but the first. Only
+            `"batch_norm"`, `"kalman"` and `"independent_component"` depend on the batch
+            in training.
+        width: Channels of the first stage; every further stage doubles them.
+        binary_weights: Whether the kernels of the blocks are binary. False is for the
+            first stage of two-stage training; names and shapes of weights are the same.
         blocks: Number of blocks per stage.
-        alpha: Positive factor on the residual branches, 0.2 in the paper; `"nobn"`
+        alpha: Positive factor of the residual branches, 0.2 in the paper; `"nobn"`
             only. The defaults for `"nobn"` are those of the recipe of that name.
-        variance_rule: `"nf"`, which counts every block, or `"vita"`, the bookkeeping of
-            the published code; `"nobn"` only.
+        variance_rule: `"nf"`, which counts every block, or `"vita"`, as in the
+            published code; `"nobn"` only.
         estimator: Gradient estimator of the sign, as in `quantizers.RSign`, or
             `"progressive_sign"` for `quantizers.ProgressiveSign`.
         variance_preserving, balanced: As in `quantizers.ScaledStdSign`; `"nobn"` only.
         head: `"dense"`, or `"symmetric"` for a `layers.SymmetricHead`.
-        scaled_shortcut: False averages x itself where the stage changes, as A&B BNN
-            does; `"nobn"` only.
+        scaled_shortcut: Whether shortcuts of new stages average βx. False averages x,
+            as in A&B BNN; `"nobn"` only.
         power_of_two: Whether the slopes of the RPReLUs are powers of two, as in A&B
             BNN.
         name: Name of the model.
@@ -101,10 +100,10 @@ def ReActNet18(
 
     Differences from the paper:
         Binary convolutions are padded with +1 instead of 0, and stride-2 convolutions
-        pad as TensorFlow does, below and right. All but `"nobn"` clip their binary
-        weights to [-1, 1] and start them on both sides of zero, not above it; `"none"`,
-        `"independent_component"`, `"evonorm"` and `"dynamic_tanh"` from Glorot's larger
-        ones, since with small ones their branches are too weak to learn.
+        pad as TensorFlow does, below and right. All but `"nobn"` clip latent weights to
+        [-1, 1], and initialize them on both sides of zero, not above it; `"none"`,
+        `"independent_component"`, `"evonorm"` and `"dynamic_tanh"` start from Glorot's
+        larger weights, since small ones would make their branches too weak to learn.
     """
     check_flag("scaled_shortcut", scaled_shortcut)
     kernels = (binary_weights, estimator, variance_preserving, balanced)

@@ -15,18 +15,18 @@ from ._variance import check_variance, paired_variances
 
 
 def _average(parts: Parts, x: tf.Tensor, name: str, beta: float) -> tf.Tensor:
-    """The 2x2 average of beta·x; the factor is for `"nobn"` only."""
+    """Adds the 2x2 average of beta·x; the factor is for `"nobn"` only."""
     x = parts.average(x, name)
     if not parts.is_free or beta == 1:
         return x
-    # After the average there are four times fewer values to multiply.
+    # Scaled after the average, which leaves a quarter of the values.
     return parts.apply(keras.layers.Rescaling(beta, name=f"{name}_scale"), x)
 
 
 def _pointwise(
     parts: Parts, x: tf.Tensor, widened: bool, name: str, alpha: float, beta: float
 ) -> tf.Tensor:
-    """alpha · conv1x1(sign(beta·x)) + x, or two such sums in a row to widen x."""
+    """Adds alpha·conv1x1(sign(beta·x)) + x, or concatenates two of it to widen x."""
     width = x.shape[-1]
     if not widened:
         branch = parts.binary_conv(x, width, 1, 1, name, alpha, beta)
@@ -58,9 +58,9 @@ def ReActNetA(
     power_of_two: bool = False,
     name: str = "reactnet_a",
 ) -> keras.Model:
-    r"""ReActNet-A: the shape of MobileNet v1, of binary 3x3 and 1x1 convolutions.
+    r"""ReActNet-A: like MobileNet v1, with binary 3x3 and 1x1 convolutions.
 
-    Every block computes, with signs that have a learned shift each,
+    Every block computes, with learned shifts \(b_1, b_2\),
 
     \[ h = \mathrm{RPReLU}\big(\alpha\, \mathrm{conv}_{3\times3}(\mathrm{sign}(
        \beta_1 x + b_1)) + \mathrm{shortcut}(x)\big), \quad
@@ -71,24 +71,23 @@ def ReActNetA(
        \mathrm{conv}^a_{1\times1}(t) + h,\; \alpha\, \mathrm{conv}^b_{1\times1}(t) + h
        \big]\big) . \]
 
-    The second form doubles the channels, in the first block of every stage. All these
-    blocks but the first have stride 2, and there the shortcut is the 2x2 average of
-    \(\beta_1 x\), otherwise x itself. β is one over the expected standard deviation of
-    what it multiplies. The stem, a 3x3 convolution, and the final dense layer, `head`,
-    are real-valued; `head` returns logits in float32.
+    The second form doubles the channels, in the first block of every stage. In all
+    stages but the first this block has stride 2, and its shortcut is the 2x2 average of
+    \(\beta_1 x\); other shortcuts are x itself. β is one over the expected standard
+    deviation of the map that it multiplies. The stem, a 3x3 convolution, and the final
+    dense layer, `head`, are real-valued; `head` returns logits in float32.
 
     Arguments:
         input_shape: (height, width, channels).
         normalization: Any of `NORMALIZATIONS`, as in `ReActNet18`: `"nobn"` (scaled
             weight standardization with gains, α and β), `"none"`, or a layer after
-            every convolution or those of branches, of which `"batch_norm"` is the
-            published one.
+            every convolution or those of branches; the paper has `"batch_norm"`.
         width: Channels of the stem; each stage doubles them.
         blocks: Number of blocks, of two or three convolutions each, per stage.
-        stem_stride: 1 or 2; None for 2 from 64 pixels on, and 1 below.
-        variance_rule: `"vita"`, the bookkeeping of the published code, or `"nf"`, in
-            which the average of a block of stride 2 counts inside the block; `"nobn"`
-            only.
+        stem_stride: 1 or 2; None for 2 with 64 pixels or more, and 1 below.
+        variance_rule: `"vita"`, as in the published code, or `"nf"`, in which the
+            average of a block with stride 2 resets the variance within the block;
+            `"nobn"` only.
         classes, binary_weights, alpha, estimator, variance_preserving, balanced, head,
         scaled_shortcut, power_of_two, name: As in `ReActNet18`.
 
@@ -120,15 +119,15 @@ def ReActNetA(
           the estimator `"sigmoid_sign"`).
 
     Differences from the paper:
-        The published normalizer-free code has a stem of stride 2 on small images too,
-        where its last maps are single pixels; `stem_stride=2` reproduces that. Padding
+        The published normalizer-free code has a stem of stride 2 for small images too,
+        whose last maps are then single pixels; `stem_stride=2` reproduces that. Padding
         and initial weights differ as in `ReActNet18`.
     """
     stages = check_blocks(blocks)
     if stem_stride not in (None, 1, 2):
         raise InvalidValue(
-            "stem_stride must be 1, 2, or None for the one that suits the image (2 "
-            f"from {LARGE} pixels on); got {stem_stride!r}."
+            "stem_stride must be 1, 2, or None to choose by the image (2 with "
+            f"{LARGE} pixels or more); got {stem_stride!r}."
         )
     check_variance(alpha, variance_rule)
     check_flag("scaled_shortcut", scaled_shortcut)

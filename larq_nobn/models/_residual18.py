@@ -1,4 +1,4 @@
-"""What residual networks with 18 layers share."""
+"""The common part of residual networks with 18 layers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ._variance import check_variance, expected_variances
 
 
 def _prelu(name: str) -> keras.layers.Layer:
-    """A leak per channel, which starts where PyTorch's does."""
+    """Returns a PReLU with a slope per channel, which starts at 0.25 as in PyTorch."""
     leak = keras.initializers.Constant(0.25)
     return keras.layers.PReLU(leak, shared_axes=[1, 2], name=name)
 
@@ -28,14 +28,13 @@ def residual18(
     scaled_shortcut: bool = False,
     **projection: bool,
 ) -> keras.Model:
-    """Blocks in a row that add alpha · conv(sign(beta·x)) to x.
+    """Builds a network of blocks that add alpha·conv(sign(beta·x)) to x.
 
     Arguments:
-        activation: Makes what stands after every sum; None for a PReLU before the
-            blocks and one after them.
-        scaled_shortcut: Whether the shortcut has the factor beta where the stage
-            changes.
-        **projection: Of that shortcut, as in `Parts.projection`.
+        activation: Function that makes the layer after every sum; None for a PReLU
+            before the blocks and one after them.
+        scaled_shortcut: Whether the shortcuts of new stages have the factor beta.
+        **projection: Arguments of `Parts.projection` for these shortcuts.
     """
     stages = check_blocks(blocks)
     image = frame.image(2 ** (len(stages) - 1))

@@ -12,7 +12,7 @@ from ._pretrained import opens_weights
 
 
 def clipped_variance(variance: float) -> float:
-    """Variance of what the hard tanh makes of normal values of mean 0.
+    """Returns the variance of the hard tanh of normal values of mean 0.
 
     With a = v^(-1/2): v·P(|z| < a) - 2·sqrt(v)·φ(a) inside, and P(|z| > a) at ±1.
     """
@@ -23,10 +23,10 @@ def clipped_variance(variance: float) -> float:
 
 
 def expected_variances(stages: Sequence[int], alpha: float) -> list[list[float]]:
-    """Variance of every convolution's input, stage by stage, if each has variance 1.
+    """Returns input variances of convolutions by stage, if outputs have variance 1.
 
-    A convolution adds alpha² to the variance, which the hard tanh lowers. Where the
-    stage changes, half of the shortcut's channels are zero.
+    A convolution adds alpha² to the variance, and the hard tanh lowers it. At the start
+    of a new stage, half of the shortcut's channels are zero.
     """
     variance = clipped_variance(1.0)
     by_stage = []
@@ -62,19 +62,18 @@ def ResNet20(
     \[ y = \mathrm{hardtanh}\big(\alpha\, \mathrm{conv}(\mathrm{sign}(\beta x)) + b
        + \mathrm{shortcut}(x)\big) . \]
 
-    The shortcut is x itself, or, where the stage changes, the 2x2 average of x between
-    channels of zeros. β is one over the expected standard deviation of x: a convolution
-    adds α² to the variance, the hard tanh takes what it takes of normal values, and
-    zero channels halve it. The first convolution, which has a hard tanh too, and the
-    final dense layer, `head`, are real-valued; `head` returns logits in float32.
+    The shortcut is x itself or, at the start of a new stage, the 2x2 average of x
+    between channels of zeros. β is one over the expected standard deviation of x: a
+    convolution adds α² to the variance, the hard tanh lowers it as for normal values,
+    and zero channels halve it. The first convolution, which has a hard tanh too, and
+    the final dense layer, `head`, are real-valued; `head` returns logits in float32.
 
     Arguments:
-        input_shape: (height, width, channels). From 64 pixels on the first convolution
-            is 7x7 with stride 2 and max pooling, below 3x3.
+        input_shape: (height, width, channels). For 64 pixels or more the first
+            convolution is 7x7 with stride 2 and max pooling, below 3x3.
         normalization: Any of `NORMALIZATIONS`, as in `ReActNet18`: `"nobn"` (scaled
             weight standardization with gains, biases, α and β), `"none"`, or a layer
-            after every convolution or those of branches, of which `"batch_norm"` is
-            the published one.
+            after every convolution or those of branches; the paper has `"batch_norm"`.
         blocks: Number of blocks, of two convolutions each, per stage.
         classes, width, binary_weights, alpha, estimator, variance_preserving, balanced,
         head, name: As in `ReActNet18`.
@@ -105,9 +104,9 @@ def ResNet20(
           2021, arXiv:2104.08215.
 
     Differences from the paper:
-        No batch norm stands before the classifier. The normalizer-free form is our own:
-        its convolutions keep the bias of the batch norm after them, which is free on
-        the device, where a shift of the sign would be an addition of its own. Latent
+        There is no batch norm before the classifier. The normalizer-free form is an
+        addition. Its convolutions have the bias of a batch norm after them, which is
+        free on device; a shift of the sign would be an additional operation. Latent
         weights and padding are as in `ReActNet18`.
     """
     stages = check_blocks(blocks)
@@ -124,10 +123,10 @@ def ResNet20(
             half = "second" if step % 2 else "first"
             place = f"stage{stage + 1}_block{step // 2 + 1}_{half}"
             branch = parts.binary_conv(x, channels, 3, strides, place, alpha, beta)
-            if strides == 2:  # between channels of zeros
-                shortcut, added = f"{place}_shortcut", channels - x.shape[-1]
+            if strides == 2:
+                shortcut, zeros = f"{place}_shortcut", channels - x.shape[-1]
                 pad = ChannelPadding(
-                    added // 2, added - added // 2, name=f"{shortcut}_pad"
+                    zeros // 2, zeros - zeros // 2, name=f"{shortcut}_pad"
                 )
                 x = parts.apply(pad, parts.average(x, shortcut))
             x = parts.clip(parts.add(branch, x, place), place)

@@ -1,4 +1,4 @@
-"""Larq's summary, right about wrapped layers and the weights of quantizers."""
+"""Larq's summary, corrected for wrapped layers and for weights of quantizers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
 
 
 class _LayerProfile(lq.models.LayerProfile):
-    """The profile of one layer, or of the layer in a wrapper as it is called there."""
+    """The profile of a layer, or of the layer inside a wrapper."""
 
     op_profiles: list[Any]
     _layer: Any
@@ -26,7 +26,7 @@ class _LayerProfile(lq.models.LayerProfile):
         inside = layer.layer if wrapped else layer
         super().__init__(inside)
         self.name = layer.name
-        # Larq takes every weight without "bias" in its name for one that multiplies.
+        # Larq counts multiplications for every weight without "bias" in its name.
         kernels = {id(getattr(inside, name, None)) for name in _KERNELS}
         counted = [p for p in self.weight_profiles if not p.is_bias()]
         self.op_profiles = [
@@ -47,11 +47,13 @@ class _LayerProfile(lq.models.LayerProfile):
         return 1 if own is None and self._reads_signs() else own
 
     def _reads_signs(self) -> bool:
-        """Whether signs that other layers make meet the kernel, in all calls."""
+        """Tells whether the kernel reads signs of other layers, in all calls."""
         if not any(hasattr(self._layer, name) for name in _KERNELS):
             return False
-        read = [x for node in self._called.inbound_nodes for x in node.keras_inputs]
-        return bool(read) and all(_signs.sign_of_tensor(x) is not None for x in read)
+        inputs = [x for node in self._called.inbound_nodes for x in node.keras_inputs]
+        return bool(inputs) and all(
+            _signs.sign_of_tensor(x) is not None for x in inputs
+        )
 
     @property
     def output_shape(self) -> Sequence[int] | None:
@@ -63,7 +65,7 @@ class _LayerProfile(lq.models.LayerProfile):
 
 
 class ModelProfile(lq.models.ModelProfile):
-    """The numbers of `summary`, as in Larq's class of this name.
+    """The numbers of `summary`, like Larq's class of this name.
 
     Arguments:
         model: A built model.
@@ -85,21 +87,18 @@ def summary(
     print_fn: Callable[[str], Any] | None = None,
     include_macs: bool = True,
 ) -> None:
-    """Prints Larq's summary of a network, with the operations of all of its layers.
+    """Prints Larq's summary of a network, with the operations of all layers.
 
-    For Larq's own layers and quantizers it is `larq.models.summary`, to the letter, but
-    for kernels after a sign that is another layer, or the activation of one: they read
-    one bit. Of others that one takes a gain or a shift in a quantizer for real-valued
-    multiplications, one per output pixel, and knows none in a layer that
-    `BatchNormalizationPreconditioning` wraps. Here a multiplication is that of a kernel
-    weight with an input, at the larger precision of the two, wherever the kernel is.
-    Of a subclassed model the weights are counted, not the operations: its layers do not
-    show what they are called on.
+    It counts a multiplication per kernel weight and input, at the larger precision of
+    the two. It differs from `larq.models.summary` in three cases: inputs are binary
+    after a sign in another layer too; gains and shifts of quantizers are no
+    multiplications; layers in `BatchNormalizationPreconditioning` are counted. For
+    subclassed models only the weights are counted, since their layer graph is unknown.
 
     Arguments:
         model: A built model.
-        print_fn: What prints, line by line or more at once; None for `print`.
-        include_macs: Whether to show how many multiply-accumulate operations there are.
+        print_fn: Function that prints one or more lines; None for `print`.
+        include_macs: Whether to show the number of multiply-accumulate operations.
 
     Raises:
         TypeError: If it is not a model of legacy Keras.
@@ -115,7 +114,7 @@ def summary(
     check_model(model)
     if not model.built:
         raise InvalidValue(
-            f"Model {model.name!r} has no weights yet, which a summary counts. Call "
+            f"Model {model.name!r} has no weights yet, so they cannot be counted. Call "
             "it on a batch, or start it with keras.Input."
         )
     profile, write = ModelProfile(model), print_fn or print
@@ -127,6 +126,6 @@ def summary(
     write(lq.models.SummaryTable(totals, title=f"{model.name} summary").table)
     if graphless:
         write(
-            f"Model {model.name!r} shows no layer graph, so its operations are not "
+            f"Model {model.name!r} has no layer graph, so its operations are not "
             "counted. The report of larq_nobn.convert has those of its file."
         )

@@ -1,4 +1,4 @@
-"""β of residual blocks: one over the expected standard deviation of the input."""
+"""Expected input variances of residual blocks; β is one over their root."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .._names import VARIANCE_RULES
 
 
 def check_variance(alpha: float, rule: str) -> None:
-    """Rejects what no network without batch norm has."""
+    """Raises if the rule is unknown, or alpha not positive."""
     check_choice("variance_rule", rule, VARIANCE_RULES)
     check_number("alpha", alpha, "(0, inf)", "Use 0.5.")
 
@@ -17,11 +17,11 @@ def check_variance(alpha: float, rule: str) -> None:
 def expected_variances(
     blocks: Sequence[int], alpha: float, rule: str
 ) -> list[list[float]]:
-    """Variance of every block's input, stage by stage, if each branch has variance 1.
+    """Returns the input variances of blocks, by stage, if branches have variance 1.
 
-    A block adds alpha² to the variance of the stream; the first block of every stage
-    but the first replaces the stream, which resets it. The rule `"nf"` counts every
-    block; `"vita"`, the published code of BNN-BN, never counts the first of a stage.
+    A block adds alpha² to the variance. The projection in the first block of every
+    stage but the first resets it to 1. The rule `"nf"` counts every block; `"vita"`,
+    the published code of BNN-BN, never counts the first block of a stage.
     """
     variance = 1.0
     stages = []
@@ -40,13 +40,12 @@ def expected_variances(
 def paired_variances(
     blocks: Sequence[int], alpha: float, rule: str
 ) -> list[list[tuple[float, float]]]:
-    """Variance of the inputs of both halves of every block of ReActNet-A.
+    """Returns the input variances of both halves of every block of ReActNet-A.
 
-    With branches of variance 1 each half adds alpha² to the variance of the stream. The
-    first block of every stage but the first averages its scaled input, which resets the
-    variance to 1: under `"nf"` where this happens, before its second half. `"vita"`,
-    the published code of BNN-BN, continues inside the block as if it had not, and
-    starts at 1 after it.
+    If branches have variance 1, each half adds alpha² to the variance. The first block
+    of every stage but the first averages its scaled input, which resets the variance to
+    1. `"nf"` counts this at once, before the second half; `"vita"`, the published code
+    of BNN-BN, resets the variance only after the block.
     """
     variance = 1.0
     stages = []

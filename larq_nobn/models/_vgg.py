@@ -24,20 +24,20 @@ def VGGSmall(
 ) -> keras.Model:
     r"""VGG-small: six 3x3 convolutions in a row, all but the first binary.
 
-    With a 2x2 max pool after the second, fourth and sixth, layer by layer
+    A 2x2 max pool follows the second, fourth and sixth layer. Each layer computes
 
     \[ y = \mathrm{norm}\big(\mathrm{pool}(
        \mathrm{conv}(\mathrm{sign}(x)) + b)\big) . \]
 
-    The hard tanh of the last map is laid flat for the dense layer `head`, which returns
-    logits in float32; so the image size is fixed. The first convolution and `head` are
-    real-valued. The normalizer-free form has no norm but the bias b, which starts at
-    minus the expected maximum of a pool. With no sum that needs real values, its
-    features are bits from the second layer to the fifth, pools included.
+    The hard tanh of the last map is flattened for the dense layer `head`, which returns
+    logits in float32, so the image size is fixed. The first convolution and `head` are
+    real-valued. The normalizer-free form has a bias b instead of a norm; b starts at
+    minus the expected maximum of a pool. Without shortcuts, its features are bits from
+    the second layer to the fifth, including pools.
 
     Arguments:
-        input_shape: (height, width, channels), of 8 pixels or more. From 64 on the
-            first convolution is 7x7 with stride 2 and max pooling, below 3x3.
+        input_shape: (height, width, channels), of 8 pixels or more. For 64 pixels or
+            more the first convolution is 7x7 with stride 2 and max pooling, below 3x3.
         normalization: `"nobn"` (scaled weight standardization with gains and biases),
             `"none"`, or a layer after every convolution and its pool: `"batch_norm"`
             as published, `"kalman"`, `"filter_response"`, `"group"` or
@@ -74,11 +74,11 @@ def VGGSmall(
           2021, arXiv:2104.08215.
 
     Differences from the paper:
-        The hard tanh before each sign, which changes none, is left to the estimator.
-        The normalizer-free form is our own. Its latent weights start from Glorot's:
-        with those of BNN-BN, which turn over within a few steps, this network dies.
-        Without a sum around each convolution there are no α and β. Padding is as in
-        `ReActNet18`.
+        There is no hard tanh before signs, which it would not change; the estimator
+        limits gradients. The normalizer-free form is an addition. Its latent weights
+        start from Glorot's: with those of BNN-BN, whose signs change within a few
+        steps, this network does not train. Without shortcuts there are no α and β.
+        Padding is as in `ReActNet18`.
     """
     check_supported("VGGSmall", normalization, BEFORE_SIGN)
     kernels = (binary_weights, estimator, variance_preserving, balanced)

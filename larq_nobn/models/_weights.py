@@ -1,4 +1,4 @@
-"""The weights of a network under names that stay the same in every copy of it."""
+"""The weights of a network, by names that are the same in every copy of it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from .._keras import keras
 def weights_by_name(model: keras.Model, prefix: str = "") -> dict[str, Any]:
     """Returns the weights of all layers under `layer/weight`.
 
-    Of binary kernels the latent weights. Layers of models inside the model have the
-    names of these in front, and all of them the prefix.
+    Binary kernels are represented by their latent weights. The names of nested models,
+    and the prefix, precede the name of a layer.
     """
     weights: dict[str, Any] = {}
     for layer in model.layers:
@@ -22,7 +22,7 @@ def weights_by_name(model: keras.Model, prefix: str = "") -> dict[str, Any]:
             continue
         seen: Counter[str] = Counter()
         for weight in layer.weights:
-            # Reopened files keep no more than the last part of a name.
+            # Reopened files keep only the last part of a name.
             last = weight.name.rsplit("/", 1)[-1].partition(":")[0]
             seen[last] += 1
             again = f"_{seen[last]}" if seen[last] > 1 else ""

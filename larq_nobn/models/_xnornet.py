@@ -26,16 +26,16 @@ def XNORNet18(
     head: str = "dense",
     name: str = "xnornet18",
 ) -> keras.Model:
-    r"""XNOR-Net with 18 layers: normalization first, then the sign, then the kernel.
+    r"""XNOR-Net with 18 layers: normalization, then sign, then convolution.
 
     Every block computes, with a normalization or none,
 
     \[ y = \alpha\, \mathrm{conv}(\mathrm{sign}(\beta\, \mathrm{norm}(x)))
        + \mathrm{shortcut}(x) . \]
 
-    The shortcut is x itself, or, where the stage changes, a 1x1 convolution of x with
-    stride 2 and a binary kernel, normalized. β is one over the expected standard
-    deviation of x. A PReLU stands after the stem and one before the final average; the
+    The shortcut is x itself or, at the start of a new stage, a 1x1 convolution of x
+    with stride 2 and a binary kernel, normalized. β is one over the expected standard
+    deviation of x. One PReLU follows the stem, another precedes the final average; the
     signs have no shift. The stem and the final dense layer, `head`, are real-valued;
     `head` returns logits in float32.
 
@@ -43,10 +43,10 @@ def XNORNet18(
         normalization: `"nobn"` (scaled weight standardization with gains, α and β),
             `"none"`, or a layer before every sign: `"batch_norm"` as published,
             `"kalman"`, `"filter_response"`, `"group"` or `"dynamic_tanh"`.
-            `"independent_component"` puts one before every convolution but the first.
+            `"independent_component"` is before every convolution but the first.
         blocks: Number of blocks, of one convolution each, per stage.
-        estimator: Gradient estimator of the sign, as in `quantizers.RSign`; that of the
-            original is `"ste_sign"`.
+        estimator: Gradient estimator of the sign, as in `quantizers.RSign`; the paper
+            has `"ste_sign"`.
         input_shape, classes, width, binary_weights, alpha, variance_rule,
         variance_preserving, balanced, head, name: As in `ReActNet18`.
 
@@ -77,13 +77,13 @@ def XNORNet18(
           arXiv:2403.03739 (the published code of the normalizer-free form).
 
     Differences from the paper:
-        One shortcut per convolution, not per two, and the shortcut's binary kernel on
-        real-valued input are those of the published normalizer-free code, which has
-        α = 0.25 and the estimator `"sigmoid_sign"`. There the shortcut is not scaled by
-        β where the stage changes, although the bookkeeping starts again at 1; this is
-        kept. Activations are not scaled by their local mean magnitude. Padding is as in
-        `ReActNet18`; without `"nobn"` binary kernels start from Glorot's weights.
-        Without a normalization layer 1e-5 is added as in `BiRealNet18`.
+        As in the published normalizer-free code, which has α = 0.25 and the estimator
+        `"sigmoid_sign"`, there is one shortcut per convolution, not per two; binary
+        kernels of shortcuts have real-valued inputs; and shortcuts of new stages are
+        not scaled by β, although the expected variance is reset to 1 there. Activations
+        are not scaled by their local mean magnitude. Padding is as in `ReActNet18`;
+        without `"nobn"` binary kernels start from Glorot's weights. Without a
+        normalization layer 1e-5 is added as in `BiRealNet18`.
     """
     check_supported("XNORNet18", normalization, BEFORE_SIGN)
     kernels = (binary_weights, estimator, variance_preserving, balanced)

@@ -279,7 +279,11 @@ BAD = (
 )
 # Arguments that are rejected by some.
 UNFIT = (
-    (BinaryDenseNet28, {"blocks": (1,) * 5}, "5 stages, but BinaryDenseNet28 knows"),
+    (
+        BinaryDenseNet28,
+        {"blocks": (1,) * 5},
+        "5 stages, but BinaryDenseNet28 has",
+    ),
     (MeliusNet22, {"input_shape": (64, 64, 3), "width": 24}, "24 is not a multiple of"),
     (QuickNet, {"input_shape": (64, 64, 3), "width": 6}, "6 is not a multiple of 4"),
     (ReActNetA, {"input_shape": (1, 8, 1)}, "ReActNetA, .* must be 2 or more"),
