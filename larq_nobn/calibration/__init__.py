@@ -1,4 +1,4 @@
-"""Starts networks without batch norm where batch norm would start them."""
+"""Initializes networks without batch norm from data."""
 
 from ._calibrate import calibrate
 

@@ -1,4 +1,4 @@
-"""What a trained network tells about itself."""
+"""Plots and measures of the predictions of trained networks."""
 
 from ..population._scores import expected_calibration_error
 from ._confusion import ConfusionMatrix

@@ -11,7 +11,7 @@ from .._checks import check_integer, check_list
 from .._errors import InvalidValue
 
 _TOP = 5
-# The widest matrix that a terminal has room for, and the classes of a list.
+# Most classes of a matrix that fits into a terminal, and most rows of a list.
 _MATRIX, _LIST = 12, 10
 
 
@@ -20,14 +20,14 @@ class ConfusionMatrix:
 
     \[ C_{ij} = |\{n : y_n = i,\ \operatorname{argmax}_k z_{nk} = j\}| \]
 
-    for labels \(y_n\) and outputs \(z_n\). Of equal outputs the first counts.
+    for labels \(y_n\) and outputs \(z_n\). If outputs are equal, the first one counts.
 
     Arguments:
         class_names: One name per class, in the order of the outputs; None for numbers.
 
     Raises:
-        ValueError: By `update`, if outputs and labels do not fit each other, or the
-            names.
+        ValueError: In `update`, if the shapes of outputs and labels do not match each
+            other or the names.
 
     Example:
         ```python
@@ -47,12 +47,12 @@ class ConfusionMatrix:
 
     @property
     def counts(self) -> np.ndarray:
-        """The matrix C, (classes, classes)."""
+        """Returns the matrix C, (classes, classes)."""
         return self._counts
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """A name for each class."""
+        """Returns a name for each class."""
         return self._names or tuple(map(str, range(len(self._counts))))
 
     def update(self, labels: Any, outputs: Any) -> None:
@@ -67,41 +67,41 @@ class ConfusionMatrix:
         if z.ndim != 2 or y.shape != z.shape[:1] or z.shape[1] != wanted:
             raise InvalidValue(
                 f"outputs of shape {z.shape} and labels of shape {y.shape} do not fit "
-                f"{wanted} classes. Pass (examples, {wanted}) and (examples,)."
+                f"{wanted} classes. Pass shapes (examples, {wanted}) and (examples,)."
             )
         whole = y.dtype.kind in "iu" and z.dtype.kind in "fiu"
         if not whole or ((y < 0) | (y >= wanted)).any():
             raise InvalidValue(
                 f"labels={reprlib.repr(labels)} are not whole numbers below {wanted}, "
-                "or outputs no numbers. Pass one class per example, and its outputs."
+                "or outputs are not numbers. Pass one class and outputs per example."
             )
         if not len(self._counts):
             self._counts = np.zeros((wanted, wanted), np.int64)
         np.add.at(self._counts, (y, z.argmax(1)), 1)
         own = z[np.arange(len(y)), y][:, np.newaxis]
-        earlier = np.arange(wanted) < y[:, np.newaxis]  # of equal outputs
+        earlier = np.arange(wanted) < y[:, np.newaxis]  # these precede if equal
         ranks = np.sum((z > own) | ((z == own) & earlier), 1)
         self._among_first += int(np.sum(ranks < _TOP))
 
     def accuracies(self) -> np.ndarray:
-        """Returns the recall of each class, NaN without an example of it."""
+        """Returns the recall of each class; NaN if it has no example."""
         totals = self._counts.sum(1)
         right = np.diag(self._counts).astype(np.float64)
         return np.divide(right, totals, np.full(len(totals), np.nan), where=totals > 0)
 
     def top5(self) -> float | None:
-        """The fraction of examples whose class is among the five most probable ones.
+        """Returns the fraction of examples whose class is among the top five.
 
-        None where there are no more than five, and without examples.
+        It is None with five classes or fewer, and without examples.
         """
         total = int(self._counts.sum())
         return self._among_first / total if total and len(self._counts) > _TOP else None
 
     def confused(self, count: int = 20) -> list[tuple[int, int, int]]:
-        """Returns the most frequent mistakes: class, what it is taken for, how often.
+        """Returns the most frequent mistakes, as (class, predicted class, count).
 
         Arguments:
-            count: How many at most, 1 or more.
+            count: Largest number of mistakes, 1 or more.
         """
         check_integer("count", count, 1, "20 is a good number.")
         wrong = self._counts - np.diag(np.diag(self._counts))
@@ -110,16 +110,16 @@ class ConfusionMatrix:
         return [(int(i), int(j), int(wrong[i, j])) for i, j in pairs if wrong[i, j]]
 
     def table(self) -> Table:
-        """Returns the matrix of up to 12 classes for rich, or the worst of more."""
-        names, counts, shares = self.class_names, self.counts, self.accuracies()
-        said = ["-" if np.isnan(share) else f"{100 * share:.1f} %" for share in shares]
+        """Returns the matrix as a table, or the worst classes if there are over 12."""
+        names, counts, recalls = self.class_names, self.counts, self.accuracies()
+        texts = ["-" if np.isnan(x) else f"{100 * x:.1f} %" for x in recalls]
         if len(names) <= _MATRIX:
             title = "Confusion matrix (true class in rows)"
             table = Table("", title=title, title_justify="left")
             for name in (*names, "recall"):
                 table.add_column(name, justify="right", overflow="fold")
-            for name, row, share in zip(names, counts, said, strict=True):
-                table.add_row(name, *(str(n) if n else "·" for n in row), share)
+            for name, row, text in zip(names, counts, texts, strict=True):
+                table.add_row(name, *(str(n) if n else "·" for n in row), text)
             return table
         table = Table("class", title="Classes with the lowest recall")
         table.title_justify = "left"
@@ -127,23 +127,23 @@ class ConfusionMatrix:
             table.add_column(name, justify="right")
         table.add_column("most often predicted as")
         wrong = counts - np.diag(np.diag(counts))
-        for k in np.argsort(shares, kind="stable")[:_LIST]:
+        for k in np.argsort(recalls, kind="stable")[:_LIST]:
             other = wrong[k].argmax()
-            taken = f"{names[other]} ({wrong[k, other]})" if wrong[k, other] else "-"
-            table.add_row(names[k], str(counts[k].sum()), said[k], taken)
+            most = f"{names[other]} ({wrong[k, other]})" if wrong[k, other] else "-"
+            table.add_row(names[k], str(counts[k].sum()), texts[k], most)
         return table
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns all of this as JSON contains it: `classes`, `confusion`, `confused`.
+        """Returns `classes`, `confusion` and `confused`, as values for JSON.
 
-        `top5_accuracy` is there for more than five classes.
+        With more than five classes, `top5_accuracy` is included.
         """
         names, top5 = self.class_names, self.top5()
-        totals, shares = self._counts.sum(1).tolist(), self.accuracies().tolist()
+        totals, recalls = self._counts.sum(1).tolist(), self.accuracies().tolist()
         result: dict[str, Any] = {} if top5 is None else {"top5_accuracy": top5}
         result["classes"] = [
-            {"label": name, "examples": total, "accuracy": share if total else None}
-            for name, total, share in zip(names, totals, shares, strict=True)
+            {"label": name, "examples": total, "accuracy": recall if total else None}
+            for name, total, recall in zip(names, totals, recalls, strict=True)
         ]
         result["confusion"] = self._counts.tolist()
         result["confused"] = [

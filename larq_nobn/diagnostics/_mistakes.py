@@ -21,12 +21,12 @@ class Mistake:
     """A misclassified example.
 
     Attributes:
-        index: Its number among all examples, from 0.
-        label: Its class.
-        predicted: The class that it was taken for.
-        probability: That of `predicted`.
-        own: The probability of its own class.
-        image: What the network saw.
+        index: Number of the example, from 0.
+        label: True class.
+        predicted: Predicted class.
+        probability: Probability of the predicted class.
+        own: Probability of the true class.
+        image: Input of the network.
     """
 
     index: int
@@ -40,14 +40,14 @@ class Mistake:
 class Mistakes:
     """Collects the misclassified images with the highest loss, batch by batch.
 
-    The worst are those whose own class has the lowest probability, which is where the
-    cross-entropy is highest; of equal ones the first.
+    These are the images whose true class has the lowest probability, and so the highest
+    cross-entropy. Equal ones are sorted by number.
 
     Arguments:
-        count: How many are kept, 1 or more.
+        count: Number of images, 1 or more.
 
     Raises:
-        TypeError, ValueError: For a count that is none.
+        TypeError, ValueError: If `count` is not a whole number from 1.
 
     Example:
         ```python
@@ -66,7 +66,7 @@ class Mistakes:
         self._seen = 0
 
     def update(self, images: Any, labels: Any, outputs: Any) -> None:
-        """Looks at a batch.
+        """Adds the mistakes of a batch.
 
         Arguments:
             images: (N, height, width, channels).
@@ -93,20 +93,20 @@ class Mistakes:
         title: str = "",
         names: Sequence[str] = (),
     ) -> None:
-        """Plots them, each under its class and what it was taken for.
+        """Plots the images, each below its true and its predicted class.
 
         Arguments:
-            path: Where the plot goes; ends in .png.
+            path: File of the plot; ends in .png.
             class_names: One name per class.
-            mean: What was subtracted from each channel of images in [0, 1].
-            std: What it was divided by then; without both, images are scaled to their
-                range.
+            mean: Mean that was subtracted from each channel of images in [0, 1].
+            std: Standard deviation by which channels were then divided. Without both,
+                images are scaled to their range.
             title: The heading.
             names: A name per example, in their order, such as that of its file.
 
         Raises:
             ImportError: If matplotlib is not installed.
-            ValueError: If the name ends otherwise.
+            ValueError: If the path does not end in .png.
         """
         target = check_plot(path)
         count = max(1, len(self.found))
@@ -120,10 +120,10 @@ class Mistakes:
             axes.imshow(*_shown(mistake.image, mean, std), vmin=0, vmax=1)
             classes = (class_names[k] for k in (mistake.label, mistake.predicted))
             right, wrong = (shortened(name, _LONGEST) for name in classes)
-            said = f"{right}\npredicted {wrong}\n({100 * mistake.probability:.0f} %)"
+            text = f"{right}\npredicted {wrong}\n({100 * mistake.probability:.0f} %)"
             if len(names):
-                said = f"{shortened(names[mistake.index], _LONGEST_NAME)}\n{said}"
-            axes.set_title(said, fontsize=9)
+                text = f"{shortened(names[mistake.index], _LONGEST_NAME)}\n{text}"
+            axes.set_title(text, fontsize=9)
         with replacing(target) as temporary:
             figure.savefig(temporary, dpi=120)
 
@@ -131,7 +131,7 @@ class Mistakes:
 def _shown(
     image: np.ndarray, mean: Sequence[float], std: Sequence[float]
 ) -> tuple[np.ndarray, str | None]:
-    """Returns an image from 0 to 1, and the colours of a grey one."""
+    """Returns an image in [0, 1], and the color map of a gray one."""
     if len(mean):
         image = image * np.asarray(std) + np.asarray(mean)
     else:

@@ -20,21 +20,21 @@ def reliability_diagram(
 ) -> None:
     """Plots accuracy against confidence.
 
-    A bar per interval of confidence shows the accuracy of its predictions, a point
-    their mean confidence; bars below the diagonal are of a classifier that is too sure
-    of itself. Below, how many predictions each interval contains. The heading gives the
-    expected calibration error.
+    For each interval of confidence, a bar shows the accuracy of its predictions, and a
+    point their mean confidence. Bars below the diagonal mean that the classifier is
+    overconfident. A histogram below shows the fraction of predictions in each interval.
+    The heading contains the expected calibration error.
 
     Arguments:
         probabilities: (N, classes), rows that add up to 1.
         labels: (N,), whole numbers.
-        path: Where the plot goes; ends in .png.
+        path: File of the plot; ends in .png.
         bins: Number of intervals, 1 or more.
-        title: Put before the error in the heading.
+        title: Text before the error in the heading.
 
     Raises:
         ImportError: If matplotlib is not installed.
-        TypeError, ValueError: For arguments that are none of these.
+        TypeError, ValueError: For arguments that differ from this description.
 
     Example:
         ```python
@@ -50,7 +50,7 @@ def reliability_diagram(
           Networks", ICML 2017, arXiv:1706.04599.
 
     Differences from the paper:
-        The histogram below is an addition.
+        The histogram is an addition.
     """
     target = check_plot(check_path("path", path))
     check_integer("bins", bins, 1, "15 is usual.")
@@ -63,7 +63,7 @@ def reliability_diagram(
     bars = {"width": 1 / bins, "align": "edge", "edgecolor": "white"}
     above.bar(starts, calibration.accuracy, color=COLOURS[0], label="accuracy", **bars)
     above.plot([0, 1], [0, 1], "--", color="black", linewidth=1)
-    filled = calibration.share > 0
+    filled = calibration.fraction > 0
     above.plot(
         starts[filled] + 0.5 / bins,
         calibration.confidence[filled],
@@ -73,7 +73,7 @@ def reliability_diagram(
     )
     above.set_ylabel("accuracy")
     above.legend(loc="upper left")
-    below.bar(starts, 100 * calibration.share, color="#999999", **bars)
+    below.bar(starts, 100 * calibration.fraction, color="#999999", **bars)
     below.set_ylabel("predictions, %")
     below.set_xlabel("confidence")
     below.set_xlim(0, 1)

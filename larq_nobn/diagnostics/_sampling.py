@@ -26,7 +26,7 @@ class SampledPredictions:
     Attributes:
         probabilities: Mean over the networks, (N, classes).
         spread: Standard deviation over the networks (population), (N, classes).
-        labels: As the data gives them, (N, ...); None where it gives none.
+        labels: Labels of the data, (N, ...); None if it has none.
         samples: Number of networks.
     """
 
@@ -45,28 +45,28 @@ def sampled_predictions(
 ) -> SampledPredictions:
     r"""Averages the class probabilities of networks sampled from a posterior.
 
-    Each network takes, for every natural parameter λ in a kernel of `BernoulliSign`,
-    +1 with probability \((1 + \tanh\lambda)/2\) and -1 otherwise, and keeps all other
-    weights. With the softmax \(q\) of each,
+    For every natural parameter λ in a kernel of `BernoulliSign`, each network has the
+    weight +1 with probability \((1 + \tanh\lambda)/2\), else -1; all other weights are
+    those of the model. With the softmax \(q\) of each network,
 
     \[ p(y | x) = \frac{1}{S} \sum_{s=1}^{S} q(y | x, w_s), \qquad
        w_s = \operatorname{sign}(\lambda + \delta_s) . \]
 
-    The networks run as at inference. While they do, the kernels hold their signs;
-    afterwards, also after an error, the model is what it was.
+    The networks run as at inference. Meanwhile, the kernels of the model contain their
+    signs; afterwards, also after an error, it has its own weights again.
 
-    What a batch norm meets differs from network to network. With `statistics`, those of
-    each network take the mean and the variance of these examples before it predicts
-    (see `larq_nobn.reestimate_batch_norm`).
+    The inputs of a batch norm differ between networks. With `statistics`, each network
+    re-estimates its batch norms from these examples before it predicts (see
+    `larq_nobn.reestimate_batch_norm`).
 
     Arguments:
         model: A classifier that ends in logits or in a softmax.
         data: Images, `(images, labels)`, or batches of either as a `tf.data.Dataset`.
         samples: Number S of networks, 1 or more.
-        seed: Decides which; the first ones are the same for every S.
-        statistics: Training images, as `data`, some hundreds of them. None leaves batch
-            norms what they have, which is right for one network: after `train`, the
-            most probable one.
+        seed: Seed of the draws; the first networks are the same for every S.
+        statistics: Some hundreds of training images, as `data`. None uses the model's
+            statistics for all networks, which are right for only one: after `train`,
+            the most probable one.
 
     Returns:
         Mean and spread of the probabilities, and the labels in the same order.
@@ -75,8 +75,8 @@ def sampled_predictions(
         TypeError: If `samples` or `seed` is not a whole number.
         ValueError: If they are out of range, the model has no kernel of
             `BernoulliSign` or more than one output, or the data contains no example.
-        ModelError: If `statistics` are given for a model with batch norm that is no
-            functional one.
+        ModelError: If `statistics` are given for a model with batch norm that is not
+            functional.
 
     Example:
         ```python
@@ -103,8 +103,8 @@ def sampled_predictions(
           arXiv:1902.02476 (statistics of each network).
 
     Differences from the paper:
-        The last one takes statistics of all training images, in one pass with those of
-        batches; here they are exact, of the images given.
+        Maddox et al. average statistics of batches over all training images; here they
+        are exact statistics of the given images.
     """
     check_model(model)
     check_bounds("samples", samples)
@@ -116,8 +116,8 @@ def sampled_predictions(
     ]
     if not kernels:
         raise InvalidValue(
-            f"The model {model.name} has no kernel of BernoulliSign to draw networks "
-            "from. Use its predictions as they are, or train it with kernel_quantizer="
+            f"The model {model.name} has no kernel of BernoulliSign to sample networks "
+            "from. Use its own predictions, or train it with kernel_quantizer="
             '"bernoulli_sign".'
         )
 
@@ -126,11 +126,11 @@ def sampled_predictions(
         return model(x, training=False)
 
     means, spreads, labels = [], [], []
-    averages, parts = [], []
+    averages, statistics_batches = [], []
     if statistics is not None and has_batch_norm(model):
         norms = BatchNormStatistics(model)
         averages = averages_of(model)
-        parts = [inputs for inputs, _ in model_batches(model, statistics, 128)]
+        statistics_batches = [x for x, _ in model_batches(model, statistics, 128)]
     variables = [*kernels, *averages]
     before = [variable.numpy() for variable in variables]
     try:
@@ -138,7 +138,7 @@ def sampled_predictions(
         for signs in _signs(before[: len(kernels)], samples, seed):
             _assign(kernels, signs)
             if averages:
-                norms.take(lambda: parts)
+                norms.take(lambda: statistics_batches)
             networks.append([*signs, *(average.numpy() for average in averages)])
         for x, y in batches(data, 128):
             probabilities = np.stack(
@@ -151,11 +151,11 @@ def sampled_predictions(
         _assign(variables, before)
     if not means:
         raise InvalidValue("data contains no example. Pass at least one.")
-    known = all(y is not None for y in labels)
+    labeled = all(y is not None for y in labels)
     return SampledPredictions(
         np.concatenate(means),
         np.concatenate(spreads),
-        np.concatenate([np.asarray(y) for y in labels]) if known else None,
+        np.concatenate([np.asarray(y) for y in labels]) if labeled else None,
         samples,
     )
 
@@ -170,23 +170,21 @@ def _signs(
 ) -> Iterator[list[np.ndarray]]:
     """Yields the signs of each network, kernel by kernel."""
     rng = np.random.default_rng(seed)
-    likely = [
-        (1 + np.tanh(parameters.astype(np.float64))) / 2 for parameters in natural
-    ]
+    probabilities = [(1 + np.tanh(x.astype(np.float64))) / 2 for x in natural]
     for _ in range(samples):
-        positive = (rng.random(parameters.shape) < parameters for parameters in likely)
-        yield [2 * parameters.astype(np.int8) - 1 for parameters in positive]
+        positive = (rng.random(p.shape) < p for p in probabilities)
+        yield [2 * signs.astype(np.int8) - 1 for signs in positive]
 
 
 def _probabilities(
     run: Callable[[Any], Any], x: Any, variables: list[Any], values: list[np.ndarray]
 ) -> np.ndarray:
-    """Class probabilities by one network, which is the mode of its own signs."""
+    """Returns the class probabilities of the network with these values."""
     _assign(variables, values)
     outputs = run(x)
     if not tf.is_tensor(outputs) or outputs.shape.rank != 2:
         raise InvalidValue(
-            "The model does not give one vector of classes per example. Pass a "
-            "classifier of a single output."
+            "The model does not return one vector of classes per example. Pass a "
+            "classifier with a single output."
         )
     return as_probabilities(outputs.numpy())

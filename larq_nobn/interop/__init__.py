@@ -1,4 +1,4 @@
-"""Networks trained with the published PyTorch code of "BNN - BN", opened here."""
+"""Opens networks that were trained with the published PyTorch code of "BNN - BN"."""
 
 from ._bnn_nobn import load_bnn_nobn
 

@@ -17,26 +17,25 @@ def load_bnn_nobn(
 ) -> keras.Model:
     r"""Opens a checkpoint of BNN-BN's PyTorch code as a model of this package.
 
-    The names and shapes in the checkpoint tell the network, `ReActNet18` or
-    `ReActNetA`, its width, blocks, classes and stem, and its form: without batch norm
-    (`"nobn"`), with it, or with nothing in its place (`"none"`). Tensors are taken by
-    name, and each has its variable. The model computes what PyTorch computes in
-    evaluation mode, at every size that PyTorch can compute: it pads with zeros, and its
-    first layer rotates the image by 180 degrees, with all kernels rotated alike, for
-    TensorFlow to pad where PyTorch does.
+    The names and shapes in the checkpoint determine the network (`ReActNet18` or
+    `ReActNetA`), its width, blocks, classes and stem, and its normalization: `"nobn"`,
+    `"batch_norm"` or `"none"`. Every tensor is assigned by its name to one variable.
+    The model computes the same as PyTorch in evaluation mode, at every image size that
+    PyTorch accepts. For that it pads with zeros, and its first layer rotates the image
+    by 180 degrees, and all kernels are rotated too, so that TensorFlow pads on the
+    sides where PyTorch does.
 
-    Every import checks that the names are those of the network, no more and no fewer,
-    and that each tensor has its shape. The tests of this package compare the outputs of
-    each network with those of the published one.
+    Every import checks that the names and shapes are exactly those of the network. The
+    tests of this package compare the outputs with those of the published networks.
 
     Arguments:
-        path: A `.pth.tar` file, or any with a `state_dict`; no code from it runs.
+        path: A `.pth.tar` file, or any file with a `state_dict`; no code from it runs.
         image_size: (height, width) or one number, 8 or more; None for 32x32 if the stem
             is that for CIFAR, else 224x224.
-        binary_weights: False for a checkpoint of the first stage, whose kernels are
-            real-valued: names and shapes are the same in both.
-        alpha: Positive factor on the residual branches of the normalizer-free form,
-            which no checkpoint contains.
+        binary_weights: Whether kernels are binary; False for a checkpoint of the first
+            stage. Names and shapes do not tell.
+        alpha: Positive factor of the residual branches of the normalizer-free form,
+            which checkpoints do not contain.
 
     Returns:
         A functional Keras model, which can be trained and converted like any other.
@@ -44,7 +43,7 @@ def load_bnn_nobn(
     Raises:
         ImportError: If PyTorch is not installed.
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no such checkpoint, or carries code.
+        ValueError: If it is not such a checkpoint, or contains code.
 
     Example:
         ```python
@@ -83,7 +82,8 @@ def load_bnn_nobn(
         raise InvalidValue(
             f"{path} is not a checkpoint of BNN-BN: it has neither "
             "layer1.0.binary_conv.weight, as ReActNet-18 has, nor "
-            "feature.1.binary_3x3.weight, as ReActNet-A has. Give one of these."
+            "feature.1.binary_3x3.weight, as ReActNet-A has. Give a checkpoint of one "
+            "of these networks."
         )
     fill(slots, state)
     return model

@@ -15,11 +15,11 @@ from .._errors import InvalidValue, MissingPackage, needing
 from .._files import reject_expansion
 from .._messages import first_line
 
-# The first version of PyTorch that runs no code where it reads weights alone.
+# The first version of PyTorch whose weights_only=True runs no code of a file.
 _SAFE = (2, 6)
-# How many batches a batch norm has seen, which counts only where momentum is None.
+# The number of batches of a batch norm, which matters only if momentum is None.
 _COUNTER = "num_batches_tracked"
-_PARALLEL = "module."  # what DataParallel puts before every name
+_PARALLEL = "module."  # prefix of every name in DataParallel
 
 
 def _torch() -> Any:
@@ -28,18 +28,18 @@ def _torch() -> Any:
         import torch
     if tuple(map(int, torch.__version__.split(".")[:2])) < _SAFE:
         raise MissingPackage(
-            f"PyTorch {torch.__version__} can be made to run code by a checkpoint of "
-            "which it reads the weights alone. Install a later one with: "
+            f"A checkpoint can make PyTorch {torch.__version__} run code, even with "
+            "weights_only=True. Install a later version with: "
             "pip install 'larq-nobn[torch]'"
         )
     return torch
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Reads the `state_dict` of a checkpoint, or a file that is nothing but one.
+    """Returns the tensors in a file that contains, or is, a `state_dict`.
 
-    Returns every tensor by its name, in float32, without the prefix of `DataParallel`
-    and the batch counters of batch norm.
+    They are float32, by name, without the prefix of `DataParallel` and the batch
+    counters of batch norm.
     """
     file = Path(check_path("path", path))
     if not file.is_file():
@@ -53,16 +53,16 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
         state = {name.removeprefix(_PARALLEL): state[name] for name in state}
     try:
         return _arrays(state, file.stat().st_size)
-    except (RuntimeError, TypeError, ValueError) as error:  # PyTorch, of other tensors
+    except (RuntimeError, TypeError, ValueError) as error:  # PyTorch rejects a tensor
         reason = str(error).partition("\n")[0].rstrip(".")
         raise InvalidValue(
-            f"{file} contains tensors that are no weights: {reason}. Save a state_dict "
-            "of dense tensors of real numbers, on the CPU."
+            f"{file} contains tensors that are not weights: {reason}. Save a "
+            "state_dict of dense tensors of real numbers, on the CPU."
         ) from error
 
 
 def _arrays(state: Mapping[str, Any], size: int) -> dict[str, np.ndarray]:
-    """The tensors of a file of so many bytes, some of which can be the same bytes."""
+    """Returns tensors as arrays, if a file of `size` bytes does not expand too much."""
     values = sum(tensor.numel() for tensor in state.values())
     reject_expansion(values * np.dtype(np.float32).itemsize, size)
     if any(tensor.is_complex() for tensor in state.values()):
@@ -79,19 +79,19 @@ def _load(file: Path, torch: Any) -> object:
         return torch.load(file, map_location="cpu", weights_only=True)
     except (MemoryError, OSError):
         raise
-    except Exception as error:  # whatever a pickle of other bytes makes PyTorch say
+    except Exception as error:  # damaged pickles make PyTorch raise anything
         rejected = re.search(r"GLOBAL (\S+)", str(error))
-        said = f" ({type(error).__name__}: {first_line(error).rstrip('.')})"
-        what = f" such as {rejected[1]}" if rejected else said
+        reason = f" ({type(error).__name__}: {first_line(error).rstrip('.')})"
+        what = f" such as {rejected[1]}" if rejected else reason
         raise InvalidValue(
             f"{file} is damaged, or contains other Python objects than tensors{what}, "
-            "which are never made from a file, since that can run any code. Save its "
-            "state_dict alone with PyTorch and load that."
+            "which are not loaded, since that can run any code. Save only its "
+            "state_dict with PyTorch and load that."
         ) from error
 
 
 def _state_dict(file: Path, content: object, tensor: Any) -> Mapping[str, Any]:
-    # Methods of the classes: a file can set attributes of these names.
+    # Called on the classes, since a file can set attributes of these names.
     if isinstance(content, dict):
         state = dict.get(content, "state_dict", content)
         items = list(dict.items(state)) if isinstance(state, dict) else []

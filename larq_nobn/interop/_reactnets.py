@@ -1,4 +1,4 @@
-"""ReActNet-18 and ReActNet-A: which tensor of published code is which variable."""
+"""ReActNet-18 and ReActNet-A: the variable of each tensor of the published code."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from ..quantizers import ScaledStdSign
 from ._half_turn import as_in_pytorch
 
 State = Mapping[str, np.ndarray]
-Size = tuple[int, int] | None  # (height, width); None for that of the stem
+Size = tuple[int, int] | None  # (height, width); None to choose by the stem
 _CIFAR, _IMAGENET = (32, 32), (224, 224)  # pixels
 _SHOWN = 6
 _CLOSE = 1e-6  # relative to the largest weight of a filter; float32 has 1.2e-7
 
 
 class Slot(NamedTuple):
-    """A variable and how its PyTorch tensor looks."""
+    """A variable, with the shape of its PyTorch tensor."""
 
     variable: Any
     shape: tuple[int, ...]  # of the tensor
-    arrange: Callable[[np.ndarray], np.ndarray]  # into that of the variable
+    arrange: Callable[[np.ndarray], np.ndarray]  # from the tensor to the variable
 
 
 Slots = dict[str, Slot]
 
 
 def _kernel(array: np.ndarray) -> np.ndarray:
-    """Height and width first, and rotated as `HalfTurn` rotates images."""
+    """Moves height and width to the front, and rotates as `HalfTurn` does."""
     return array.transpose(2, 3, 1, 0)[::-1, ::-1]
 
 
-def _decided(kernel: np.ndarray) -> np.ndarray:
-    """Moves weights beside the mean of their filter to the side where PyTorch has them.
+def _with_signs_of_torch(kernel: np.ndarray) -> np.ndarray:
+    """Gives weights close to their filter's mean the sign that they have in PyTorch.
 
-    A network of ten million weights has about one that lies within float32's rounding
-    of its filter's mean. Its sign depends on the order in which `torch.std_mean` sums
-    the mean, and every output on its sign.
+    In a network of ten million weights, about one equals its filter's mean within
+    float32's rounding. Its sign depends on the order of the sum in `torch.std_mean`,
+    and every output depends on that sign.
     """
     import torch
 
@@ -55,24 +55,27 @@ def _decided(kernel: np.ndarray) -> np.ndarray:
 
 
 def _vector(variable: Any, before: int = 0, after: int = 0) -> Slot:
-    """One value per channel; in PyTorch with axes of size 1 before and after."""
+    """Returns the slot of one value per channel, with axes of size 1 around it."""
     shape = (1,) * before + tuple(variable.shape) + (1,) * after
     return Slot(variable, shape, np.ravel)
 
 
 def _shift(source: str, variable: Any) -> Slots:
-    """A `LearnableBias`."""
+    """Returns the slot of a `LearnableBias`."""
     return {f"{source}.bias": _vector(variable, 1, 2)}
 
 
 def convolution(source: str, layer: keras.layers.Layer) -> Slots:
-    """A convolution without bias, with the gain of its kernel quantizer."""
+    """Returns the slots of a convolution and of the gain of its kernel quantizer."""
     height, width, inputs, outputs = layer.kernel.shape
     shape = (outputs, inputs, height, width)
     quantizer: Any = layer.kernel_quantizer
-    # Only this one takes signs around a mean, which is rounded.
-    standardized = isinstance(quantizer, ScaledStdSign)
-    arrange = (lambda array: _kernel(_decided(array))) if standardized else _kernel
+    arrange = _kernel
+    if isinstance(quantizer, ScaledStdSign):  # its threshold is a rounded mean
+
+        def arrange(array: np.ndarray) -> np.ndarray:
+            return _kernel(_with_signs_of_torch(array))
+
     slots = {f"{source}.weight": Slot(layer.kernel, shape, arrange)}
     if hasattr(quantizer, "gain"):
         slots[f"{source}.gain"] = _vector(quantizer.gain, 0, 3)
@@ -80,7 +83,7 @@ def convolution(source: str, layer: keras.layers.Layer) -> Slots:
 
 
 def _rprelu(layer: keras.layers.Layer, before: str, slope: str, after: str) -> Slots:
-    """A PReLU between two `LearnableBias`."""
+    """Returns the slots of a PReLU between two `LearnableBias`."""
     return {
         **_shift(before, layer.shift_in),
         f"{slope}.weight": _vector(layer.slope),
@@ -89,7 +92,7 @@ def _rprelu(layer: keras.layers.Layer, before: str, slope: str, after: str) -> S
 
 
 def _dense(source: str, layer: keras.layers.Layer) -> Slots:
-    """A dense layer."""
+    """Returns the slots of a dense layer."""
     inputs, outputs = layer.kernel.shape
     return {
         f"{source}.weight": Slot(layer.kernel, (outputs, inputs), np.transpose),
@@ -98,18 +101,18 @@ def _dense(source: str, layer: keras.layers.Layer) -> Slots:
 
 
 def shape_of(state: State, name: str, rank: int) -> tuple[int, ...]:
-    """Returns the shape of a tensor that has to be there."""
+    """Returns the shape of a required tensor."""
     if name not in state or state[name].ndim != rank:
         shape = f"of shape {state[name].shape}" if name in state else "missing"
         raise InvalidValue(
-            f"The checkpoint's {name} is {shape}, but a network of the published code "
-            f"has one of {rank} axes. Give a checkpoint of that code."
+            f"The checkpoint's {name} is {shape}, but in the published code it has "
+            f"{rank} axes. Give a checkpoint of that code."
         )
     return state[name].shape
 
 
 def _with_norm(source: str, norm: str, model: keras.Model, name: str) -> Slots:
-    """A convolution, and the batch norm after it if there is one."""
+    """Returns the slots of a convolution, and of a batch norm after it if any."""
     slots = convolution(source, model.get_layer(f"{name}_conv"))
     if any(layer.name == f"{name}_norm" for layer in model.layers):
         layer = model.get_layer(f"{name}_norm")
@@ -121,7 +124,7 @@ def _with_norm(source: str, norm: str, model: keras.Model, name: str) -> Slots:
 
 
 def _binary(source: str, parts: str, model: keras.Model, name: str) -> Slots:
-    """A binary convolution with its sign, its batch norm, and three parts of RPReLU."""
+    """Returns the slots of a binary convolution, its sign, batch norm and RPReLU."""
     sign, conv, norm, *activation = (f"{source}.{part}" for part in parts.split())
     return {
         **_shift(sign, model.get_layer(f"{name}_conv").input_quantizer.shift),
@@ -133,9 +136,9 @@ def _binary(source: str, parts: str, model: keras.Model, name: str) -> Slots:
 def reactnet18(
     state: State, image_size: Size, **arguments: Any
 ) -> tuple[keras.Model, Slots]:
-    """A ReActNet of one convolution per block, with these arguments of its builder."""
+    """Builds a ReActNet with one convolution per block; returns it and its slots."""
     width, channels, kernel, _ = shape_of(state, "conv1.weight", 4)
-    # Our builders choose the stem by the size of the image, a checkpoint by itself.
+    # Our builders choose the stem by the image size, so the size is chosen by the stem.
     shape, size = ((64, 64), _IMAGENET) if kernel == 7 else (_CIFAR, _CIFAR)
     blocks: list[int] = []
     while any(name.startswith(f"layer{len(blocks) + 1}.") for name in state):
@@ -166,10 +169,10 @@ def reactnet18(
 def reactnet_a(
     state: State, image_size: Size, **arguments: Any
 ) -> tuple[keras.Model, Slots]:
-    """A ReActNet-A; the arguments are those of `reactnet18`."""
+    """Builds a ReActNet-A, with arguments as in `reactnet18`."""
     width, channels, _, _ = shape_of(state, "feature.0.conv1.weight", 4)
     shape_of(state, "feature.1.binary_3x3.weight", 4)
-    blocks: list[int] = []  # of each stage, which starts where a block widens
+    blocks: list[int] = []  # per stage; a block that widens starts a new stage
     while f"feature.{sum(blocks) + 1}.binary_3x3.weight" in state:
         widens = f"feature.{sum(blocks) + 1}.binary_pw_down1.weight" in state
         if widens or not blocks:
@@ -179,7 +182,7 @@ def reactnet_a(
         (*_IMAGENET, channels),
         width=width,
         blocks=tuple(blocks),
-        # The published code has no other stem, for small images either.
+        # The published code has this stem for small images too.
         stem_stride=2,
         **arguments,
     )
@@ -202,7 +205,7 @@ def reactnet_a(
 
 
 def _widening(source: str, model: keras.Model, name: str) -> Slots:
-    """Two pointwise convolutions of one sign, side by side."""
+    """Returns the slots of two pointwise convolutions of one sign."""
     parts = (f"{source}.{part}" for part in ("move22", "prelu2", "move23"))
     slots = _rprelu(model.get_layer(f"{name}_act"), *parts)
     slots |= _shift(f"{source}.move21", model.get_layer(f"{name}_sign").shift)
@@ -213,7 +216,7 @@ def _widening(source: str, model: keras.Model, name: str) -> Slots:
 
 
 def fill(slots: Slots, state: Mapping[str, np.ndarray]) -> None:
-    """Gives every variable its tensor, if there is one for each and of its shape."""
+    """Assigns every tensor to its variable, if names and shapes match exactly."""
     _reject("misses tensors: ", slots.keys() - state.keys())
     _reject("has unknown tensors: ", state.keys() - slots.keys())
     wrong = [
@@ -221,13 +224,13 @@ def fill(slots: Slots, state: Mapping[str, np.ndarray]) -> None:
         for name, slot in slots.items()
         if state[name].shape != slot.shape
     ]
-    _reject("has ", wrong, ", so it is that of another network")
+    _reject("has ", wrong, ", so it belongs to another network")
     for name, slot in slots.items():
         slot.variable.assign(slot.arrange(state[name]))
 
 
 def _reject(problem: str, found: Iterable[str], so: str = "") -> None:
-    """Raises if anything is found; names the first few, and how many more there are."""
+    """Raises if anything is found, with the first few and the number of others."""
     if listed := sorted(found):
         more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
         raise InvalidValue(

@@ -1,4 +1,4 @@
-"""Models of others, opened without running code from their files."""
+"""Opens models without running code from their files."""
 
 from ._images import describe, described, read_dataset, write_dataset
 from ._open import is_saved_model, open_model

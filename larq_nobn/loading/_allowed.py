@@ -1,14 +1,13 @@
-"""The classes and functions that a model file may name without being trusted.
+"""The classes and functions that an untrusted model file may name.
 
-A class is accepted by its type: one that Keras exports, or saves under its own name,
-and that is a layer, a loss, an optimizer or another kind of object that a model is made
-of; less those that run code. Classes of Larq, of this package and of the user are
-accepted because they are registered with Keras.
+Accepted are classes that Keras exports, or saves by their own name, if a model can
+consist of them (layers, losses, optimizers and so on) and they run no code. Classes of
+Larq, of this package and of the user are accepted if they are registered with Keras.
 
-Tensor operations that a layer may consist of are arithmetic, comparison, reductions,
-shapes, slicing, concatenation, images in memory and the functions of `nn`. Left out is
-what takes functions, reads or writes, runs Python, decodes formats of files, prints or
-keeps a state.
+Accepted tensor operations are arithmetic, comparison, reductions, shapes, slicing,
+concatenation, images in memory and the functions of `nn`. Rejected are functions that
+take functions, read or write files, run Python, decode file formats, print or have a
+state.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ def names_of(text: str) -> frozenset[str]:
 
 
 def _functions_in(module: ModuleType) -> set[str]:
-    """Returns the names of a module's functions; less those that look things up."""
+    """Returns the names of a module's functions, without those that look up names."""
     return {
         name
         for name, value in vars(module).items()
@@ -48,27 +47,27 @@ _BASES = (
     keras.regularizers.Regularizer,
     keras.constraints.Constraint,
 )
-# What runs code that its configuration contains, or reads files that it names: bytecode
-# of Lambdas and of wrappers of recurrent cells, any operation of TensorFlow, and
-# feature columns with their vocabularies.
+# Classes that run code in their configuration, or read files that it names: bytecode of
+# Lambdas and of wrappers of recurrent cells, any operation of TensorFlow, and feature
+# columns with their vocabularies.
 RUNNING_CODE = names_of(
     """
     Lambda TensorFlowOpLayer DeviceWrapper DropoutWrapper ResidualWrapper
     _RNNCellWrapper DenseFeatures SequenceFeatures FeatureSpace
     """
 )
-# Names in files of classes that Keras neither exports nor has among its layers.
+# Classes in files that Keras neither exports nor lists as layers.
 _UNEXPORTED = names_of(
     "LossFunctionWrapper LossScaleOptimizerV3 PolicyV1 SumOverBatchSizeMetricWrapper"
 )
-# Accepted functions of Keras, some of which it knows by their names in TensorFlow.
+# Accepted functions of Keras, some by their names in TensorFlow.
 FUNCTIONS = _functions_in(keras.activations).union(
     _functions_in(keras.losses),
     _functions_in(keras.metrics),
     _functions_in(keras.regularizers),
     names_of("leaky_relu log_softmax relu6 silu softmax_v2"),
 )
-# Short for others, or known to one layer alone.
+# Abbreviations, and words that only one layer knows.
 _WORDS = names_of(
     """
     ACC BCE acc accuracy bce ce cosine_proximity crossentropy gaussian huber_loss
@@ -78,8 +77,8 @@ _WORDS = names_of(
 )
 _OWN = ("tf_keras", "larq", "larq_nobn")
 
-# Pure functions of tensors, by the names under which TensorFlow exports them.
-# Of these modules all functions are: they calculate.
+# Pure functions of tensors, by the names under which TensorFlow exports them. In these
+# modules all functions are pure.
 _CALCULATING = ("bitwise", "linalg", "math", "signal")
 _OPERATORS = {
     "__operators__": "add eq getitem ne ragged_getitem",
@@ -132,17 +131,17 @@ _EARLIER = """
     """
 _named = {space: _functions_in(getattr(tf, space)) for space in _CALCULATING}
 _named["keras.activations"] = _functions_in(keras.activations)
-# Many of them are exported without the name of their module, too.
+# Many functions of `math` are exported without that name, too.
 _named[""] = {name for name in _named["math"] if hasattr(tf, name)}
 OPERATORS = frozenset(
     f"{space}.{name}".lstrip(".")
     for space in {*_OPERATORS, *_named}
     for name in names_of(_OPERATORS.get(space, "")) | _named.get(space, set())
 )
-# The same of TensorFlow 1, which TensorFlow 2 is written in here and there.
+# The same functions of TensorFlow 1, which TensorFlow 2 uses in places.
 OPERATORS |= {f"compat.v1.{name}" for name in {*OPERATORS, *_EARLIER.split()}}
 
-# What is read of a ragged or a sparse tensor, and how a ragged one is made.
+# Members of ragged and sparse tensors, and constructors of ragged ones.
 PROPERTIES = names_of(
     "values flat_values row_splits nested_row_splits indices dense_shape"
 )
@@ -164,7 +163,7 @@ CLASS_METHODS = names_of(
 
 @functools.cache
 def _public_modules() -> dict[str, ModuleType]:
-    """Returns the modules that Keras exports, by their names from `tf_keras` on."""
+    """Returns the modules that Keras exports, by names such as `tf_keras.layers`."""
     modules = {"tf_keras": keras}
     waiting = ["tf_keras"]
     for place in waiting:
@@ -185,31 +184,31 @@ def _classes() -> frozenset[str]:
 
 
 def _is_part(value: object) -> bool:
-    """Whether it is a class of which a model is made, and that runs no code."""
+    """Tells whether a value is a class that models consist of and that runs no code."""
     return (
         isinstance(value, type) and issubclass(value, _BASES) and not runs_code(value)
     )
 
 
 def runs_code(cls: type) -> bool:
-    """Whether it is one of the classes that run code, or a subclass of one."""
+    """Tells whether a class, or a base of it, is one of the classes that run code."""
     of_keras = (b for b in cls.__mro__ if b.__module__.startswith("tf_keras."))
     return any(base.__name__ in RUNNING_CODE for base in of_keras)
 
 
 def registered(name: object) -> Any:
-    """What was registered with Keras in this process under a name, if anything."""
+    """Returns the object that is registered with Keras under a name, or None."""
     return keras.saving.get_registered_object(name) if isinstance(name, str) else None
 
 
 def is_users(name: object) -> bool:
-    """Whether something of the user was registered under a name."""
+    """Tells whether an object of the user is registered under a name."""
     known = registered(name)
     return known is not None and known.__module__.split(".")[0] not in _OWN
 
 
 def is_class(name: object) -> bool:
-    """Whether it is the name of a registered class, or of an accepted one of Keras."""
+    """Tells whether a name is that of a registered or an accepted class."""
     known = registered(name)
     if known is not None:
         return isinstance(known, type) and not runs_code(known)
@@ -217,20 +216,20 @@ def is_class(name: object) -> bool:
 
 
 def is_function(name: object) -> bool:
-    """Whether it is the name of an accepted function, or of anything registered."""
+    """Tells whether a name is that of a registered object or an accepted function."""
     known = registered(name)
     return callable(known) if known is not None else name in FUNCTIONS
 
 
 def is_named(name: str) -> bool:
-    """Whether a string may stand where a class or a function is wanted."""
+    """Tells whether a string may name a class or a function."""
     return is_class(name) or is_function(name) or name in _WORDS
 
 
 def defines(module: object, name: str) -> bool:
-    """Whether a module of Keras has an accepted class or function under a name.
+    """Tells whether a module of Keras has an accepted class or function of a name.
 
-    Only what is imported already: importing is running.
+    Only imported modules count, since importing a module runs its code.
     """
     if not isinstance(module, str):
         return False
@@ -247,5 +246,5 @@ def defines(module: object, name: str) -> bool:
 
 
 def is_dtype(name: object) -> bool:
-    """Whether it names a type of numbers."""
+    """Tells whether a name is that of a type of numbers."""
     return isinstance(getattr(tf.dtypes, str(name), None), tf.DType)

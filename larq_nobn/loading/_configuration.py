@@ -1,8 +1,8 @@
-"""Files of models: what is in them is looked through before Keras reads them.
+"""Checks the configuration in a model file before Keras reads the file.
 
-Keras imports what a configuration names, calls it, and runs bytecode that lies in it;
-its safe mode stops only some of this. Here every object of a configuration has to be
-one that is accepted, whatever it is nested in.
+Keras imports and calls what a configuration names, and runs bytecode in it; its safe
+mode stops only some of this. Here every object of a configuration must be accepted,
+however deeply it is nested.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from .._messages import first_line
 from . import _allowed
 
 _OWN = ", or pass trust=True (--trust) for a file of your own"
-# How Keras writes data that JSON has no word for.
+# Class names with which Keras writes data that JSON lacks.
 _DATA = {"__tuple__", "__ellipsis__", "__bytes__", "__tensor__", "__numpy__"}
 _DATA |= {"TensorShape"}
 _CODE = {"Lambda", "__lambda__"}
-# Layers whose operation their configuration names: under which key, and what may be.
+# Layers whose configuration names an operation: its key, and the allowed names.
 _NAMED = {
     "TFOpLambda": ("function", _allowed.OPERATORS),
     "SlicingOpLambda": ("function", _allowed.OPERATORS),
@@ -31,7 +31,7 @@ _NAMED = {
     "InstanceMethod": ("attr_name", _allowed.METHODS),
     "ClassMethod": ("method_name", _allowed.CLASS_METHODS),
 }
-# Arguments whose strings are names of classes and functions, unless a user says else.
+# Arguments whose strings name classes and functions, except in users' own classes.
 _NAMING = re.compile(
     r"(.*_)?(activation|initializer|regularizer|constraint|quantizer|optimizer|loss"
     r"|losses|metrics|fn)"
@@ -47,7 +47,7 @@ def check_model_file(file: Path) -> None:
     except RecursionError as error:
         raise InvalidValue(
             f"{file} is nested too deeply to be a Keras model. Save it again, or train "
-            "again."
+            "it again."
         ) from error
     except PermissionError:
         raise
@@ -73,13 +73,13 @@ def _of_hdf5(file: Path) -> object:
         _check_arrays(stream, file.stat().st_size)
         with h5py.File(stream, "r") as stored:
             if "model_config" not in stored.attrs:
-                raise InvalidValue("it contains weights at most, and no model")
-            kept = ("model_config", "training_config")
-            return [json.loads(stored.attrs[k]) for k in kept if k in stored.attrs]
+                raise InvalidValue("it contains no model, at most weights")
+            keys = ("model_config", "training_config")
+            return [json.loads(stored.attrs[k]) for k in keys if k in stored.attrs]
 
 
 def _check_arrays(stream: IO[bytes], size: int) -> None:
-    """Raises ValueError for arrays elsewhere, or too large for an HDF5 file's size."""
+    """Raises ValueError for arrays in other files, or too large for the file's size."""
     import h5py
 
     declared = 0
@@ -97,7 +97,7 @@ def _check_arrays(stream: IO[bytes], size: int) -> None:
     with h5py.File(stream, "r") as file:
         place = file.visititems_links(is_link) or file.visititems(is_elsewhere)
     if place is not None:
-        raise InvalidValue(f"its data {place!r} lies in another file")
+        raise InvalidValue(f"its data {place!r} is in another file")
     reject_expansion(declared, size)
 
 
@@ -106,7 +106,7 @@ SUFFIXES = frozenset(_READERS)
 
 
 class Untrusted(InvalidValue):
-    """A model file names what is not accepted."""
+    """A model file names an object that is not accepted."""
 
     def __init__(self, layer: str, what: str, remedy: str, own: str = _OWN) -> None:
         where = f", in layer {layer!r}" if layer else ""
@@ -116,14 +116,15 @@ class Untrusted(InvalidValue):
 def _check(
     part: object, layer: str, own: bool = False, data: bool = False, naming: str = ""
 ) -> None:
-    """Raises `Untrusted` unless nothing but accepted objects would be made of a part.
+    """Raises `Untrusted` if Keras would make a rejected object from a configuration.
 
     Arguments:
-        part: Of what a model file says of the model, as parsed from JSON.
-        layer: Which it is of, for the message.
-        own: Whether it is among the arguments of a user's class.
-        data: Whether a layer is called with it: tensors and constants, and no objects.
-        naming: The argument for which Keras looks up the strings in it, if for any.
+        part: A part of the configuration of a model, as parsed from JSON.
+        layer: The layer that it belongs to, for the message.
+        own: Whether it belongs to the arguments of a user's class.
+        data: Whether it belongs to the inputs of a layer: tensors and constants, but no
+            objects.
+        naming: The argument whose strings Keras looks up as names; empty for none.
     """
     if isinstance(part, list):
         for entry in part:
@@ -146,7 +147,7 @@ def _check(
     elif naming and isinstance(part, str) and not _allowed.is_named(part):
         raise Untrusted(
             layer,
-            f"has {naming}={part!r}, which is not known",
+            f"has {naming}={part!r}, which is unknown",
             "use a name of Keras, Larq or larq_nobn, register your own with Keras "
             "(--import MODULE)",
         )
@@ -182,7 +183,7 @@ def _check_object(part: dict[str, Any], layer: str, data: bool) -> None:
 
 
 def _check_function(part: dict[str, Any], layer: str) -> None:
-    """A function goes by one short name, and Keras says of all: `builtins`."""
+    """Raises unless a function has one accepted name, in Keras or in `builtins`."""
     name, other = part.get("config"), part.get("registered_name")
     module = part.get("module", "builtins")
     if not (isinstance(name, str) and isinstance(other, str)):
@@ -200,7 +201,7 @@ def _check_class(part: dict[str, Any], layer: str) -> None:
     name, other = part["class_name"], part.get("registered_name")
     known = _allowed.registered(other)
     if isinstance(known, type):
-        # Keras takes this one, except where it goes by the name of the class.
+        # Keras uses this class, except if it finds one by `class_name`.
         other_name = name != known.__name__ and not _allowed.is_class(name)
         if other_name or _allowed.runs_code(known):
             raise _foreign(part, layer)
@@ -226,7 +227,7 @@ def _check_operation(part: dict[str, Any], layer: str) -> None:
         symbol = inner.get("cls_symbol")
         raise Untrusted(
             layer,
-            f"wants the operation {symbol or 'tf'}.{named}, which is not one of the "
+            f"uses the operation {symbol or 'tf'}.{named}, which is not one of the "
             "tensor functions that are known to be harmless",
             "put it into a layer class that you register with Keras",
         )
@@ -235,26 +236,26 @@ def _check_operation(part: dict[str, Any], layer: str) -> None:
 def _code(layer: str) -> Untrusted:
     return Untrusted(
         layer,
-        "carries Python code (a Lambda), which is never run from a file",
+        "contains Python code (a Lambda), which is never run from a file",
         "replace it by a layer class and save the model again",
     )
 
 
 def _foreign(part: dict[str, Any], layer: str) -> Untrusted:
-    wanted = part.get("config") if part.get("class_name") == "function" else None
-    if not isinstance(wanted, str):
-        wanted = part.get("registered_name") or part.get("class_name")
+    name = part.get("config") if part.get("class_name") == "function" else None
+    if not isinstance(name, str):
+        name = part.get("registered_name") or part.get("class_name")
     module = part.get("module")
-    # A class of a script, or a registered one, has none that could be imported.
+    # Classes of a script, and registered ones, have no module that can be imported.
     named = isinstance(module, str) and module not in ("__main__", "builtins")
     return Untrusted(
         layer,
-        f"wants {wanted!r}{f' from the Python module {module!r}' if named else ''}, "
+        f"uses {name!r}{f' from the Python module {module!r}' if named else ''}, "
         "which is not trusted",
         "use layers and functions of Keras, Larq and larq_nobn, or name a module that "
         "registers your own by keras.utils.register_keras_serializable (--import "
         "MODULE)",
-        own="",  # Keras finds no other ones
+        own="",  # since Keras cannot find others, even with trust
     )
 
 

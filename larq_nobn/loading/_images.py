@@ -1,4 +1,4 @@
-"""What a `.keras` file says of the images that its model classifies."""
+"""The description of the images that a model classifies, in its `.keras` file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .._errors import InvalidValue
 from .._files import check_shape, parse_json
 from ..data import DatasetInfo
 
-# A file of the archive, beside those of Keras, which leaves it alone.
+# A file in the archive, which Keras ignores.
 _ENTRY = "larq_nobn.dataset.json"
 _NUMBER = (int, float)
 _FIELDS = {
@@ -51,7 +51,7 @@ def described(model: Any) -> DatasetInfo | None:
 
 
 def read_dataset(file: Path) -> DatasetInfo | None:
-    """Returns the description in a model file; None where there is none.
+    """Returns the description in a model file, or None.
 
     Raises:
         ValueError: If it is damaged.
@@ -69,6 +69,6 @@ def read_dataset(file: Path) -> DatasetInfo | None:
             f"{file} describes its images in {_ENTRY}, which is damaged: {error}. Save "
             "the model again."
         ) from error
-    known = {name: described[name] for name in _FIELDS}
-    lists = {name: tuple(v) for name, v in known.items() if isinstance(v, list)}
-    return DatasetInfo(**{**known, **lists}, holdout=described.get("holdout"))
+    fields = {name: described[name] for name in _FIELDS}
+    lists = {name: tuple(v) for name, v in fields.items() if isinstance(v, list)}
+    return DatasetInfo(**{**fields, **lists}, holdout=described.get("holdout"))

@@ -1,4 +1,4 @@
-"""Models, opened without running code from their files."""
+"""Opens models without running code from their files."""
 
 from __future__ import annotations
 
@@ -23,27 +23,28 @@ from ._images import describe, read_dataset
 def open_model(
     path: str | os.PathLike, compile: bool = False, trust: bool = False
 ) -> keras.Model:
-    """Opens a `.keras` or `.h5` file, or that of a run folder, running no code from it.
+    """Opens a model from a file or a run folder, without running code from it.
 
     A file may name layers, losses and other objects of Keras, Larq and this package,
-    what was registered with Keras in this process, and tensor operations that are known
-    to be harmless. Any other is rejected before anything of the model is built.
+    objects that are registered with Keras in this process, and tensor operations that
+    are known to be harmless. A file with other names is rejected before any object is
+    built.
 
     Arguments:
         path: A `.keras` file, a whole model in an `.h5` file, a run folder, a packed
-            network (`.npz`), or a name of `models.pretrained()`; where it is trusted,
-            also the folder of a SavedModel.
+            network (`.npz`), or a name of `models.pretrained()`; with `trust`, also the
+            folder of a SavedModel.
         compile: Whether to restore loss, metrics and optimizer as well.
-        trust: Whether to open it as Keras does, which runs the code that it carries.
-            For files of your own.
+        trust: Whether to open the file as Keras does, which runs the code in it. Use it
+            only for files of your own.
 
     Returns:
         The model.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is not a Keras model, is damaged, carries code, or names what
-            is not known.
+        ValueError: If the file is not a Keras model, is damaged, contains code, or
+            names unknown objects.
 
     Example:
         ```python
@@ -58,7 +59,7 @@ def open_model(
         if not trust:
             raise InvalidValue(
                 f"{file} is a SavedModel, which is a program and can do what any "
-                "program can: save the model as a .keras file, or pass trust=True "
+                "program can. Save the model as a .keras file, or pass trust=True "
                 "(--trust) for a folder of your own."
             )
     else:
@@ -69,18 +70,18 @@ def open_model(
         with without_starvation_warning():
             model = keras.models.load_model(file, compile=compile, safe_mode=not trust)
             if isinstance(model, keras.Model):
-                # Keras does that for some layers and formats only.
+                # Keras does this only for some layers and formats.
                 _operation.finalize(model)
     except (MemoryError, tf.errors.ResourceExhaustedError):
         raise
-    except Exception as error:  # whatever Keras, or a class of the user, says to it
+    except Exception as error:  # Keras, or a class of the user, may raise anything
         if internal := _errors.internal_error(f"Opening {file}", error):
             raise internal from error
-        said = first_line(error)
-        if trust:  # without, all that it names is known here
-            said = f"{said.rstrip('.')}. Own classes have to be registered (--import)."
+        reason = first_line(error)
+        if trust:  # otherwise unknown classes were rejected before
+            reason = f"{reason.rstrip('.')}. Own classes must be registered (--import)."
         raise InvalidValue(
-            f"{file} cannot be opened as a Keras model: {said}"
+            f"{file} cannot be opened as a Keras model: {reason}"
         ) from error
     if not isinstance(model, keras.Model):
         raise InvalidValue(
@@ -94,12 +95,12 @@ def open_model(
 
 
 def is_saved_model(path: Path) -> bool:
-    """Whether it is the folder of a SavedModel, as far as one may look into it."""
-    return os.path.isfile(path / "saved_model.pb")  # a Path raises if one may not
+    """Tells whether a path is the readable folder of a SavedModel."""
+    return os.path.isfile(path / "saved_model.pb")  # Path.is_file raises if unreadable
 
 
 def _file_of(path: Path) -> Path:
-    """The model file of a run folder, or the file itself, if it can be one."""
+    """Returns the model file of a run folder, or the file itself, if it can be one."""
     file = path
     if file.is_dir():
         file = file / "model.keras"
@@ -115,12 +116,11 @@ def _file_of(path: Path) -> Path:
         )
     if not file.is_file():
         raise InvalidValue(
-            f"{file} is not a regular file, so no model is read from it. Give a run "
-            "folder, or a .keras or .h5 file."
+            f"{file} is not a regular file. Give a run folder, or a .keras or .h5 file."
         )
     if file.suffix not in SUFFIXES:
         raise InvalidValue(
-            f"{file} is not a .keras file or .h5 file. Give a run folder or a file "
-            "that Keras saved under a name with one of these endings."
+            f"{file} is not a .keras file or .h5 file. Give a run folder, or a file "
+            "that Keras saved with one of these endings."
         )
     return file

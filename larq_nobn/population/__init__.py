@@ -1,4 +1,4 @@
-"""A model on the whole of some data: batches, statistics of layers, and scores."""
+"""Passes over all data with a model: batches, statistics of layers, and scores."""
 
 from ._batch_norms import EXAMPLES, BatchNormStatistics, averages_of, has_batch_norm
 from ._population import PooledMoments, Population, moments_of, pooled

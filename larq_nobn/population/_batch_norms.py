@@ -1,4 +1,4 @@
-"""The statistics of batch norms, taken of the whole of some data, in place."""
+"""Sets the statistics of batch norms to those of all given data, in place."""
 
 from __future__ import annotations
 
@@ -20,28 +20,29 @@ EXAMPLES = 512
 
 
 def has_batch_norm(model: keras.Model) -> bool:
-    """Tells whether any layer of a model takes statistics of batches."""
+    """Tells whether any layer of a model computes statistics of batches."""
     return bool(_norms_of(model))
 
 
 def averages_of(model: keras.Model) -> list[Any]:
-    """The variables that contain the statistics of all batch norms of a model."""
+    """Returns the variables with the statistics of all batch norms of a model."""
     norms = _norms_of(model)
     return [x for norm in norms for x in (norm.moving_mean, norm.moving_variance)]
 
 
 class BatchNormStatistics:
-    """The batch norms of a model, which take the statistics of data as often as asked.
+    """Sets the statistics of a model's batch norms from data, any number of times.
 
-    Each sees what comes through those before it once these have their new statistics;
-    the formula is at `larq_nobn.reestimate_batch_norm`. The model is traced once.
+    Each batch norm is set after those before it, from inputs that use their new
+    statistics; the formula is in `larq_nobn.reestimate_batch_norm`. The model is traced
+    once.
 
     Attributes:
         norms: The batch norms, wherever they are in the model.
 
     Raises:
-        ModelError: For a model without batch norm, a subclassed model or part, or a
-            batch norm that is used again on what it has normalized itself.
+        ModelError: For a model without batch norm, a subclassed model or nested model,
+            or a batch norm whose input depends on its own output.
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -49,23 +50,24 @@ class BatchNormStatistics:
         self.norms = _norms_of(model)
         if not self.norms:
             raise _errors.ModelError(
-                f"Model {model.name!r} has no batch norm, so that there is nothing to "
+                f"Model {model.name!r} has no batch norm, so there is nothing to "
                 "estimate. Pass a model with BatchNormalization layers."
             )
         probes = {norm: partial(_moments, norm) for norm in self.norms}
         self._population = Population(model, probes)
 
     def take(self, batches: Callable[[], Iterable[list[tf.Tensor]]]) -> dict[Any, int]:
-        """Gives the batch norms the statistics of all batches.
+        """Sets the statistics of the batch norms to those of all batches.
 
         Arguments:
-            batches: Starts a pass over the data, inputs in the order of the model's.
+            batches: Function that starts a pass over the data; each batch is a list of
+                the model's inputs.
 
         Returns:
-            How many values per channel each batch norm has met, in their order.
+            The number of values per channel, by batch norm.
 
         Raises:
-            ValueError: If a layer meets values that are not finite.
+            ValueError: If the input of a layer is not finite.
         """
         counts: dict[Any, int] = {}
 
@@ -94,10 +96,10 @@ def _moments(
     x, *prior = tf.nest.flatten(inputs)
     if isinstance(norm, BatchKalmanNormalization):
         return moments_of(x, context=prior)
-    ghost = norm.virtual_batch_size is not None  # counts an axis more
+    ghost = norm.virtual_batch_size is not None  # its axes count one axis more
     axes = sorted(axis - ghost for axis in norm.axis)
     if mask is not None and axes[0] >= mask.shape.rank:
-        x = tf.boolean_mask(x, mask)  # makes one axis of those of the mask
+        x = tf.boolean_mask(x, mask)  # merges the axes of the mask into one
         axes = [axis - mask.shape.rank + 1 for axis in axes]
     others = [axis for axis in range(x.shape.rank) if axis not in axes]
     channels = norm.moving_mean.shape.num_elements()

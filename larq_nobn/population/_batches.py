@@ -1,4 +1,4 @@
-"""Reads what a caller gives as `data`: arrays, `(x, y)`, or batches of such."""
+"""Reads `data` of callers: arrays, `(x, y)`, or batches of them."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from .._keras import keras
 def batches(
     data: Any, size: int, several: bool = False, most: int | None = None
 ) -> Iterator[tuple[Any, Any]]:
-    """Yields examples and labels batch by batch; labels are None where there are none.
+    """Yields examples and labels batch by batch; labels are None if there are none.
 
     Arguments:
         data: An array, `(x, y)`, or batches of either: a `tf.data.Dataset`, a
-            `keras.utils.Sequence`, or, where only some are read, a generator.
-        size: Examples per batch of arrays; batches stay as they are.
+            `keras.utils.Sequence` or, with `most`, a generator.
+        size: Batch size for arrays; given batches are not changed.
         several: Whether x is a list or dict of arrays, one per input of a model.
-        most: How many examples are read at least, if there are so many; None for all.
+        most: Stop once this many examples are read; None reads all.
 
     Raises:
-        ValueError: If arrays differ in length, or all are wanted of what never ends.
+        ValueError: If arrays differ in length, or endless data should be read to its
+            end.
     """
-    given = _batches(data, size, several, endless=most is not None)
     count = 0
-    for x, y in given:
+    for x, y in _batches(data, size, several, endless=most is not None):
         yield x, y
         count += len(tf.nest.flatten(x)[0])
         if most is not None and count >= most:
@@ -41,7 +41,7 @@ def _batches(
 ) -> Iterator[tuple[Any, Any]]:
     if isinstance(data, Iterator) and not endless:
         raise InvalidValue(
-            "data is a generator, of which no end is known. Pass arrays, a "
+            "data is a generator, which may be endless. Pass arrays, a "
             "keras.utils.Sequence or a tf.data.Dataset."
         )
     if (
@@ -50,10 +50,10 @@ def _batches(
         and data.cardinality() == tf.data.INFINITE_CARDINALITY
     ):
         raise InvalidValue(
-            "data is a tf.data.Dataset without an end. Give it one by .take(), or "
-            "leave out .repeat()."
+            "data is an endless tf.data.Dataset. Limit it by .take(), or leave out "
+            ".repeat()."
         )
-    if isinstance(data, keras.utils.Sequence):  # which goes round for ever
+    if isinstance(data, keras.utils.Sequence):  # iterating it directly never ends
         data = map(data.__getitem__, range(len(data)))
     if isinstance(data, (tf.data.Dataset, Iterator)):
         yield from map(_pair, data)
@@ -69,17 +69,17 @@ def _batches(
         )
     if len(set(lengths)) > 1:
         raise InvalidValue(
-            f"data contains arrays of {lengths} examples. Give each as many as the "
-            "others."
+            f"data contains arrays of {lengths} examples. All arrays need the same "
+            "number."
         )
     for start in range(0, lengths[0], size):
-        part = slice(start, start + size)
-        taken = tf.nest.map_structure(lambda array, part=part: array[part], x)
-        yield taken, labels[0][part] if labels else None
+        rows = slice(start, start + size)
+        batch = tf.nest.map_structure(lambda array, rows=rows: array[rows], x)
+        yield batch, labels[0][rows] if labels else None
 
 
 def _pair(data: Any) -> tuple[Any, Any]:
-    """Examples and labels, if there are any; a third item would be weights."""
+    """Returns examples and labels or None; a third item would be example weights."""
     if not isinstance(data, tuple) or not data:
         return data, None
     return data[0], data[1] if len(data) > 1 else None
@@ -88,17 +88,19 @@ def _pair(data: Any) -> tuple[Any, Any]:
 def model_batches(
     model: keras.Model, data: Any, size: int, most: int | None = None
 ) -> Iterator[tuple[list[tf.Tensor], Any]]:
-    """Yields the inputs of a functional model in its order, and labels, as `batches`.
+    """Yields the inputs of a functional model, in its order, and labels.
+
+    The arguments are those of `batches`.
 
     Raises:
-        ValueError: If the data does not fit the inputs, contains no example, or never
-            ends though all of it is wanted.
+        ValueError: If the data does not fit the inputs, contains no example, or is
+            endless but should be read to its end.
     """
-    wanted = [tuple(given.shape[1:]) for given in model.inputs]
+    wanted = [tuple(tensor.shape[1:]) for tensor in model.inputs]
     empty = True
     for x, y in batches(data, size, len(wanted) > 1, most):
-        parts = _parts(model, x)
-        shapes = [tuple(part.shape[1:]) for part in parts]
+        inputs = _flat_inputs(model, x)
+        shapes = [tuple(array.shape[1:]) for array in inputs]
         if len(shapes) != len(wanted) or not all(
             tf.TensorShape(shape).is_compatible_with(of)
             for shape, of in zip(shapes, wanted, strict=True)
@@ -106,18 +108,18 @@ def model_batches(
             raise InvalidValue(
                 f"data contains examples of shape {_listed(shapes)}, but the model "
                 f"{model.name!r} takes {_listed(wanted)}. Pass arrays of such examples "
-                "along the first axis (of one, x[np.newaxis]), or a tf.data.Dataset of "
-                "batches of them."
+                "along the first axis (for one example, x[np.newaxis]), or a "
+                "tf.data.Dataset of batches."
             )
-        if len(parts[0]):
+        if len(inputs[0]):
             empty = False
-            kinds = [given.dtype for given in model.inputs]
-            yield [tf.cast(a, b) for a, b in zip(parts, kinds, strict=True)], y
+            dtypes = [tensor.dtype for tensor in model.inputs]
+            yield [tf.cast(a, b) for a, b in zip(inputs, dtypes, strict=True)], y
     if empty:
         raise InvalidValue("data contains no example. Pass at least one.")
 
 
-def _parts(model: keras.Model, x: Any) -> list[Any]:
+def _flat_inputs(model: keras.Model, x: Any) -> list[Any]:
     nested = model._nested_inputs
     names = sorted(nested if isinstance(nested, dict) else model.input_names)
     if isinstance(x, dict) and sorted(x) != names:

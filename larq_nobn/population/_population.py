@@ -1,4 +1,4 @@
-"""Statistics of what meets some layers of a model, over all data, depth by depth."""
+"""Statistics of the inputs of some layers of a model, over all data."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ..graph import _errors
 
 
 class PooledMoments(NamedTuple):
-    """Mean and spread of k quantities per channel, in float64.
+    """Mean and covariance of k quantities per channel, in float64.
 
     Arguments:
-        count: Number of values of each.
+        count: Number of values of each quantity.
         mean: (k, C).
         comoment: (k, k, C), sums of products of deviations from the mean.
-        context: Whatever else belongs to them and is the same for all batches.
+        context: Other data that is the same for all batches.
     """
 
     count: Any
@@ -32,19 +32,20 @@ class PooledMoments(NamedTuple):
 
     @property
     def variance(self) -> Any:
-        """The variance of the first quantity, divided by the count: (C,)."""
+        """Returns the population variance of the first quantity, (C,)."""
         return self.comoment[0, 0] / self.count
 
     def merged(self, other: PooledMoments) -> PooledMoments:
-        """Returns the moments of both; a difference of squares would lose digits."""
+        """Returns the moments of both, without differences of squares."""
         if not self.count or not other.count:
             return self if self.count else other
         count = self.count + other.count
-        gap = other.mean - self.mean
-        between = gap[:, None] * gap[None] * (self.count * other.count / count)
+        distance = other.mean - self.mean
+        weight = self.count * other.count / count
+        between = distance[:, None] * distance[None] * weight
         return PooledMoments(
             count,
-            self.mean + gap * (other.count / count),
+            self.mean + distance * (other.count / count),
             self.comoment + other.comoment + between,
             other.context,
         )
@@ -77,14 +78,15 @@ class _Use(NamedTuple):
 
 
 class Population:
-    """The inputs of some layers of a model, measured over data as often as asked.
+    """Measures the inputs of some layers of a model, any number of times.
 
     Arguments:
         model: A functional model, which runs as at inference.
-        probes: The layers, and what makes moments of the arguments of their calls.
+        probes: The layers, each with a function that returns the moments of the
+            arguments of a call.
 
     Raises:
-        ModelError: If what a layer meets depends on the layer itself.
+        ModelError: If the input of a layer depends on its own output.
     """
 
     def __init__(
@@ -105,30 +107,29 @@ class Population:
         batches: Callable[[], Iterable[list[tf.Tensor]]],
         apply: Callable[[keras.layers.Layer, list[PooledMoments]], None],
     ) -> None:
-        """Measures the layers, each after those before it have been settled.
+        """Measures the layers and calls `apply`, each after the layers before it.
 
         Arguments:
-            batches: Starts a pass over the data; there is one pass for all layers with
-                the same number of such layers before them.
-            apply: Gets a layer and the moments of each of its uses; it may change
-                weights.
+            batches: Function that starts a pass over the data. There is one pass for
+                all layers that do not depend on each other.
+            apply: Function of a layer and the moments of each of its uses; it may
+                change weights.
 
         Raises:
-            ValueError: If a layer meets values that are not finite.
+            ValueError: If the input of a layer is not finite.
         """
         for uses, measure in self._levels:
-            made = (measure(*inputs) for inputs in batches())
-            parts = (tf.nest.map_structure(np.asarray, part) for part in made)
-            totals = reduce(lambda x, y: [*map(PooledMoments.merged, x, y)], parts)
+            measured = (measure(*inputs) for inputs in batches())
+            by_batch = (tf.nest.map_structure(np.asarray, x) for x in measured)
+            totals = reduce(lambda x, y: [*map(PooledMoments.merged, x, y)], by_batch)
             for layer in dict.fromkeys(use.layer for use in uses):  # in their order
                 pairs = zip(uses, totals, strict=True)
                 own = [total for use, total in pairs if use.layer is layer]
                 moments = [x for use in own for x in (use.mean, use.comoment)]
                 if not all(np.isfinite(x).all() for x in moments):
                     raise InvalidValue(
-                        f"Layer {layer.name!r} meets values that are not finite, so "
-                        "that they have no statistics. Look for NaN or infinity in "
-                        "data and weights."
+                        f"The input of layer {layer.name!r} is not finite, so it has "
+                        "no statistics. Look for NaN or infinity in data and weights."
                     )
                 apply(layer, own)
 
@@ -141,8 +142,8 @@ def _levels(uses: list[_Use]) -> Iterator[tuple[keras.layers.Layer, ...]]:
     except CycleError as error:
         names = ", ".join(sorted({repr(layer.name) for layer in error.args[1]}))
         raise _errors.ModelError(
-            f"Layer {names} is used again on what it has made itself, so that its "
-            "statistics would depend on themselves. Give every use a layer of its own."
+            f"The input of layer {names} depends on its own output, so its statistics "
+            "would depend on themselves. Give every use a layer of its own."
         ) from error
     while order.is_active():
         level = order.get_ready()
@@ -154,22 +155,19 @@ def _traced(
     model: keras.Model,
     probes: Mapping[keras.layers.Layer, Callable[..., PooledMoments]],
 ) -> tuple[list[_Use], Any]:
-    """Returns the uses of the layers in one graph of the model, and that graph.
-
-    Every call of the layers is noted, wherever in the model it is made.
-    """
+    """Returns all uses of the layers in one graph of the model, and that graph."""
     uses: list[_Use] = []
 
     def listen(layer: keras.layers.Layer, probe: Callable[..., PooledMoments]) -> None:
-        given = layer.call
+        original_call = layer.call
         probe = tf.autograph.experimental.do_not_convert(probe)  # plain operations
 
         def call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            # A use may be fixed to training, which follows the inputs.
+            # A call in the model may be fixed to training=True, its second argument.
             args = (False, *args[1:]) if args else ()
             if "training" in kwargs:
                 kwargs["training"] = False
-            outputs = given(inputs, *args, **kwargs)
+            outputs = original_call(inputs, *args, **kwargs)
             moments = probe(inputs, **kwargs)
             flat = tf.nest.flatten(inputs), tf.nest.flatten(outputs)
             uses.append(_Use(layer, *flat, moments))
@@ -191,16 +189,16 @@ def _traced(
 
 
 def _dependencies(uses: list[_Use]) -> dict[Any, set[Any]]:
-    """For every layer, those that the tensors it meets come from."""
+    """Returns, for every layer, the other layers that its inputs depend on directly."""
     makers = {tensor.ref(): use.layer for use in uses for tensor in use.outputs}
     sources: dict[Any, set[Any]] = {use.layer: set() for use in uses}
     for use in uses:
-        left, seen = list(use.inputs), set()
-        while left:
-            tensor = left.pop()
+        to_visit, visited = list(use.inputs), set()
+        while to_visit:
+            tensor = to_visit.pop()
             if tensor.ref() in makers:
                 sources[use.layer].add(makers[tensor.ref()])
-            elif tensor.op not in seen:
-                seen.add(tensor.op)
-                left += tensor.op.inputs
+            elif tensor.op not in visited:
+                visited.add(tensor.op)
+                to_visit += tensor.op.inputs
     return sources

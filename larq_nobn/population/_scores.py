@@ -1,4 +1,4 @@
-"""How good the outputs of a classifier are: probabilities, calibration and scores."""
+"""Scores of the outputs of a classifier: loss, accuracy and calibration error."""
 
 from __future__ import annotations
 
@@ -10,20 +10,19 @@ import numpy as np
 from .._checks import check_integer
 from .._errors import InvalidType, InvalidValue
 
-# Of 8 bits, which are the coarsest; bfloat16 has steps of 1/256 below 1, too.
+# The coarsest step of probabilities, of 8 bits; that of bfloat16 below 1 is the same.
 _STEP = 1 / 256
 
 
 def as_logits(outputs: np.ndarray) -> np.ndarray:
-    """Our networks end in logits; models from elsewhere may end in a softmax.
+    """Returns outputs as logits; takes the logarithm of outputs of a softmax.
 
-    Each probability may be rounded to a step of 1/256. What is 0 then counts as half of
-    a step.
+    Probabilities may be rounded to a step of 1/256; then 0 counts as half of a step.
     """
     rounded = np.array_equal(outputs, np.round(outputs / _STEP) * _STEP)
-    off = max(4e-3, outputs.shape[1] * _STEP / 2 if rounded else 0.0)
+    tolerance = max(4e-3, outputs.shape[1] * _STEP / 2 if rounded else 0.0)
     inside = ((outputs >= 0) & (outputs <= 1)).all()
-    if inside and (np.abs(outputs.sum(1) - 1) <= min(off, 0.5)).all():
+    if inside and (np.abs(outputs.sum(1) - 1) <= min(tolerance, 0.5)).all():
         return np.log(np.maximum(outputs, _STEP / 2 if rounded else 1e-12))
     return outputs
 
@@ -35,7 +34,7 @@ def log_partition(logits: np.ndarray) -> np.ndarray:
 
 
 def as_probabilities(outputs: np.ndarray) -> np.ndarray:
-    """Returns the probabilities that outputs stand for, in float64."""
+    """Returns the probabilities of outputs, logits or a softmax, in float64."""
     logits = as_logits(np.asarray(outputs, np.float64))
     return np.exp(logits - log_partition(logits)[:, None])
 
@@ -45,22 +44,22 @@ class Bins:
     """Predictions by confidence, in intervals of equal width.
 
     Attributes:
-        share: Of the predictions that fall into each, (bins,).
-        confidence: Their mean confidence; 0 where there is none.
-        accuracy: The fraction of them that is right; 0 where there is none.
+        fraction: Of all predictions, per interval, (bins,).
+        confidence: Mean confidence of its predictions; 0 without predictions.
+        accuracy: Fraction of its predictions that is right; 0 without predictions.
     """
 
-    share: np.ndarray
+    fraction: np.ndarray
     confidence: np.ndarray
     accuracy: np.ndarray
 
     def error(self) -> float:
         """Returns the expected calibration error."""
-        return float(np.sum(self.share * np.abs(self.accuracy - self.confidence)))
+        return float(np.sum(self.fraction * np.abs(self.accuracy - self.confidence)))
 
 
 def binned(confidence: np.ndarray, right: np.ndarray, bins: int) -> Bins:
-    """Sorts predictions by confidence into the intervals (k/bins, (k+1)/bins]."""
+    """Returns predictions by confidence, in the intervals (k/bins, (k+1)/bins]."""
     places = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     counts = np.bincount(places, minlength=bins)
 
@@ -71,7 +70,7 @@ def binned(confidence: np.ndarray, right: np.ndarray, bins: int) -> Bins:
 
 
 def predictions(probabilities: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the confidence of each prediction and whether it is right, checked."""
+    """Returns the confidence of each prediction and whether it is right."""
     p, y = np.asarray(probabilities), np.asarray(labels)
     if p.dtype.kind not in "fiu":
         raise InvalidType(
@@ -82,17 +81,18 @@ def predictions(probabilities: Any, labels: Any) -> tuple[np.ndarray, np.ndarray
     if p.ndim != 2 or not len(p) or y.shape != (len(p),):
         raise InvalidValue(
             f"probabilities of shape {p.shape} and labels of shape {y.shape} do not "
-            "fit. Pass (examples, classes) and (examples,), at least one example."
+            "fit. Pass the shapes (examples, classes) and (examples,), with at least "
+            "one example."
         )
     if (p < 0).any() or not np.allclose(p.sum(1), 1, atol=1e-3):
         raise InvalidValue(
-            f"probabilities go from {p.min():.3g} to {p.max():.3g} and do not add up "
-            "to 1 per example. Pass the softmax of logits."
+            f"probabilities range from {p.min():.3g} to {p.max():.3g} and do not add "
+            "up to 1 per example. Pass the softmax of logits."
         )
     if y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= p.shape[1]:
         raise InvalidValue(
-            f"labels of type {y.dtype} go from {y.min()} to {y.max()}, but they must "
-            f"be whole numbers below {p.shape[1]}. Pass one class per example."
+            f"labels of type {y.dtype} range from {y.min()} to {y.max()}, but they "
+            f"must be whole numbers below {p.shape[1]}. Pass one class per example."
         )
     return p.max(1), p.argmax(1) == y
 
@@ -103,7 +103,7 @@ def expected_calibration_error(
     r"""Returns the expected calibration error of a classifier.
 
     The confidence of a prediction is the probability of the predicted class. With
-    predictions sorted by it into intervals \(B_k\) of equal width,
+    predictions grouped by confidence in intervals \(B_k\) of equal width,
 
     \[ \mathrm{ECE} = \sum_k \frac{|B_k|}{N}
        \big|\operatorname{accuracy}(B_k) - \operatorname{confidence}(B_k)\big| . \]
@@ -114,10 +114,10 @@ def expected_calibration_error(
         bins: Number of intervals, 1 or more.
 
     Returns:
-        A number in [0, 1]; 0 for a classifier that is right as often as it says.
+        A number in [0, 1]; 0 if the accuracy equals the confidence in every interval.
 
     Raises:
-        TypeError, ValueError: For arguments that are none of these.
+        TypeError, ValueError: For arguments that differ from this description.
 
     Example:
         ```python
@@ -140,21 +140,20 @@ def expected_calibration_error(
     return binned(*predictions(probabilities, labels), bins).error()
 
 
-# As many as are usual for the expected calibration error.
-_BINS = 15
+_BINS = 15  # usual for the expected calibration error
 
 
 class Scores:
-    """Loss, accuracy and calibration error, of outputs that are given by batches."""
+    """Loss, accuracy and calibration error of outputs, accumulated batch by batch."""
 
     def __init__(self) -> None:
         self._loss = 0.0
         self._confidence: list[np.ndarray] = []
         self._right: list[np.ndarray] = []
 
-    @np.errstate(invalid="ignore")  # a loss that is not finite is one
+    @np.errstate(invalid="ignore")  # the loss may be infinite or NaN
     def update(self, outputs: Any, labels: np.ndarray) -> np.ndarray:
-        """Counts a batch in, and returns its logits in float64.
+        """Adds a batch, and returns its logits in float64.
 
         Arguments:
             outputs: Logits or probabilities, (N, classes).
@@ -164,13 +163,13 @@ class Scores:
             outputs = np.asarray(outputs, np.float64)
         except (TypeError, ValueError) as error:
             raise InvalidValue(
-                "The model gives several outputs or named ones, but a classifier gives "
-                "one number for each class. Choose one of these."
+                "The model has several or named outputs, but a classifier returns one "
+                "number per class. Choose a classifier."
             ) from error
         if outputs.ndim != 2 or labels.max() >= outputs.shape[1]:
             raise InvalidValue(
-                f"The model's output has shape {outputs.shape}, but labels go up to "
-                f"{labels.max()}. Choose the data set that it was trained on."
+                f"The model's output has shape {outputs.shape}, but the largest label "
+                f"is {labels.max()}. Choose the data set that it was trained on."
             )
         logits = as_logits(outputs)
         partition = log_partition(logits)

@@ -63,7 +63,7 @@ def test_every_form_of_data(start, wanted, monkeypatch):
         (images(), {}),
     ):
         model = copy(start)
-        monkeypatch.setattr("larq_nobn.calibration._calibrate._PART", 7)
+        monkeypatch.setattr("larq_nobn.calibration._calibrate._BATCH", 7)
         nobn.calibrate(model, data, **arguments)
         same_weights(model, wanted)
     nobn.calibrate(model, images())  # a second time, which changes nothing

@@ -108,7 +108,7 @@ def test_a_run_folder_is_no_better_than_a_file(
 
     hostile.changed(run_folder / "model.keras", folder / "model.keras", change)
     said = one_sentence(invoke(*command("evaluate", folder, tmp_path)))
-    assert "carries Python code" in said
+    assert "contains Python code" in said
     assert not written.exists()
 
 

@@ -38,7 +38,7 @@ def test_scikit_learn_has_the_same_bins():
     sure, right = PROBABILITIES.max(1), PROBABILITIES.argmax(1) == LABELS
     actual = binned(sure, right, 15)
     accuracy, confidence = calibration_curve(right, sure, n_bins=15)
-    filled = actual.share > 0
+    filled = actual.fraction > 0
     np.testing.assert_allclose(actual.accuracy[filled], accuracy)
     np.testing.assert_allclose(actual.confidence[filled], confidence)
 
@@ -76,8 +76,8 @@ def test_the_plot_shows_the_bins(tmp_path, monkeypatch):
     "arguments, error, message",
     [
         (([[0.5, 0.5]], [0, 1]), ValueError, r"shape \(1, 2\) and .* \(2,\) do not"),
-        (([[2.0, 1.0]], [0]), ValueError, "go from 1 to 2 and .* Pass the softmax"),
-        (([[0.5, 0.5]], [2]), ValueError, "go from 2 to 2, but .* below 2"),
+        (([[2.0, 1.0]], [0]), ValueError, "range from 1 to 2 and .* Pass the softmax"),
+        (([[0.5, 0.5]], [2]), ValueError, "range from 2 to 2, but .* below 2"),
     ],
 )
 def test_wrong_arguments(arguments, error, message):

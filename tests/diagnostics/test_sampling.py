@@ -118,12 +118,12 @@ PLAIN = keras.Input((2,)), keras.layers.Dense(2)
         (
             {"model": keras.Sequential([*PLAIN], name="plain")},
             ValueError,
-            "plain has no kernel of BernoulliSign to dr",
+            "plain has no kernel of BernoulliSign to s",
         ),
         (
             {"model": keras.Model(NETWORK.input, [NETWORK.output] * 2)},
             ValueError,
-            "The model does not give one vector of classes",
+            "The model does not return one vector of classes",
         ),
         ({"samples": 0}, ValueError, "samples=0 is below 1. 16 is a good start"),
     ],

@@ -20,7 +20,9 @@ def path(tmp_path):
 def test_a_version_of_pytorch_that_runs_code(monkeypatch, path):
     path.write_bytes(b"anything")
     monkeypatch.setattr(torch, "__version__", "2.5.1+cpu")
-    with pytest.raises(ImportError, match="PyTorch 2.5.1.cpu can be made to run code"):
+    with pytest.raises(
+        ImportError, match="checkpoint can make PyTorch 2.5.1.cpu run code"
+    ):
         load_bnn_nobn(path)
 
 
@@ -57,7 +59,7 @@ def without(name):
 
 ZERO = torch.zeros(1)
 NO_STATE = "contains no state_dict"
-NO_WEIGHTS = "contains tensors that are no weights: .*CPU"
+NO_WEIGHTS = "contains tensors that are not weights: .*CPU"
 CONTENTS = (
     *((content, NO_STATE) for content in ([1], {"epoch": 3})),
     # In a file of a kilobyte.

@@ -81,7 +81,7 @@ def test_an_attack_that_works_does_not(
 
 def attacks(canary: Path) -> dict[str, tuple[Change, str]]:
     """Of each way to name what is not on the list one, and what is said."""
-    code, module = "carries Python code", "which is not trusted"
+    code, module = "contains Python code", "which is not trusted"
     trusted = "tf_keras.src.utils.data_utils"  # it imports os, shutil and urllib
     marshalled = hostile.marshalled(canary)
     dense, of_class = hostile.of_dense, hostile.of_class
@@ -110,7 +110,7 @@ def attacks(canary: Path) -> dict[str, tuple[Change, str]]:
             dense(units={**spec, "config": ["true"], "registered_name": None}),
             module,
         ),
-        "operation that writes": (hostile.write_file(canary), "wants the operation"),
+        "operation that writes": (hostile.write_file(canary), "uses the operation"),
         "method of a tensor": (
             of_class(
                 "plus",
@@ -118,7 +118,7 @@ def attacks(canary: Path) -> dict[str, tuple[Change, str]]:
                 registered_name="InstanceMethod",
                 config=method,
             ),
-            "wants the operation",
+            "uses the operation",
         ),
         "vocabulary of this computer": (
             of_class(class_name="StringLookup", config=words),
@@ -128,7 +128,7 @@ def attacks(canary: Path) -> dict[str, tuple[Change, str]]:
         "training of a model inside": (hostile.nested(loss=marshalled), code),
         "word that is a function of Keras": (
             dense(activation="deserialize"),
-            "has activation='deserialize', which is not known",
+            "has activation='deserialize', which is unknown",
         ),
     }
 
@@ -199,7 +199,7 @@ def test_how_a_model_was_trained_is_looked_through(
         with h5py.File(copied, "a") as stored:
             config = json.loads(stored.attrs["training_config"])
             stored.attrs["training_config"] = json.dumps({**config, key: loss})
-        with pytest.raises(ValueError, match="carries Python code"):
+        with pytest.raises(ValueError, match="contains Python code"):
             open_model(copied)
 
 
@@ -383,7 +383,7 @@ def test_what_runs_code_stays_closed(files: dict[str, Path], tmp_path: Path):
             hostile.of_dense(units=fields | {"config": {}}),
         ):
             file = hostile.changed(files[".keras"], tmp_path / "m.keras", change)
-            with pytest.raises(ValueError, match="carries Python code|is not trusted"):
+            with pytest.raises(ValueError, match="contains Python code|is not trusted"):
                 open_model(file)
 
 
@@ -411,7 +411,7 @@ def test_a_registered_class_may_not_be_one_that_runs_code(
         change = hostile.of_class(class_name="Wrapper", registered_name="Wrapper")
         for suffix, source in files.items():
             file = hostile.changed(source, tmp_path / f"m{suffix}", change)
-            with pytest.raises(ValueError, match="wants 'Wrapper'.*, which is not"):
+            with pytest.raises(ValueError, match="uses 'Wrapper'.*, which is not"):
                 open_model(file)
 
 
@@ -450,7 +450,7 @@ def test_what_an_archive_declares(files: dict[str, Path], tmp_path: Path):
     for file, said in {
         zeros: "it would grow from",
         never_written: "it would grow from .* to 4,398,0",
-        link: "its data 'model_weights/other/kernel' lies in another file",
+        link: "its data 'model_weights/other/kernel' is in another file",
     }.items():
         with pytest.raises(ValueError, match=f"{file.name} is damaged .*{said}"):
             open_model(file)

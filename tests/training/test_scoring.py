@@ -82,7 +82,7 @@ def test_what_does_not_go_together_is_a_sentence():
     model = keras.Sequential([keras.layers.Dense(2, input_shape=(3,))])
     with pytest.raises(ValueError, match=r"shape \(3,\), but these have \(2,\)"):
         training.evaluate(model, _images())
-    with pytest.raises(ValueError, match="labels go up to 1"):
+    with pytest.raises(ValueError, match="largest label is 1"):
         training.evaluate(lambda batch: batch[:, :1], _images())
     with pytest.raises(ValueError, match="There are no images"):
         training.evaluate(lambda batch: batch, _images().take(0))
