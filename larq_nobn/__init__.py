@@ -4,7 +4,7 @@ from . import _process
 from ._version import __version__ as __version__
 
 if not _process.late:
-    from . import _keras as _keras  # first of all: it selects legacy Keras
+    from . import _keras as _keras  # first, since it selects legacy Keras
     from . import (
         callbacks,
         data,

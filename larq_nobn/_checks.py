@@ -10,13 +10,13 @@ from typing import Any
 
 from ._errors import InvalidType, InvalidValue
 
-# Beyond, a square or a sum is infinite in 32 bits; below, a number is 0 there.
+# Squares or sums of larger numbers are infinite in float32; smaller numbers are 0.
 _LARGEST, _SMALLEST = 1e30, 2.0**-126
-# What a whole number (least, most) or a real one (an interval) may be, and the advice.
-# The largest are far from what anybody trains with; beyond them TensorFlow fails in
-# ways that name no option.
+# The range of a whole number (least, most) or of a real one (an interval), and advice.
+# Upper bounds are far above useful values; beyond them TensorFlow fails with errors
+# that name no option.
 Bounds = tuple[tuple[int, int] | str, str]
-# Of arguments; the settings of a training say theirs themselves (`config/`).
+# Bounds of arguments; those of settings are in `config/`.
 BOUNDS: dict[str, Bounds] = {
     "batch_size": ((1, 1_000_000), "Take 128 if memory allows."),
     "blocks": ((1, 10_000), "Every stage needs a block."),
@@ -42,8 +42,8 @@ BOUNDS: dict[str, Bounds] = {
 def check_number(name: str, value: object, interval: str, advice: str) -> float:
     """Returns `value` as a float if it is a number inside `interval`.
 
-    That is in mathematical notation, `"(0, inf)"` or `"[0, 1)"`; the advice is a
-    sentence that says what to do instead.
+    The interval is in mathematical notation, such as `"(0, inf)"` or `"[0, 1)"`. The
+    advice is a sentence that says what to do instead.
     """
     if isinstance(value, bool) or not isinstance(value, Real):
         raise InvalidType(
@@ -59,7 +59,7 @@ def check_number(name: str, value: object, interval: str, advice: str) -> float:
     low, high = (float(end) for end in interval[1:-1].split(","))
     above = number >= low if interval[0] == "[" else number > low
     below = number <= high if interval[-1] == "]" else number < high
-    if not (above and below):  # nor is NaN
+    if not (above and below):  # also for NaN
         raise InvalidValue(f"{name}={value} is outside {interval}. {advice}")
     if interval.startswith("(0,") and number < _SMALLEST:
         raise InvalidValue(f"{name}={value} is 0 in float32. {advice}")
@@ -71,7 +71,7 @@ def check_integer(
 ) -> int:
     """Returns `value` as an int if it is a whole number from `at_least` to `at_most`.
 
-    Without another limit that is the largest of 32 bits, in which TensorFlow counts.
+    TensorFlow counts in 32 bits, whose largest number is the default limit.
     """
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise InvalidType(
@@ -87,15 +87,15 @@ def check_integer(
 
 
 def check_bounds(name: str, value: object, called: str | None = None) -> float:
-    """Returns an argument if it lies within its bounds in `BOUNDS`.
+    """Returns an argument if it is within its bounds in `BOUNDS`.
 
-    A message calls it as it is `called`, if that is not its name there.
+    Messages use the name `called`, if given.
     """
     return check_within(called or name, value, BOUNDS[name])
 
 
 def check_within(name: str, value: object, bounds: Bounds) -> float:
-    """Checks a number against (least, most) or an interval, with advice."""
+    """Returns a number if it is within (least, most) or an interval."""
     within, advice = bounds
     if isinstance(within, str):
         return check_number(name, value, within, advice)
@@ -103,7 +103,7 @@ def check_within(name: str, value: object, bounds: Bounds) -> float:
 
 
 def check_path(name: str, value: str | os.PathLike) -> str:
-    """Returns `value` as text if it is not empty, which would mean this folder."""
+    """Returns `value` as text if it is a path; empty text would mean this folder."""
     wanted = "a path. Give that of a file or folder"
     path = os.fspath(check_kind(name, value, (str, os.PathLike), wanted))
     if not path:
@@ -116,7 +116,7 @@ def check_path(name: str, value: str | os.PathLike) -> str:
 
 
 def check_kind(name: str, value: Any, kinds: Any, wanted: str) -> Any:
-    """Returns `value` if it is of one of these types; `wanted` says what that is."""
+    """Returns `value` if it has one of these types, which `wanted` describes."""
     if not isinstance(value, kinds):
         raise InvalidType(
             f"{name} is of type {type(value).__name__}, but it must be {wanted}."
@@ -175,7 +175,7 @@ def check_blocks(blocks: object) -> tuple[int, ...]:
 
 
 def check_size(size: object, bounds: str = "image_size") -> tuple[int, int] | None:
-    """Returns (height, width) of a number or a pair; None is kept."""
+    """Returns (height, width) for a number or a pair, and None for None."""
     if size is None:
         return None
     sides = size if isinstance(size, (tuple, list)) else (size, size)

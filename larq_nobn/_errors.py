@@ -1,7 +1,7 @@
-"""What a user can repair.
+"""Errors that a user can repair.
 
 The message says what was given, what is allowed, and what to do. The command line
-prints it as a sentence; any other error is shown as a fault of the package.
+prints the message; any other error is shown as a bug of the package.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from contextlib import contextmanager
 
 
 class UserError(Exception):
-    """The base of all errors that the package raises for what it is given."""
+    """The base of all errors of this package for wrong input."""
 
-    # By this TensorFlow keeps the class of what is raised in a graph.
+    # With this, TensorFlow keeps the class of an error that is raised in a graph.
     __init__ = Exception.__init__
 
 
@@ -26,14 +26,14 @@ class InvalidType(UserError, TypeError):
 
 
 class MissingPackage(UserError, ImportError):
-    """A package that has to be installed for what is asked."""
+    """A required optional package is not installed."""
 
 
 @contextmanager
 def needing(what: str, extra: str) -> Iterator[None]:
-    """Imports what an extra of the package brings, or says how to install it.
+    """Tells how to install an extra if an import in the block fails.
 
-    The sentence starts with `what`, such as `"Images need Pillow"`.
+    The message starts with `what`, such as `"Images need Pillow"`.
     """
     try:
         yield
@@ -44,4 +44,4 @@ def needing(what: str, extra: str) -> Iterator[None]:
 
 
 class InternalError(RuntimeError):
-    """A fault of the package, with the layer at which it showed."""
+    """A bug of the package, with the layer where it appeared."""

@@ -1,4 +1,4 @@
-"""Files: written atomically, read from anybody; and the cache folder."""
+"""Writes files atomically, reads untrusted files, and finds the cache folder."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ import numpy as np
 from ._errors import InvalidValue
 
 _PREFIX = ".partial-"
-# What readers of ZIP, HDF5, NumPy and JSON raise for other bytes.
+# Errors that readers of ZIP, HDF5, NumPy and JSON raise for damaged files.
 UNREADABLE = (
     *(ValueError, TypeError, KeyError, OSError, EOFError, RuntimeError),
     *(BadZipFile, zlib.error),
 )
-# A few bytes may stand for so many: an archive of zeros, or one made to fill a disk.
+# Largest expansion of a file, as a ratio, and the bytes that are always allowed. An
+# archive of zeros, or a malicious one, expands to any size.
 _RATIO, _FREE = 64, 1 << 26
 _LARGEST = sys.float_info.max
 
 
 def reject_expansion(unpacked: int, stored: int) -> None:
-    """Raises ValueError if so many stored bytes would become too many in memory."""
+    """Raises ValueError if `stored` bytes would expand to too many in memory."""
     if unpacked > _FREE + _RATIO * stored:
         raise InvalidValue(
             f"it would grow from {stored:,} to {unpacked:,} bytes when it is read"
@@ -39,17 +40,17 @@ def reject_expansion(unpacked: int, stored: int) -> None:
 
 
 def check_zip(archive: ZipFile) -> None:
-    """Raises ValueError if an archive would take far more memory than it is large."""
-    assert archive.fp is not None  # which a closed archive has no more
+    """Raises ValueError if an archive would need far more memory than its size."""
+    assert archive.fp is not None  # None only after `close`
     unpacked = sum(member.file_size for member in archive.infolist())
     reject_expansion(unpacked, archive.fp.seek(0, os.SEEK_END))
 
 
 def read_arrays(file: Path | memoryview) -> dict[str, np.ndarray]:
-    """Returns the arrays of a NumPy archive, or of its content, of anybody.
+    """Returns the arrays of an untrusted NumPy archive, or of its content.
 
-    Raises OSError if it cannot be opened, and ValueError if it is no such archive, or
-    would take far more memory than it is large.
+    Raises OSError if it cannot be opened, and ValueError if it is not such an archive,
+    or would need far more memory than its size.
     """
     try:
         with file.open("rb") if isinstance(file, Path) else io.BytesIO(file) as stream:
@@ -64,7 +65,7 @@ def read_arrays(file: Path | memoryview) -> dict[str, np.ndarray]:
 
 
 def parse_json(content: bytes | str) -> Any:
-    """Returns what JSON of anybody says; raises ValueError if it is none."""
+    """Returns the content of untrusted JSON; raises ValueError if it is invalid."""
     try:
         return json.loads(content)
     except RecursionError as error:
@@ -72,15 +73,15 @@ def parse_json(content: bytes | str) -> Any:
 
 
 def check_shape(value: Any, wanted: Any, place: str = "it") -> None:
-    """Raises unless what JSON says at a place is of the wanted types.
+    """Raises ValueError unless a value from JSON has the wanted types.
 
-    That is a type, or several; a list of one, for every element; or a dictionary of
-    those that have to be there.
+    `wanted` is a type or a tuple of types, a list of one such entry for all elements,
+    or a dictionary of such entries for required keys. `place` is for the message.
     """
     kinds: Any = wanted if isinstance(wanted, type | tuple) else type(wanted)
     kinds = kinds if isinstance(kinds, tuple) else (kinds,)
     flag = isinstance(value, bool) and bool not in kinds
-    # A whole number of hundreds of digits is not a float.
+    # A whole number with hundreds of digits cannot become a float.
     huge = isinstance(value, int) and float in kinds and abs(value) > _LARGEST
     if flag or huge or not isinstance(value, kinds):
         text = repr(value)
@@ -98,9 +99,10 @@ def check_shape(value: Any, wanted: Any, place: str = "it") -> None:
 
 
 def cache_folder() -> Path:
-    """Returns the folder for what can be computed again.
+    """Returns the folder for files that can be computed again.
 
-    That is the variable `LARQ_NOBN_CACHE`, or `larq_nobn` in the user's cache folder.
+    The environment variable `LARQ_NOBN_CACHE` sets it; the default is `larq_nobn` in
+    the user's cache folder.
     """
     chosen = os.environ.get("LARQ_NOBN_CACHE")
     if chosen:
@@ -109,8 +111,8 @@ def cache_folder() -> Path:
     usual = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser(in_home)
     if usual == in_home:
         raise OSError(
-            "This user has no home folder, and so no cache. Choose a folder for it by "
-            "LARQ_NOBN_CACHE."
+            "This user has no home folder for a cache. Set the environment variable "
+            "LARQ_NOBN_CACHE to a folder."
         )
     return Path(usual) / "larq_nobn"
 
@@ -127,10 +129,10 @@ def sha256_of(path: Path) -> str:
 def files_below(
     folder: Path, counts: Callable[[str], bool] = lambda name: True, links: bool = True
 ) -> Iterator[Path]:
-    """All files in a folder and those in it; what is not a folder is a file.
+    """Yields all files in a folder and its subfolders, if their name `counts`.
 
-    Looks at files and folders whose name counts. Links may lead to one folder in many
-    ways, or in circles: each is read once, if links are followed.
+    Subfolders whose name does not count are skipped. If links are followed, each folder
+    is read once, although links may lead to it several times or in circles.
     """
 
     def failed(error: OSError) -> None:
@@ -148,7 +150,7 @@ def files_below(
 
 
 def check_folder(path: str | os.PathLike, what: str) -> None:
-    """Checks that there is a folder, or that one can be made."""
+    """Raises unless a path is a folder or can become one."""
     for entry in (Path(path), *Path(path).parents):
         if entry.is_dir():
             return
@@ -162,21 +164,21 @@ def check_folder(path: str | os.PathLike, what: str) -> None:
 
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """Yields a temporary file beside `path` that takes its place if all goes well.
+    """Yields a temporary file that replaces `path` if the block raises no error.
 
-    The file has reached the disk before it takes the place, so that a machine that
-    loses power finds either the old one or the new one. A process that is killed leaves
-    the temporary file, which `is_leftover` recognises.
+    The file is on disk before it replaces the old one, so after a loss of power either
+    the old or the new file exists. A killed process leaves the temporary file, which
+    `is_leftover` recognizes.
 
     Raises:
-        OSError: If the file cannot be written; one sentence says what to do. Whatever
-            goes wrong, `path` is what it was before.
+        OSError: If the file cannot be written; the message says what to do. After any
+            error, `path` is unchanged.
     """
     target = Path(path)
-    # With the suffix, by which Keras and matplotlib choose the format.
+    # Keras and matplotlib choose the format by the suffix.
     temporary = target.parent / f"{_PREFIX}{secrets.token_hex(8)}{target.suffix}"
     try:
-        # As readable as any other file of the user, by the umask.
+        # The umask decides who may read it, as for other files of the user.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
         raise unwritable(target, error) from error
@@ -193,12 +195,12 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether `replacing` was killed before it could remove this file."""
+    """Tells whether a file is a temporary file of a killed process."""
     return path.name.startswith(_PREFIX)
 
 
 def _flush(path: Path) -> None:
-    """Waits until a file, or a folder's list of files, is on the disk."""
+    """Waits until a file, or a folder's list of files, is on disk."""
     handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         os.fsync(handle)
@@ -207,8 +209,8 @@ def _flush(path: Path) -> None:
 
 
 def unwritable(target: Path, error: OSError) -> OSError:
-    """Returns what is raised for a path that cannot be written, with what to do."""
-    if error.errno is None:  # a sentence of this package, about another file
+    """Returns the error for a path that cannot be written, with a remedy."""
+    if error.errno is None:  # raised by this package, about another file
         return error
     reason = error.strerror or str(error)
     return type(error)(

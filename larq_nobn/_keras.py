@@ -1,8 +1,8 @@
-"""The one door to Keras.
+"""Selects legacy Keras; all other modules import Keras from here.
 
-Larq is written for Keras 2, which lives on as the package ``tf_keras``. TensorFlow
-decides between the two when ``tf.keras`` is first touched, by an environment variable;
-this module sets it while that is still possible and otherwise says what to do.
+Larq is written for Keras 2, whose successor is the package ``tf_keras``. TensorFlow
+chooses between Keras 2 and 3 at the first use of ``tf.keras``, by an environment
+variable. This module sets the variable in time, or raises an error with a remedy.
 """
 
 from __future__ import annotations
@@ -58,18 +58,18 @@ with native_stderr_closed():
         enable_auto_cast_variables,
     )
 
-# `from tensorflow.keras import ...`, as in Larq, searches a list that TensorFlow made
-# when it was imported: if that was before this module, the switch came too late for it.
+# `from tensorflow.keras import ...`, as in Larq, searches a list that TensorFlow makes
+# when it is imported. If that was before this module, the list lacks legacy Keras.
 _API = os.path.join(keras.__path__[0], "api", "_v2")
 if tensorflow.__path__[0] != _API:
     tensorflow.__path__.insert(0, _API)
 
 
 def open_later_inputs(layer: type) -> None:
-    """Lets an InputLayer that has no `optional` yet open files that contain one.
+    """Lets an InputLayer without the argument `optional` open files that contain it.
 
-    Later versions of tf_keras save of every input that it is not optional. Earlier ones
-    know no other inputs, but reject the word.
+    Later versions of tf_keras save `optional=False` for every input. Earlier versions
+    have no optional inputs, and reject the argument.
     """
     if "optional" in inspect.signature(layer).parameters:
         return
@@ -90,9 +90,9 @@ _Class = TypeVar("_Class", bound=type)
 def register(alias: str | None = None) -> Callable[[_Class], _Class]:
     """Makes a class loadable from files, and usable by its string `alias`.
 
-    Three names lead to the class: `larq_nobn>Name` (what `.keras` files contain), the
-    bare `Name` (what Larq layers look up when an `.h5` file is opened) and the alias,
-    such as `"rsign"`. Raises a ValueError if another class owns one of them already.
+    The class has three names: `larq_nobn>Name` (in `.keras` files), `Name` (which Larq
+    layers look up when they open an `.h5` file) and the alias, such as `"rsign"`.
+    Raises a ValueError if another class already has one of these names.
     """
 
     def decorate(cls: _Class) -> _Class:
@@ -107,10 +107,10 @@ def register(alias: str | None = None) -> Callable[[_Class], _Class]:
                 )
         keras.utils.register_keras_serializable(PACKAGE, cls.__name__)(cls)
         objects.update(dict.fromkeys(bare, cls))
-        # AutoGraph, to which Keras gives every `call` that it does not know, rewrites
-        # loops and conditions over tensors. There are none here but on `training`, and
-        # the search for them takes time and memory whenever a step is traced. What a
-        # `call` calls of others is rewritten as ever.
+        # Keras applies AutoGraph to `call`, which rewrites loops and conditions over
+        # tensors. Classes of this package have none except on `training`, and the
+        # search takes time and memory whenever a step is traced. Functions of others
+        # that a `call` uses are still rewritten.
         own: Any = vars(cls).get("call")
         if own is not None and "training" not in inspect.signature(own).parameters:
             autograph_artifact(own)
@@ -123,7 +123,7 @@ def registered(argument: str, name: str) -> Any:
     """Returns the class of a user that is registered with Keras by a name.
 
     Raises:
-        ValueError: If there is none, as when its module is not imported.
+        ValueError: If there is none, such as if its module is not imported.
     """
     found = keras.utils.get_custom_objects().get(name)
     if found is None:
@@ -136,15 +136,15 @@ def registered(argument: str, name: str) -> Any:
 
 
 def layers_in_files() -> dict[str, Any]:
-    """Returns what files of the older kind may name for a layer, exported or not."""
+    """Returns all classes, exported or not, that `.h5` files may name as layers."""
     serialization.populate_deserializable_objects()
     return serialization.LOCAL.ALL_OBJECTS
 
 
 def call_named_activations(base: type) -> None:
-    """Lets the name of a class, or the class, given as `activation=`, mean an object.
+    """Lets `activation=` take classes, or their names, in place of objects.
 
-    Keras would call the class, with the inputs for its first argument. That is done for
+    Keras would call the class with the inputs as its first argument. This changes
     `base` and its subclasses.
     """
     get_activation = activations.get
@@ -166,7 +166,7 @@ def call_named_activations(base: type) -> None:
 
 
 def on_compile(tell: Callable[[Any, Any], None]) -> None:
-    """Calls a function with optimizer and model after every `compile` of a model."""
+    """Calls `tell` with optimizer and model after every `compile` of a model."""
     compile_model = keras.Model.compile
 
     @functools.wraps(compile_model)
@@ -178,43 +178,42 @@ def on_compile(tell: Callable[[Any, Any], None]) -> None:
     keras.Model.compile = compile
 
 
-def of_keras_3(given: Any) -> bool:
-    """Whether something is a class or an object of Keras 3."""
-    kind = given if isinstance(given, type) else type(given)
+def of_keras_3(value: Any) -> bool:
+    """Tells whether a value is a class or an object of Keras 3."""
+    kind = value if isinstance(value, type) else type(value)
     return any(base.__module__.split(".")[0] == "keras" for base in kind.__mro__)
 
 
-def why_no_model(given: Any) -> str:
-    """Says of something that is not a model of legacy Keras what to pass instead."""
-    if isinstance(given, (str, os.PathLike)):
+def why_no_model(value: Any) -> str:
+    """Returns the message for a value that is not a model of legacy Keras."""
+    if isinstance(value, (str, os.PathLike)):
         return (
-            f"{os.fspath(given)!r} is not a Keras model but a path. Open the file "
+            f"{os.fspath(value)!r} is not a Keras model but a path. Open the file "
             "first, with larq_nobn.training.open_model."
         )
-    if of_keras_3(given):
+    if of_keras_3(value):
         return (
-            f"{given!r} is of Keras 3, but larq_nobn needs legacy Keras (tf_keras), as "
+            f"{value!r} is of Keras 3, but larq_nobn needs legacy Keras (tf_keras), as "
             "Larq does. Build the model with tf.keras, after larq_nobn is imported."
         )
     return (
-        f"{reprlib.repr(given)} is not a Keras model. Pass a functional or Sequential "
+        f"{reprlib.repr(value)} is not a Keras model. Pass a functional or Sequential "
         "model of legacy Keras (tf_keras)."
     )
 
 
-def check_model(given: Any) -> None:
-    """Raises a TypeError for what is not a model of legacy Keras."""
-    if not isinstance(given, keras.Model):
-        raise InvalidType(why_no_model(given))
+def check_model(value: Any) -> None:
+    """Raises a TypeError for a value that is not a model of legacy Keras."""
+    if not isinstance(value, keras.Model):
+        raise InvalidType(why_no_model(value))
 
 
 def alias(layer: keras.layers.Layer, **attributes: Any) -> keras.layers.Layer:
-    """Returns the given layer under calls of its own.
+    """Returns a copy of a layer (not of a model) with the same attributes.
 
-    All its attributes are those of the given layer, variables and layers inside it
-    too, whatever its configuration says. What it is called on, what losses that adds
-    and what is set later are not seen in the given layer, which is no model. The
-    attributes that differ are set past Keras' tracking.
+    It has the same variables and inner layers, even if the configuration says
+    otherwise. Calls of the copy, their losses and later attributes do not change the
+    given layer. `attributes` are set without Keras' tracking.
     """
     same = copy(layer)
     vars(same).update(
@@ -228,53 +227,50 @@ def alias(layer: keras.layers.Layer, **attributes: Any) -> keras.layers.Layer:
 
 
 def original(layer: keras.layers.Layer) -> keras.layers.Layer:
-    """Returns the layer that an `alias` stands for, and others as they are."""
-    given = vars(layer).get("_alias_of")
-    return layer if given is None else given() or layer
+    """Returns the layer that an `alias` copies, and other layers unchanged."""
+    reference = vars(layer).get("_alias_of")
+    return layer if reference is None else reference() or layer
 
 
 def calling_layer() -> keras.layers.Layer | None:
-    """The layer whose `call` is running, the innermost of them; None outside of all."""
+    """Returns the innermost layer whose `call` is running; None outside of calls."""
     return call_context().layer
 
 
 def uncast(variable: Any) -> tensorflow.Tensor:
-    """The value of a variable as it is stored, also in a layer of mixed precision."""
+    """Returns the stored value of a variable, also in a layer of mixed precision."""
     with enable_auto_cast_variables(None):
         return tensorflow.convert_to_tensor(variable)
 
 
 class RandomLayer(keras.__internal__.layers.BaseRandomLayer):
-    """Base of layers that draw numbers, which keeps the generator out of the weights.
-
-    Keras' own base chooses where draws come from, and forgets the seed.
-    """
+    """Base of layers that draw random numbers; saves the seed in the configuration."""
 
     _in_config = "seed"
 
     def __init__(self, seed: int | None = None, **kwargs: Any):
         if seed is not None:
             seed = check_integer("seed", seed, 0, "Use None for other draws each time.")
-        # Layers with the same seed draw the same only from generators of their own:
-        # Keras' usual operations share a state within a process.
+        # With a seed, the layer needs a generator of its own to repeat its draws, since
+        # Keras' usual operations share one state in a process.
         super().__init__(seed=seed, **{"force_generator": seed is not None, **kwargs})
         self.seed = seed
 
 
 class Configured:
-    """Mixin for layers whose config has the arguments that each class names.
+    """Mixin that adds the arguments in `_in_config` to the configuration of a layer.
 
-    Keras never casts their weights, which stay in the precision they are trained in.
+    Keras does not cast the weights of these layers in mixed precision.
 
     Attributes:
-        _in_config: Names of arguments, which are those of the attributes that have
-            them, or "argument=attribute".
+        _in_config: Names of arguments that are also names of attributes, or
+            "argument=attribute".
     """
 
     _in_config = ""
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
-        """Returns the mask of the inputs; without this method Keras drops it."""
+        """Returns the mask of the inputs, which Keras would drop otherwise."""
         return mask
 
     def get_config(self) -> dict[str, Any]:
@@ -293,7 +289,7 @@ class Configured:
     def add_weight(
         self, name: str, shape: Any = (), initializer: Any = None, **how: Any
     ) -> Any:
-        """Adds a weight; a number as its initializer is what it starts at."""
+        """Adds a weight; the initializer may be a number, its initial value."""
         if isinstance(initializer, float):
             initializer = keras.initializers.Constant(initializer)
         how = {"experimental_autocast": False, **how}

@@ -1,4 +1,4 @@
-"""Larq, repaired: the only module of the package that imports it."""
+"""Imports Larq and corrects some of its behavior; other modules import it from here."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ._keras import call_named_activations, keras, uncast
 
 @contextmanager
 def without_starvation_warning() -> Iterator[None]:
-    """Mutes the advice to give a binary kernel a constraint.
+    """Mutes Larq's warning about binary kernels without a constraint.
 
-    Standardized kernels cannot starve, and of a layer that is only made again the user
-    has been told before.
+    Standardized kernels need none, and for a layer that is only rebuilt the user has
+    seen the warning before.
     """
     log = logging.getLogger("larq.layers_base")
     before = log.disabled
@@ -34,11 +34,11 @@ def without_starvation_warning() -> Iterator[None]:
 def kernel_in_layer(
     layer: Any, variable: Any, quantizer: Callable[[Any], Any] | None = None
 ) -> tf.Tensor:
-    """Returns a kernel as the forward pass of its layer uses it, outside of the layer.
+    """Returns the quantized kernel of a layer's forward pass, outside of the layer.
 
-    A layer of mixed precision rounds its kernel to 16 bits before it is quantized, but
-    for quantizers of this package that take signs relative to other weights. Another
-    quantizer may be called in the place of its own, such as a copy.
+    A layer of mixed precision rounds its kernel to 16 bits before quantization, except
+    for quantizers of this package that read the stored kernel. `quantizer` replaces
+    that of the kernel, such as by a copy.
     """
     latent = getattr(variable, "latent_variable", variable)
     quantizer = quantizer or getattr(variable, "quantizer", None)
@@ -54,12 +54,10 @@ def kernel_in_layer(
 
 @contextmanager
 def unmeasured(quantizer: Any) -> Iterator[None]:
-    """Keeps the metrics of a quantizer, and its state where it is run eagerly, as they
-    are while it is called once more.
-    """
-    parts = (quantizer, *getattr(quantizer, "submodules", ()))
-    # Not through setattr, with which Keras would forget that it tracks them.
-    attributes = [getattr(part, "__dict__", {}) for part in parts]
+    """Restores a quantizer's metrics and, in eager mode, its state after the block."""
+    modules = (quantizer, *getattr(quantizer, "submodules", ()))
+    # Not by setattr, after which Keras would no longer track them.
+    attributes = [getattr(module, "__dict__", {}) for module in modules]
     metrics = [attribute.pop("flip_ratio", None) for attribute in attributes]
     weights = getattr(quantizer, "non_trainable_weights", ())
     variables = weights if tf.executing_eagerly() else ()
@@ -76,13 +74,14 @@ def unmeasured(quantizer: Any) -> Iterator[None]:
 
 
 def count_flips(quantizer: lq.quantizers.Quantizer, value: tf.Tensor) -> None:
-    """Shows a quantized value to the `flip_ratio` of its quantizer.
+    """Updates the `flip_ratio` of a quantizer with a quantized value.
 
-    For the result, which `add_metric` takes, all replicas wait for each other. A layer
-    of Larq that pads with ones has its padding swapped meanwhile, which they share.
+    It does not call `add_metric`, which makes all replicas wait for each other for the
+    result: meanwhile a Larq layer that pads with ones has replaced its padding, which
+    the replicas share.
     """
     metric = quantizer.flip_ratio
-    if all(known is not metric for known in quantizer._metrics):
+    if all(other is not metric for other in quantizer._metrics):
         quantizer._metrics.append(metric)  # as `add_metric` does
     metric.update_state(value)
 
@@ -94,7 +93,7 @@ def _measured(self: lq.quantizers.Quantizer, inputs: tf.Tensor) -> tf.Tensor:
 
 
 def _follow(quantizer: Any, policy: keras.mixed_precision.Policy) -> None:
-    """Lets a quantizer compute in the type of its layer; its weights stay."""
+    """Gives a quantizer the dtype policy of its layer; its weights do not change."""
     if not isinstance(quantizer, lq.quantizers.Quantizer):
         return
     if quantizer.dtype_policy.variable_dtype == policy.variable_dtype:
@@ -104,19 +103,20 @@ def _follow(quantizer: Any, policy: keras.mixed_precision.Policy) -> None:
 
 
 def repair_larq() -> None:
-    """Repairs Larq's layers where mixed precision, or several replicas, meet metrics.
+    """Corrects Larq's layers for mixed precision, and for metrics with replicas.
 
-    A quantizer has a type of its own, also in the configuration of its layer. Where
-    that of the layer alone is changed, inputs and kernels would be of two types.
+    A quantizer has its own dtype, also in the configuration of its layer. If only the
+    dtype of the layer changed, inputs and kernels would have two types.
 
-    Kernels of this package need no constraint, which Larq advises of binary ones.
+    It also removes the advice to constrain binary kernels for quantizers of this
+    package, which need no constraint.
     """
-    made = lq.layers_base.BaseLayer.__init__
+    original_init = lq.layers_base.BaseLayer.__init__
     is_binary = lq.layers_base._is_binary
 
-    @functools.wraps(made)
+    @functools.wraps(original_init)
     def __init__(self: lq.layers_base.BaseLayer, *args: Any, **kwargs: Any) -> None:
-        made(self, *args, **kwargs)
+        original_init(self, *args, **kwargs)
         for value in vars(self).values():
             _follow(value, self.dtype_policy)
 

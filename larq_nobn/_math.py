@@ -12,46 +12,46 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
-# Below this many elements a compilation costs more than it ever saves. A dimension that
-# is not known, the batch as a rule, counts as a usual batch.
+# With fewer elements, compilation costs more time than it saves.
 _SMALLEST = 2**16
+# An unknown dimension, usually the batch, counts as this size.
 _UNKNOWN = 32
-_apart = ContextVar("_apart", default=False)
+_unfused = ContextVar("_unfused", default=False)
 
 
 @contextmanager
 def unfused() -> Iterator[None]:
-    """Leaves the operations of `fused` functions apart in graphs traced inside.
+    """Disables `fused` in graphs that are traced in the block.
 
-    For a graph that another compiler reads: it sees the layer of every operation.
+    Use it for graphs that another compiler reads, so that it knows the layer of every
+    operation.
     """
-    token = _apart.set(True)
+    token = _unfused.set(True)
     try:
         yield
     finally:
-        _apart.reset(token)
+        _unfused.reset(token)
 
 
 def is_compiled(x: tf.Tensor, smallest: int = _SMALLEST) -> bool:
-    """Whether a loop over `x` is compiled here, for which it must not be too small."""
+    """Tells whether `fused` compiles operations on `x` here."""
     elements = math.prod(size or _UNKNOWN for size in x.shape)
-    return not (tf.executing_eagerly() or elements < smallest or _apart.get())
+    return not (tf.executing_eagerly() or elements < smallest or _unfused.get())
 
 
 def fused(function: Callable, smallest: int = _SMALLEST) -> Callable:
-    """Runs a chain of elementwise operations as one loop over its tensors.
+    """Compiles a function of elementwise operations into one loop, inside graphs.
 
-    TensorFlow passes over memory once per operation. Inside a graph XLA compiles the
-    chain instead, which is what half of a binary network's step is made of. Eagerly,
-    where every new shape would be compiled again, and for small tensors the operations
-    run as they are. Keep convolutions and reductions of floats outside: XLA is slower
-    at both on a CPU. The function takes tensors, the largest first, and keywords, which
-    are constants to it; it has no side effects. Compiling pays where that tensor has
-    `smallest` elements or more.
+    TensorFlow reads and writes memory once per operation, which is half of the time of
+    a binary network's training step; XLA does so once. In eager mode, where every new
+    shape would be compiled again, and for tensors of fewer than `smallest` elements,
+    operations run one by one. Keep convolutions and reductions of floats outside, since
+    XLA is slower at both on a CPU. The function takes tensors, the largest first, and
+    keywords, which are constants; it has no side effects.
     """
 
-    # One tf.function per signature: TensorFlow takes a single one that meets many
-    # layers' shapes for a mistake and warns of retracing.
+    # One tf.function per signature, since TensorFlow warns of retracing if one function
+    # is called with the shapes of many layers.
     @cache
     def compiled(signature: Hashable, **constants: Any) -> Callable:
         def bound(*tensors: tf.Tensor) -> Any:
@@ -70,65 +70,65 @@ def fused(function: Callable, smallest: int = _SMALLEST) -> Callable:
 
 
 def with_gradient(function: Callable) -> Callable:
-    """`tf.custom_gradient` for a function with keywords, which are constants to it.
+    """Returns `tf.custom_gradient` of a function whose keywords are constants.
 
-    TensorFlow's own takes none in a graph, and makes a tensor of every argument.
+    TensorFlow's decorator rejects keywords in a graph, and makes every argument a
+    tensor.
     """
 
     @wraps(function)
     def call(*tensors: tf.Tensor, **constants: Any) -> Any:
-        bound = tf.custom_gradient(lambda *given: function(*given, **constants))
+        bound = tf.custom_gradient(lambda *inputs: function(*inputs, **constants))
         return bound(*tensors)
 
     return call
 
 
 def is_for_cpu() -> bool:
-    """Whether an operation that only CPUs have a kernel of can be used here.
+    """Tells whether operations that have only a CPU kernel can be used here.
 
-    XLA compiles none of them, in a graph that it is given as a whole.
+    A graph that XLA compiles as a whole cannot contain them.
     """
     compiled = GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
     return not (compiled or tf.config.list_logical_devices("GPU"))
 
 
 def at_least_float32(x: tf.Tensor) -> tf.Tensor:
-    """Casts half precision to float32, in which all statistics are taken."""
+    """Casts to float32, except float64; all statistics use this."""
     return x if x.dtype == tf.float64 else tf.cast(x, tf.float32)
 
 
 def beside(x: tf.Tensor, weight: Any) -> tf.Tensor:
-    """A weight in the precision in which the statistics of `x` are taken.
+    """Casts a weight to the precision of `at_least_float32(x)`.
 
-    Under a policy of half precision the weights are halves too.
+    Under a policy of half precision weights can be half precision too.
     """
     return tf.cast(weight, tf.float64 if x.dtype == tf.float64 else tf.float32)
 
 
 @fused
 def product(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-    """x·y, in float32 or better."""
+    """Computes x·y, in float32 or better."""
     return at_least_float32(x) * at_least_float32(y)
 
 
 @fused
 def squared_offset(x: tf.Tensor, mean: tf.Tensor) -> tf.Tensor:
-    """(x - mean)², in float32 or better."""
+    """Computes (x - mean)², in float32 or better."""
     return tf.square(at_least_float32(x) - mean)
 
 
 @fused
 def offset_product(upstream: tf.Tensor, x: tf.Tensor, mean: tf.Tensor) -> tf.Tensor:
-    """upstream·(x - mean), in float32 or better."""
+    """Computes upstream·(x - mean), in float32 or better."""
     return at_least_float32(upstream) * (at_least_float32(x) - mean)
 
 
 def tanh_slope(x: tf.Tensor) -> tf.Tensor:
-    """1 - tanh²(x) + 1e-10, with all digits also where the tanh has rounded to ±1.
+    """Computes 1 - tanh²(x) + 1e-10 with all digits, also if the tanh rounds to ±1.
 
-    The guard is that of the Bayesian learning rule, which divides one such slope by
-    another: where both are 0, as for nearly all weights at small temperatures, their
-    ratio is to be 1.
+    The Bayesian learning rule divides one such slope by another. With 1e-10 their ratio
+    is 1 if both are 0, as for nearly all weights at small temperatures.
     """
     shrunk = tf.exp(-2 * tf.abs(x))
     return 4 * shrunk / tf.square(1 + shrunk) + 1e-10
@@ -142,13 +142,13 @@ def channel_sum(x: tf.Tensor) -> tf.Tensor:
 def unit_sum(matrix: tf.Tensor) -> tf.Tensor:
     """Sums an (N, C) matrix over its rows: (C,).
 
-    The bias gradient kernel is this very sum, and on a CPU twice as fast as
-    `tf.reduce_sum` for the tall matrices that kernels are.
+    The operation for the gradient of a bias computes this sum; on a CPU it is twice as
+    fast as `tf.reduce_sum` for tall matrices, such as kernels.
     """
     return tf.raw_ops.BiasAddGrad(out_backprop=matrix)
 
 
 def is_finite(value: Any) -> bool:
-    """Whether no number of a tensor, of any type, is NaN or infinite."""
+    """Tells whether a tensor of any type contains neither NaN nor infinity."""
     dense = tf.convert_to_tensor(value)
     return not dense.dtype.is_floating or bool(tf.reduce_all(tf.math.is_finite(dense)))

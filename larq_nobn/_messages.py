@@ -1,4 +1,4 @@
-"""What errors of other libraries say, in one line."""
+"""Messages of errors from other libraries, in one line."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ import re
 
 from ._tables import sentence
 
-# Keras may quote a whole configuration.
+# Longest message; Keras may quote a whole configuration.
 _LONGEST = 600
 _WHERE = "Exception encountered when calling"
 _KIND = re.compile(r"\w+(Error|Exception|Value|Type): ")
-# How TensorFlow names an operation, and then writes down all of it; and what it says of
-# its own functions.
+# The name of an operation in TensorFlow's messages, with a description to be removed;
+# and notes about its own functions.
 _NODE = re.compile(r" for '\{\{node (.*?)\}\}.*")
 _INTERNAL = re.compile(r"\{\{function_node .*?\}\} ?| \[Op:.*")
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says first, or its kind; of errors around another one the inner."""
-    # Of a KeyError, str() is how Python would write its message down.
+    """Returns the first line of an error's message, or of the error inside it."""
+    # str() of a KeyError would quote its message.
     own = isinstance(error, KeyError) and isinstance(next(iter(error.args), 0), str)
     text = error.args[0] if own else str(error)
-    said = text.rpartition("Exception encountered: ")[2].strip()
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    if said.startswith(_WHERE):  # Keras says where first, and may do so several times
+    message = text.rpartition("Exception encountered: ")[2].strip()
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    if message.startswith(_WHERE):  # Keras names the layers first
         kinds = [number for number, line in enumerate(lines) if _KIND.match(line)]
         lines = [_KIND.sub("", line) for line in lines[max(kinds, default=1) :]]
         while len(lines) > 1 and lines[0].startswith(_WHERE):
             lines = lines[1:]
-    elif said.startswith("Graph execution error"):  # TensorFlow, and names nodes last
+    elif message.startswith("Graph execution error"):  # TensorFlow names nodes last
         nodes = [number for number, line in enumerate(lines) if line.startswith("[[")]
         lines = lines[min(nodes, default=1) - 1 :]
-    message = next(iter(lines), f"{type(error).__name__} without a message")
-    if isinstance(error, KeyError) and " " not in message:  # no more than the key
-        message = f"{message!r} is missing" if own else f"{message} is missing"
-    return sentence(_INTERNAL.sub("", _NODE.sub(r" in '\1'", message)), _LONGEST)
+    first = next(iter(lines), f"{type(error).__name__} without a message")
+    if isinstance(error, KeyError) and " " not in first:  # only the key
+        first = f"{first!r} is missing" if own else f"{first} is missing"
+    return sentence(_INTERNAL.sub("", _NODE.sub(r" in '\1'", first)), _LONGEST)

@@ -1,7 +1,7 @@
-"""The names that options and settings choose from, without what they stand for.
+"""The names that options and settings choose from.
 
-Modules that need TensorFlow contain what a name means; here the names are found without
-it. Tables elsewhere are made from these names.
+This module needs no TensorFlow. The modules that define the named objects make their
+tables from these names.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ MODELS = (
     "QuickNet",
     "QuickNetLarge",
 )
-# Who runs a file: LCE, LiteRT (formerly TensorFlow Lite) as it is everywhere, or, of a
-# file in C, nobody.
+# Runtimes of a file: LCE, unmodified LiteRT (formerly TensorFlow Lite), or none for a
+# file in C.
 RUNTIMES = ("lce", "litert", "c")
-# A real-valued network, which teaches binary ones.
+# A real-valued network, the teacher of binary ones.
 FLOAT_MODEL = "FloatResNet"
-# As a model: the network that `init` names.
+# The value of `model` that means the network in `init`.
 MODEL_FROM_INIT = "init"
 NORMALIZATIONS = (
     "batch_norm",
@@ -70,7 +70,7 @@ MONITORS = ("val_accuracy", "val_loss")
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 STRATEGIES = ("none", "mirrored", "multi_worker")
 DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "imagenet")
-# How folders of splits, and splits of data sets, are usually called.
+# Usual names of the folders of splits, and of splits of data sets.
 _SPLIT_NAMES = {
     "train": ("train", "training"),
     "validation": ("val", "valid", "validation", "dev"),
@@ -82,34 +82,34 @@ AUGMENTATIONS = (
 )
 FLIPS = ("auto", "none", "horizontal")
 CACHES = ("auto", "memory", "disk", "none")
-# As a data set: the images that a caller passes.
+# The name of a data set of images that a caller passes.
 GIVEN = "given"
-TFDS_PREFIX = "tfds:"  # of sets that have no other name here
-# What the metadata beside a TFLite file says of itself.
+TFDS_PREFIX = "tfds:"  # of data sets that are not in DATASETS
+# The format that the metadata beside a TFLite file names.
 METADATA_FORMAT = "larq_nobn card"
-ON_GIVEN_DATA = "the given data"  # what a conversion was verified on, in its report
+ON_GIVEN_DATA = "the given data"  # in reports: the data of a verification
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif")
 
 
 def pretrained_files() -> list[Path]:
-    """Returns the packed networks that come with the package, by name."""
+    """Returns the files of the trained networks of the package, by name."""
     return sorted(Path(__file__).parent.glob("models/weights/*.npz"))
 
 
 def find_pretrained(weights: str | os.PathLike) -> Path | None:
-    """Returns the packed file of a name, in any case, or at a path; None without."""
+    """Returns the packed file of a name (in any case) or of a path, or None."""
     for own in pretrained_files():
         if own.stem.lower() == os.fspath(weights).lower():
             return own
-    # Unlike a Path, os.path takes a name that is too long for one that is not there.
+    # Path.is_file raises for a name that is too long, os.path.isfile does not.
     path = Path(weights)
     return path if path.suffix == ".npz" and os.path.isfile(path) else None
 
 
 def check_dataset(argument: str, name: object) -> str:
-    """Returns the name of a data set; that of a folder is its absolute path.
+    """Returns the name of a data set, or the absolute path of a folder.
 
-    The message calls it by its `argument`.
+    The message uses the name `argument`.
     """
     allowed = (
         f"one of {', '.join(DATASETS)}, a folder of images, or {TFDS_PREFIX}NAME for "
@@ -123,7 +123,7 @@ def check_dataset(argument: str, name: object) -> str:
     if known or (isinstance(name, str) and name.startswith(TFDS_PREFIX)):
         return str(name)
     path = Path(os.path.expanduser(check_path(argument, name)))
-    # A word could be a name that is spelled wrongly; what has a slash is a path.
+    # A missing folder counts as a path only with a slash; a word may be a misspelling.
     if path.is_dir() or isinstance(name, os.PathLike) or {*name} & {"/", os.sep}:
         return os.path.abspath(path)
     raise InvalidValue(f"{argument} must be {allowed}; got {name!r}.")
@@ -132,13 +132,13 @@ def check_dataset(argument: str, name: object) -> str:
 def split_named(name: str) -> str | None:
     """Returns `"train"`, `"validation"` or `"test"` for a usual name, in any case.
 
-    "set" may follow it, as in test_set, "Test set" and testset.
+    The name may end with "set", as in test_set, "Test set" and testset.
     """
     word = name.casefold().removesuffix("set").rstrip(" _-")
     return next((split for split, all_ in _SPLIT_NAMES.items() if word in all_), None)
 
 
 def check_split(split: object) -> str:
-    """Returns the split that a usual name means."""
+    """Returns the split of a usual name; raises if there is none."""
     usual = split_named(split) if isinstance(split, str) else None
     return usual or check_choice("split", split, SPLITS)

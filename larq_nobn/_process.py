@@ -1,8 +1,8 @@
-"""Whether this process is the command `larq-nobn`, which imports late.
+"""Lets the command `larq-nobn` import TensorFlow only when it needs a network.
 
 `import larq_nobn` imports TensorFlow and registers every class, so that Keras can open
-files with them. The command does so when it first needs a network: reading a command
-line, `--help` and completion take a tenth of that time.
+files with them. Parsing a command line, `--help` and completion need a tenth of that
+time.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ _PROGRAM, _PACKAGE = "larq-nobn", "larq_nobn"
 
 
 def _is_command() -> bool:
-    """Whether Python was started as `larq-nobn` or `python -m larq_nobn`.
+    """Tells whether Python was started as `larq-nobn` or `python -m larq_nobn`.
 
-    Processes that the command starts have its `sys.argv`, but no such command line.
+    Processes that the command starts have its `sys.argv`, but another command line.
     """
     script = next(iter(sys.argv), "")
-    if script == "-m":  # which becomes a path once the module is found
+    if script == "-m":  # Python has not found the module's path yet
         at = sys.orig_argv.index("-m") + 1 if "-m" in sys.orig_argv else 0
         return sys.orig_argv[at : at + 1] == [_PACKAGE]
-    name = Path(script)  # of a user's own script, it ends in .py
+    name = Path(script)  # a user's own script ends in .py
     return script in sys.orig_argv and name.stem == _PROGRAM and name.suffix != ".py"
 
 
 class Late(ModuleType):
-    """Stands for TensorFlow, or a part of the package, until something is needed."""
+    """A placeholder for a module, which is imported at the first use of a name."""
 
     def __getattr__(self, name: str) -> Any:
         if sys.modules.get(self.__name__) is self:
@@ -47,18 +47,18 @@ class Late(ModuleType):
         return getattr(importlib.import_module(self.__name__), name)
 
 
-# Whether the package has left out what needs TensorFlow.
+# Whether modules that need TensorFlow are not imported yet.
 late = _is_command()
 if late:
     if "tensorflow" not in sys.modules and (spec := find_spec("tensorflow")):
         sys.modules["tensorflow"] = Late("tensorflow")
         sys.modules["tensorflow"].__spec__ = spec
-    atexit.register(_signals.leave)  # what is registered first is called last
+    atexit.register(_signals.leave)  # registered first, so called last
     _signals.handle_signals(_signals.stop_at_once, *_signals.USUAL)
 
 
 def import_all() -> None:
-    """Imports what the command has left out so far, as `import larq_nobn` does."""
+    """Imports all modules that the command has not imported so far."""
     global late
     if late:
         late = False
@@ -67,16 +67,16 @@ def import_all() -> None:
 
 @contextmanager
 def native_stderr_closed() -> Iterator[None]:
-    """Sends what native code writes to standard error nowhere.
+    """Discards messages that native code writes to standard error.
 
-    TensorFlow's first messages ignore log levels. With TF_CPP_MIN_LOG_LEVEL set to 0 or
-    1 they are shown all the same.
+    TensorFlow's first messages ignore log levels. They are shown only if
+    TF_CPP_MIN_LOG_LEVEL is 0 or 1.
     """
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2") in ("0", "1"):
         yield
         return
     try:
-        kept = os.dup(2)
+        stderr = os.dup(2)
     except OSError:  # a process without standard error
         yield
         return
@@ -85,5 +85,5 @@ def native_stderr_closed() -> Iterator[None]:
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(stderr, 2)
+        os.close(stderr)

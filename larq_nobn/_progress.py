@@ -1,4 +1,4 @@
-"""Says what a long computation does, to whoever watches; without, to nobody."""
+"""Reports the progress of long computations to a function, if there is one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-# What is done, how much of it is done, and how much there is, if that is known.
+# A function of a text, the completed steps, and the total steps or None.
 Watch = Callable[[str, int, int | None], object]
 
 
@@ -14,13 +14,13 @@ _watch: ContextVar[Watch] = ContextVar("watch", default=lambda *_: None)
 
 
 def step(text: str, done: int = 0, total: int | None = None) -> None:
-    """Says what is done now, such as "Verifying segments", and how much of it."""
+    """Reports the present work, such as "Verifying segments", and its progress."""
     _watch.get()(text, done, total)
 
 
 @contextmanager
 def watched(by: Watch) -> Iterator[None]:
-    """Has `by` called with every step of the block."""
+    """Calls `by` at every step of the block."""
     token = _watch.set(by)
     try:
         yield

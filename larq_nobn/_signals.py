@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: how commands and trainings end by them."""
+"""How Ctrl-C and SIGTERM end commands and trainings."""
 
 from __future__ import annotations
 
@@ -12,33 +12,34 @@ from typing import Any, NoReturn
 
 
 class Terminated(SystemExit):
-    """SIGTERM has come while a network was trained, or a command was at work.
+    """SIGTERM arrived during a training or a command.
 
-    Where nothing catches it the process ends, with exit code 143 and without a message,
-    as others do that obey the signal.
+    If nothing catches it, the process ends with exit code 143 and without a message,
+    as processes without a handler do.
     """
 
     def __init__(self) -> None:
         super().__init__(128 + signal.SIGTERM)
 
 
-# What a program starts with.
+# The default handlers of a program.
 USUAL = (signal.SIG_DFL, signal.default_int_handler)
 STOPPED = "Stopped; nothing half-written is left."
-# A key that is pressed twice, or a signal that is passed on by several, is one.
+# Signals within this time count as one: a key that is pressed twice, or a signal that
+# several processes pass on.
 _SECONDS_OF_ONE = 2.0
-# What has stopped the command or the training, and when: native code may turn the error
-# into another, and Python ignores what is raised while it frees an object.
+# The signal that has stopped the command or the training. It is stored because native
+# code may replace the error, and Python ignores errors while it frees an object.
 stopped_by: int | None = None
-# Whether a training takes a step, after which it raises the error, with a checkpoint.
+# Whether a training is inside a step; it raises the error after it, with a checkpoint.
 in_step = False
 _stopped_at = -_SECONDS_OF_ONE
-# How the command has ended; None until then.
+# The exit code of the command; None until it has ended.
 exit_code: int | None = None
 
 
 def stop(number: int, frame: object) -> None:
-    """Handles signals where something is to be taken away: raises an error."""
+    """Handles signals by raising an error, so that temporary files are removed."""
     global stopped_by, _stopped_at
     now = time.monotonic()
     if now - _stopped_at < _SECONDS_OF_ONE:
@@ -54,34 +55,37 @@ def raise_stopped() -> NoReturn:
 
 
 def stop_at_once(number: int, frame: object) -> None:
-    """Handles signals before a command is at work, when nothing is to be taken away.
+    """Handles signals before a command starts its work, when nothing needs cleaning up.
 
-    After it they change no more how it ends.
+    It ignores signals once the command has ended or is stopped.
     """
     if stopped_by is not None or exit_code is not None:
         return
-    with suppress(OSError):  # it may be closed; the stream may be in use, this is not
+    with suppress(OSError):  # it may be closed; not sys.stderr, which may be locked
         os.write(2, f"{STOPPED}\n".encode())
     os._exit(128 + number)
 
 
 def handle_signals(handler: Any, *instead_of: Any) -> dict[int, Any]:
-    """Sets what Ctrl-C and SIGTERM do in place of one of these; returns those."""
+    """Sets the handler of Ctrl-C and SIGTERM if it is one of `instead_of`.
+
+    Returns the replaced handlers.
+    """
     replaced: dict[int, Any] = {}
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) in instead_of:
-            with suppress(ValueError):  # of a program that calls this in a thread
+            with suppress(ValueError):  # outside of the main thread
                 replaced[number] = signal.signal(number, handler)
     return replaced
 
 
 def leave() -> None:
-    """Ends the command where Python would start to take its modules down.
+    """Ends the command before Python's own shutdown.
 
-    Threads of native code may still run then, which has crashed stopped commands; and
-    looking for circles in all of TensorFlow takes most of a second.
+    During that shutdown, running threads of native code have crashed stopped commands,
+    and the garbage collection of TensorFlow takes most of a second.
     """
-    if exit_code is None:  # an error that is a bug
+    if exit_code is None:  # after a bug, Python shows the traceback
         return
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):  # full, or closed
@@ -91,7 +95,7 @@ def leave() -> None:
 
 @contextmanager
 def at_work() -> Iterator[None]:
-    """Raises what a signal did, in place of what native code has made of it."""
+    """Raises the error of a signal, even if native code has replaced it by another."""
     replaced = handle_signals(stop, stop_at_once)
     try:
         yield
@@ -108,9 +112,9 @@ def at_work() -> Iterator[None]:
 def stoppable() -> Iterator[None]:
     """Makes Ctrl-C and SIGTERM end a training by an exception.
 
-    SIGTERM raises `Terminated`, Ctrl-C `KeyboardInterrupt` as usual. Outside of the
-    main thread, where Python hands out no signals, and where the program has handlers
-    of its own, nothing is changed. What gets lost is in `stopped_by`.
+    SIGTERM raises `Terminated`, Ctrl-C `KeyboardInterrupt` as usual. Nothing changes
+    outside of the main thread, which alone receives signals, or if the program has its
+    own handlers. If the exception is lost, `stopped_by` contains the signal.
     """
     replaced = handle_signals(stop, *USUAL)
     if replaced:
@@ -125,6 +129,6 @@ def stoppable() -> Iterator[None]:
 
 
 def _forget() -> None:
-    """Lets the next signal be a new one."""
+    """Forgets earlier signals."""
     global stopped_by, _stopped_at, in_step
     stopped_by, _stopped_at, in_step = None, -_SECONDS_OF_ONE, False

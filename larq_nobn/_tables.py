@@ -1,4 +1,4 @@
-"""Tables as text, for `print`, messages of some length, and accuracies."""
+"""Renders tables and accuracies as text, and shortens long messages."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import io
 from rich.console import Console
 from rich.table import Table
 
-# Longer than the path of a file that somebody has typed.
+# Longer than any path that a user types.
 _LONGEST_WORD = 400
-# With fewer examples an accuracy is said with its interval, of 3 points or more.
+# With fewer examples an accuracy is printed with its interval, of 3 points or more.
 FEW_EXAMPLES = 1_000
 _Z = 1.959964  # of 95 % of a normal distribution
 
 
 def sentence(text: str, most: int = 2000) -> str:
-    """Returns a message as one line, of which long parts miss the middle.
+    """Returns a message as one line, without the middle of long words.
 
-    A name in it may be of any length, and the last part, what to do, is needed.
+    Names in it may have any length, and its end, the remedy, must remain.
     """
     words = " ".join(_cut(word, _LONGEST_WORD) for word in text.split())
     return _cut(words, most)
@@ -30,7 +30,7 @@ def _cut(text: str, most: int) -> str:
 
 def as_text(table: Table) -> str:
     """Renders a table at the width of a page."""
-    # A notebook would get it twice, as a page and with codes of a terminal.
+    # Otherwise a notebook would print it twice, as HTML and with terminal codes.
     console = Console(file=io.StringIO(), width=100, force_jupyter=False)
     with console.capture() as captured:
         console.print(table)
