@@ -124,17 +124,13 @@ def BinaryDenseNet37(
 ) -> keras.Model:
     """BinaryDenseNet-37: `BinaryDenseNet28` with more layers and smaller transitions.
 
+    Result, errors and differences from the paper are those of `BinaryDenseNet28`.
+
     Arguments:
         input_shape, classes, normalization, width, binary_weights, blocks, estimator,
         variance_preserving, balanced, head, name: As in `BinaryDenseNet28`.
         dilated: Whether to build the paper's second form: the third and fourth stage
             keep the size of the map and dilate their kernels instead, by 2 and by 4.
-
-    Returns:
-        A functional Keras model.
-
-    Raises:
-        TypeError, ValueError: As in `BinaryDenseNet28`.
 
     Example:
         ```python
@@ -146,9 +142,6 @@ def BinaryDenseNet37(
     References:
         - J. Bethge, H. Yang, M. Bornstein, C. Meinel, "Back to Simplicity: How to Train
           Accurate BNNs from Scratch?", 2019, arXiv:1906.08637.
-
-    Differences from the paper:
-        As in `BinaryDenseNet28`.
     """
     design = _DESIGN_37
     if check_flag("dilated", dilated):
@@ -174,15 +167,11 @@ def BinaryDenseNet45(
 ) -> keras.Model:
     """BinaryDenseNet-45: `BinaryDenseNet28` with more layers and smaller transitions.
 
+    Result, errors and differences from the paper are those of `BinaryDenseNet28`.
+
     Arguments:
         input_shape, classes, normalization, width, binary_weights, blocks, estimator,
         variance_preserving, balanced, head, name: As in `BinaryDenseNet28`.
-
-    Returns:
-        A functional Keras model.
-
-    Raises:
-        TypeError, ValueError: As in `BinaryDenseNet28`.
 
     Example:
         ```python
@@ -194,9 +183,6 @@ def BinaryDenseNet45(
     References:
         - J. Bethge, H. Yang, M. Bornstein, C. Meinel, "Back to Simplicity: How to Train
           Accurate BNNs from Scratch?", 2019, arXiv:1906.08637.
-
-    Differences from the paper:
-        As in `BinaryDenseNet28`.
     """
     kernels = (binary_weights, estimator, variance_preserving, balanced)
     frame = Frame("BinaryDenseNet45", input_shape, classes, width, head, name)

@@ -148,15 +148,11 @@ def MeliusNet29(
 ) -> keras.Model:
     """MeliusNet-29: `MeliusNet22` with more blocks and smaller transitions.
 
+    Result, errors and differences from the paper are those of `MeliusNet22`.
+
     Arguments:
         input_shape, classes, normalization, width, binary_weights, blocks, alpha,
         estimator, variance_preserving, balanced, head, name: As in `MeliusNet22`.
-
-    Returns:
-        A functional Keras model.
-
-    Raises:
-        TypeError, ValueError: As in `MeliusNet22`.
 
     Example:
         ```python
@@ -168,9 +164,6 @@ def MeliusNet29(
     References:
         - J. Bethge, C. Bartz, H. Yang, Y. Chen, C. Meinel, "MeliusNet: Can Binary
           Neural Networks Achieve MobileNet-level Accuracy?", 2020, arXiv:2001.05936.
-
-    Differences from the paper:
-        As in `MeliusNet22`.
     """
     design = _design(alpha, _REDUCTIONS_29)
     kernels = (binary_weights, estimator, variance_preserving, balanced)

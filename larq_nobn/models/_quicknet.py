@@ -227,17 +227,13 @@ def QuickNetSmall(
 ) -> keras.Model:
     """`QuickNet` with fewer channels in the first stages.
 
+    Result, errors and differences from the paper are those of `QuickNet`.
+
     Arguments:
         width: Channels of the first stage; the others have 2, 8 and 16 times as many.
         input_shape, classes, normalization, binary_weights, blocks, alpha,
         variance_rule, estimator, variance_preserving, balanced, head, name: As in
         `QuickNet`.
-
-    Returns:
-        A functional Keras model.
-
-    Raises:
-        TypeError, ValueError: As in `QuickNet`.
 
     Example:
         ```python
@@ -250,9 +246,6 @@ def QuickNetSmall(
         - T. Bannink, A. Hillier, L. Geiger, T. de Bruin, L. Overweel, J. Neeven,
           K. Helwegen, "Larq Compute Engine: Design, Benchmark, and Deploy
           State-of-the-Art Binarized Neural Networks", MLSys 2021, arXiv:2011.09398.
-
-    Differences from the paper:
-        As in `QuickNet`.
     """
     kernels = (binary_weights, estimator, variance_preserving, balanced)
     frame = Frame("QuickNetSmall", input_shape, classes, width, head, name)
@@ -279,16 +272,12 @@ def QuickNetLarge(
 ) -> keras.Model:
     """`QuickNet` with more blocks.
 
+    Result, errors and differences from the paper are those of `QuickNet`.
+
     Arguments:
         input_shape, classes, normalization, width, binary_weights, blocks, alpha,
         variance_rule, estimator, variance_preserving, balanced, head, name: As in
         `QuickNet`.
-
-    Returns:
-        A functional Keras model.
-
-    Raises:
-        TypeError, ValueError: As in `QuickNet`.
 
     Example:
         ```python
@@ -301,9 +290,6 @@ def QuickNetLarge(
         - T. Bannink, A. Hillier, L. Geiger, T. de Bruin, L. Overweel, J. Neeven,
           K. Helwegen, "Larq Compute Engine: Design, Benchmark, and Deploy
           State-of-the-Art Binarized Neural Networks", MLSys 2021, arXiv:2011.09398.
-
-    Differences from the paper:
-        As in `QuickNet`.
     """
     kernels = (binary_weights, estimator, variance_preserving, balanced)
     frame = Frame("QuickNetLarge", input_shape, classes, width, head, name)
