@@ -346,10 +346,13 @@ class Dataset:
             augment = "random_resized_crop" if imagenet else "standard"
         kind = _checks.check_choice("augment", augment or "none", _names.AUGMENTATIONS)
         mirrors = flip == "horizontal"
+        if mirrors and kind == "none":
+            raise InvalidValue(
+                "flip='horizontal' does not go with augment='none': nothing would be "
+                "mirrored. Leave it out, or choose crop or standard."
+            )
         if flip == "auto" and kind not in ("none", "crop"):
             mirrors = self.why_not_mirrored is None
-        elif kind == "none":
-            mirrors = False
         of_pixels = kind in ("strong", "randaugment")
         if of_pixels and len(self.info.mean) not in (1, 3):
             raise InvalidValue(
@@ -419,9 +422,11 @@ def batches_of(
 
 
 def _check_channels(channels: int | None) -> int | None:
-    if channels not in (None, 1, 3):
+    if channels is None:
+        return None
+    if isinstance(channels, bool) or channels not in (1, 3):
         raise InvalidValue(f"channels={channels!r} is neither 1 nor 3. Choose one.")
-    return channels
+    return int(channels)
 
 
 def open_dataset(

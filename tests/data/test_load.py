@@ -269,6 +269,7 @@ def test_a_damaged_image_is_reported_in_one_sentence(
         ({"augment": "blur"}, "augment must be one of none, crop, .*; got 'blur'"),
         ({"flip": "vertical"}, "flip must be one of auto, none, hor.*; got 'vertical'"),
         ({"channels": 2}, "channels=2 is neither 1 nor 3"),
+        ({"channels": True}, "channels=True is neither 1 nor 3"),
         ({"image_size": (8, 8, 1)}, r"image_size=\(8, 8, 1\) is not a pair. Give heig"),
     ],
 )

@@ -43,13 +43,20 @@ def test_arrays(images: np.ndarray, labels: np.ndarray, why: str | None):
     assert (actual is None) if why is None else (why in actual)
     flips = {
         (augment, flip): dataset.transform(augment, flip).flip
-        for augment in ("standard", "crop", "none")
+        for augment in ("standard", "crop")
         for flip in ("auto", "none", "horizontal")
     }
     assert {how for how, flipped in flips.items() if flipped} == {
         *[("standard", "auto")] * (why is None),
         *(("standard", "horizontal"), ("crop", "horizontal")),
     }
+
+
+def test_without_augmentation_there_is_no_flip():
+    dataset = nobn.data.open_dataset("digits")
+    assert not dataset.transform("none").flip
+    with pytest.raises(ValueError, match="nothing would be mirrored. Leave it out, or"):
+        dataset.batches("test", 8, flip="horizontal")
 
 
 def test_flips_are_of_half_of_the_images():
