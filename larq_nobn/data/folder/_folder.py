@@ -31,6 +31,7 @@ from ._decode import decode, fitted, image_of
 
 _log = logging.getLogger("larq_nobn")
 HOLDOUT = "[0, 1]", "0.1 keeps every tenth for testing."
+# So many files, by what they say of their size, let expect that of all.
 _GUESSED_FROM = 16
 # What systems leave in folders of images.
 _LITTER = ("__MACOSX", "Thumbs.db", "desktop.ini")
@@ -278,6 +279,10 @@ def _is_held_out(digest: str, share: float) -> bool:
     return int(digest[:_HEX_DIGITS], 16) / 16**_HEX_DIGITS < share
 
 
+# The images that the folder that was opened last keeps: others free their memory.
+_kept: list[dict[str, np.ndarray]] = []
+
+
 class Folder(Images):
     """A folder whose files have all been opened; its parts are the readable ones.
 
@@ -296,7 +301,10 @@ class Folder(Images):
         self.name, root = str(listing.root), listing.root
         self.check_division(validation, {entry.split for entry in listing.entries})
         size = size or suitable(_sizes(root, listing.entries[:_GUESSED_FROM]))
+        while _kept:
+            _kept.pop().clear()
         self._kept: dict[str, np.ndarray] = {}
+        _kept.append(self._kept)
 
         def keep(entry: Entry, digest: str, pixels: np.ndarray) -> None:
             split = split_of(entry.split, digest, holdout, validation)
