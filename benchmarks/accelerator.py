@@ -37,7 +37,8 @@ from larq_nobn.data import _augment
 from larq_nobn.models._weights import weights_by_name
 from larq_nobn.optimizers._wrapper import parts_of
 from larq_nobn.training._callbacks import HistoryWriter
-from larq_nobn.training._trainer import first_stage
+from larq_nobn.training._network import schedule_for
+from larq_nobn.training._plan import first_stage
 
 # What an exported epoch leaves out.
 USUAL = {"init": None, "limit": None, "mixup": 0.0, "cutmix": 0.0}
@@ -83,9 +84,9 @@ def export_stage(settings, folder, images):
     model, optimizer, info = trainer.model, trainer.model.optimizer, dataset.info
     ranges = draw_latent_weights(network, settings)
     if settings.calibrate:
-        calibrate(network, trainer._few_images())
+        calibrate(network, trainer._images.few())
     optimizer.build(network.trainable_variables)
-    model.evaluate(trainer._few_images(), verbose=0)  # makes what its metrics need
+    model.evaluate(trainer._images.few(), verbose=0)  # makes what its metrics need
     measured = [v for metric in model.metrics for v in metric.variables]
     variables = {f"weights/{n}": v for n, v in weights_by_name(network).items()}
     variables |= {f"optimizer/{n}": v for n, v in enumerate(optimizer.variables)}
@@ -270,7 +271,7 @@ def within(place, count):
 def finish(settings, weights, output):
     """Leaves the run folder of trained weights, tested; of two stages the second."""
     trainer = nobn.training.Trainer(last_stage(settings), output=output)
-    split = trainer._watched
+    images, split = trainer._images, trainer._images.watched
     with np.load(weights) as found:
         rows, values = json.loads(str(found["history"])), dict(found)
     trained = len(rows), "val_loss" in (rows or [{}])[0]
@@ -284,22 +285,24 @@ def finish(settings, weights, output):
     for name, variable in weights_by_name(network).items():
         variable.assign(values[f"weights/{name}"])
     # Test images are read once, after the last epoch; that one in float32, here.
-    found = nobn.training.evaluate(network, trainer._batches(split))
+    found = nobn.training.evaluate(network, images.batches(split))
     prefix = "val" if split == "validation" else "test"
     for name in ("loss", "accuracy"):
         for row in rows:
             row.setdefault(f"{prefix}_{name}", np.nan)
         rows[-1][f"{prefix}_{name}"] = found[name]
+    steps = len(images.batches("train"))
+    rate = schedule_for(settings, steps)
     for number, row in enumerate(rows):
         seconds = row.pop("seconds")
-        row["learning_rate"] = float(trainer._learning_rate(number * trainer._steps))
+        row["learning_rate"] = float(rate(number * steps))
         row["seconds"] = seconds
     trainer.config = settings
     with trainer._at_work():
         place = trainer._lock_folder() / "history.csv"
-        history = HistoryWriter(place, trainer._learning_rate, trainer._steps)
+        history = HistoryWriter(place, settings, steps)
         history.set_state(rows)
-        trainer.history, trainer._others = history.rows, {}
+        trainer.history = history.rows
         return trainer.save()
 
 

@@ -42,9 +42,10 @@ PARTS: dict[str, tuple[set[str], ...]] = {
     "training": (
         {"_evaluation", "_training_model"},
         {"_settings"},
-        {"_callbacks", "_checkpoints", "_distribution", "_network"},
+        {"_checkpoints", "_distribution", "_network", "_plan"},
+        {"_callbacks"},
         {"_run_folder"},
-        {"_stopping", "_first_lines"},
+        {"_first_lines", "_run_images", "_stopping"},
         {"_trainer"},
         {"_report"},
         {"_compare"},

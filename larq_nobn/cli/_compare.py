@@ -17,6 +17,7 @@ from ._package import training
 # Settings that a grid has several values of, and those without a word.
 LISTS = {
     "normalization": "batch_norm,none,nobn",
+    "label": None,
     "recipe": None,
     "batch_size": None,
     "learning_rate": None,

@@ -9,9 +9,7 @@ import click
 import numpy as np
 import tensorflow as tf
 
-from .._errors import InvalidValue, needing
-from .._figures import drawable, new_figure, shortened
-from .._files import replacing
+from .._errors import InvalidValue
 from .._tables import wilson_interval
 from . import _arguments, _console, _models
 from ._outputs import json_option, plot_option
@@ -20,9 +18,6 @@ from ._package import data, diagnostics, keras, population, training
 _PERCENTS = ("accuracy", "top5_accuracy")
 _NUMBERS = ("loss", "calibration_error", "spread")
 _MISTAKES = 24  # of a plot
-# Up to so many classes the squares of a plot have room for a number each, and its
-# sides for names, of so many characters.
-_NUMBERED, _NAMED, _LONGEST = 20, 60, 20
 
 
 @click.command(cls=_arguments.Command)
@@ -110,7 +105,7 @@ def evaluate(
     names = confusion.class_names
     drawn = f"{model.absolute().name} on {Path(name).name}"  # without folders
     if plot is not None:
-        _plot_confusion(confusion, plot, drawn)
+        confusion.draw(plot, drawn)
     if mistakes is not None:
         own = [Path(file).name for file in files or ()]
         worst.draw(mistakes, names, info.mean, info.std, drawn, own)
@@ -142,34 +137,6 @@ def evaluate(
         rows |= {f"{row} of {samples} samples": value for row, value in averaged}
     tables = _console.pairs(f"{model} on {name}", rows), confusion.table()
     _console.show(result, report, *tables)
-
-
-def _plot_confusion(
-    confusion: diagnostics.ConfusionMatrix, target: Path, title: str
-) -> None:
-    """Plots the matrix in percent of each row, a row per class."""
-    with needing(f"{target.name} needs scikit-learn", "plots"):
-        from sklearn.metrics import ConfusionMatrixDisplay
-    classes, named = len(confusion.counts), len(confusion.counts) <= _NAMED
-    side = min(4 + 0.35 * classes, 12)
-    figure = new_figure(target, (side + 0.8, side))
-    names = [shortened(name, _LONGEST) for name in confusion.class_names]
-    sums = np.maximum(confusion.counts.sum(1, keepdims=True), 1)
-    display = ConfusionMatrixDisplay(
-        100 * confusion.counts / sums, display_labels=names if named else None
-    ).plot(
-        ax=figure.subplots(),
-        include_values=classes <= _NUMBERED,
-        values_format=".0f",
-        cmap="Blues",
-        xticks_rotation="vertical",
-        im_kw={"vmin": 0, "vmax": 100},
-    )
-    display.ax_.set(title=drawable(title), ylabel="true class", xlabel="predicted")
-    if not named:
-        display.ax_.set(xticks=[], yticks=[])
-    with replacing(target) as temporary:
-        figure.savefig(temporary, dpi=120)
 
 
 def _rows(scores: dict[str, Any]) -> dict[str, object]:

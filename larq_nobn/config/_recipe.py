@@ -9,6 +9,7 @@ from typing import Any
 from .._checks import BOUNDS
 from .._errors import InvalidValue
 from .._names import (
+    GIVEN,
     KEPT,
     KERNELS,
     LATENT_INITIALIZERS,
@@ -24,7 +25,7 @@ NETWORKS_OWN = "the network's own"
 # What several settings are for.
 _BAYESIAN = When("kernel", ("bernoulli_sign",))
 _NEW_WEIGHTS = unless(
-    "model", MODEL_FROM_INIT, why="whose kernels have weights already"
+    *("model", MODEL_FROM_INIT, GIVEN), why="whose kernels have weights already"
 )
 
 

@@ -40,7 +40,9 @@ class Settings(Recipe):
         "The network. init (the default with --init): the network of --init, with a "
         "new classifier if the number of classes differs.",
         WHAT,
-        choices=(*_names.MODELS, _names.FLOAT_MODEL, _names.MODEL_FROM_INIT),
+        choices=(
+            *(*_names.MODELS, _names.FLOAT_MODEL, _names.MODEL_FROM_INIT, _names.GIVEN),
+        ),
         offered=(*_names.MODELS, _names.MODEL_FROM_INIT),
     )
     normalization: str | None = setting(
@@ -152,6 +154,13 @@ class Settings(Recipe):
     balance_classes: bool = setting(
         False, "Weight the loss by the inverse frequency of each class."
     )
+    label: str | None = setting(
+        None,
+        "Name of the method in tables and plots, where runs that have it differ in "
+        "the seed and the file of init alone.",
+        WHERE,
+        absent="none, but the settings that differ",
+    )
     recipe: str = setting(
         "plain",
         "Preset of the settings of a training; any other option changes one.",
@@ -206,5 +215,5 @@ def shown(value: Any) -> str:
 def named(name: str, value: Any) -> str:
     """Returns the value, and what it is unless it says so itself."""
     said = shown(value)
-    known = name in ("model", "dataset", "normalization")
+    known = name in ("label", "model", "dataset", "normalization")
     return said if known else f"{words(name)} {said}"

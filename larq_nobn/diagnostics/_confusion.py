@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import reprlib
 from collections.abc import Sequence
 from typing import Any
@@ -8,11 +9,16 @@ import numpy as np
 from rich.table import Table
 
 from .._checks import check_integer, check_list
-from .._errors import InvalidValue
+from .._errors import InvalidValue, needing
+from .._figures import check_plot, drawable, new_figure, shortened
+from .._files import replacing
 
 _TOP = 5
 # Most classes of a matrix that fits into a terminal, and most rows of a list.
 _MATRIX, _LIST = 12, 10
+# Up to so many classes the squares of a plot have room for a number each, and its
+# sides for names, of so many characters.
+_NUMBERED, _NAMED, _LONGEST = 20, 60, 20
 
 
 class ConfusionMatrix:
@@ -132,6 +138,42 @@ class ConfusionMatrix:
             most = f"{names[other]} ({wrong[k, other]})" if wrong[k, other] else "-"
             table.add_row(names[k], str(counts[k].sum()), texts[k], most)
         return table
+
+    def draw(self, path: str | os.PathLike, title: str = "") -> None:
+        """Draws the matrix in percent of each row, a row per class.
+
+        Arguments:
+            path: A name that ends in .png.
+            title: A line above.
+
+        Raises:
+            ImportError: If matplotlib or scikit-learn is not installed.
+            ValueError: If the name does not end in .png.
+            OSError: If the file cannot be written.
+        """
+        target = check_plot(path)
+        with needing(f"{target.name} needs scikit-learn", "plots"):
+            from sklearn.metrics import ConfusionMatrixDisplay
+        classes, named = len(self._counts), len(self._counts) <= _NAMED
+        side = min(4 + 0.35 * classes, 12)
+        figure = new_figure(target, (side + 0.8, side))
+        names = [shortened(name, _LONGEST) for name in self.class_names]
+        sums = np.maximum(self._counts.sum(1, keepdims=True), 1)
+        display = ConfusionMatrixDisplay(
+            100 * self._counts / sums, display_labels=names if named else None
+        ).plot(
+            ax=figure.subplots(),
+            include_values=classes <= _NUMBERED,
+            values_format=".0f",
+            cmap="Blues",
+            xticks_rotation="vertical",
+            im_kw={"vmin": 0, "vmax": 100},
+        )
+        display.ax_.set(title=drawable(title), ylabel="true class", xlabel="predicted")
+        if not named:
+            display.ax_.set(xticks=[], yticks=[])
+        with replacing(target) as temporary:
+            figure.savefig(temporary, dpi=120)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns `classes`, `confusion` and `confused`, as values for JSON.

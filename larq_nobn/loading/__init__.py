@@ -1,7 +1,8 @@
-"""Opens models without running code from their files."""
+"""Opens models without running code from their files, and saves models."""
 
-from ._images import describe, described, read_dataset, write_dataset
+from ._images import describe, described, read_dataset
 from ._open import is_saved_model, open_model
+from ._save import save_model
 
 __all__ = [
     "describe",
@@ -9,5 +10,5 @@ __all__ = [
     "is_saved_model",
     "open_model",
     "read_dataset",
-    "write_dataset",
+    "save_model",
 ]

@@ -36,6 +36,7 @@ from ..graph import _copies, _operation
 from ..population import BatchNormStatistics, averages_of, has_batch_norm
 from ..population._batches import model_batches
 from ..quantizers import BernoulliSign
+from ._network import schedule_for
 from ._settings import RunSettings
 
 _log = logging.getLogger("larq_nobn")
@@ -249,16 +250,16 @@ class WeightAverages(keras.callbacks.Callback):
 
 
 class HistoryWriter(keras.callbacks.Callback):
-    """Keeps `history.csv` up to date: one row per epoch, under Keras' names."""
+    """Keeps `history.csv` up to date: one row per epoch, under Keras' names.
 
-    def __init__(
-        self, target: Path, learning_rate: Callable[[int], Any], steps: int
-    ) -> None:
+    It ends a training that is over by its history.
+    """
+
+    def __init__(self, target: Path, settings: RunSettings, steps: int) -> None:
         super().__init__()
         self.rows: list[dict[str, float]] = []
-        self._target = target
-        self._learning_rate = learning_rate
-        self._steps = steps
+        self._target, self._settings, self._steps = target, settings, steps
+        self._learning_rate = schedule_for(settings, steps)
         self._started = 0.0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -271,6 +272,8 @@ class HistoryWriter(keras.callbacks.Callback):
         row["learning_rate"] = float(self._learning_rate(epoch * self._steps))
         row["seconds"] = round(time.perf_counter() - self._started, 3)
         self.set_state([*self.rows, row])
+        if is_over(self._settings, self.rows):
+            self.model.stop_training = True
 
     def get_state(self) -> list[dict[str, float]]:
         return self.rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,12 +24,12 @@ from ..config._settings import words
 from ..data import open_dataset
 from . import _run_folder
 from ._callbacks import check_validated
-from ._report import COMPARED_FILES, Comparison, Outcome, differing
+from ._report import COMPARED_FILES, Comparison, Outcome, differing, named_apart
 from ._settings import OF_NOBN, RunSettings
 
 _log = logging.getLogger("larq_nobn")
 # What a table has a row for; among other settings that differ, the best is shown.
-_ROWS = ("normalization", "recipe", "batch_size")
+_ROWS = ("label", "normalization", "recipe", "batch_size")
 # Takes the name of a run, or of a part of it, and a new row of its history.
 Progress = Callable[[str, Mapping[str, float]], object]
 Process = subprocess.CompletedProcess[str]
@@ -52,6 +53,7 @@ def grid(
     batch_sizes: Sequence[int] | None = None,
     learning_rates: Sequence[float] | None = None,
     recipes: Sequence[str] | None = None,
+    labels: Sequence[str] | None = None,
     **shared: Any,
 ) -> dict[str, RunSettings]:
     """Returns the settings of every combination, under a name each.
@@ -63,11 +65,13 @@ def grid(
         batch_sizes: None for that of the recipe.
         learning_rates: None for that of the recipe.
         recipes: None for the one that suits each normalization.
+        labels: What tables and plots call the normalizations, one for each, or all that
+            there are; None for their names.
         **shared: Settings of all runs.
 
     Returns:
         Settings by name, such as `"nobn-128-0"`: normalization, batch size, seed, and
-        in between what further lists were given for.
+        before and in between what further lists were given for.
 
     Raises:
         TypeError, ValueError: As `RunSettings` does.
@@ -85,22 +89,35 @@ def grid(
         "seed": seeds,
     }
     given = {n: check_list(f"{n}s", v) for n, v in axes.items() if v is not None}
+    called = {} if labels is None else _called(labels, given.get("normalization"))
     runs, network = {}, shared.get("network")
     for values in itertools.product(*given.values()):
         chosen = dict(zip(given, values, strict=True))
         recipe = chosen.pop("recipe", None)
+        if called:
+            chosen["label"] = called[chosen.get("normalization")]
         how = dict(shared)
         if len(given.get("normalization", ())) > 1 and network is not None:
             other = () if chosen["normalization"] == "nobn" else OF_NOBN
             how["network"] = {n: v for n, v in network.items() if n not in other}
         settings = RunSettings.from_recipe(recipe, **how, **chosen)
         parts = chosen | {"recipe": recipe, "batch_size": settings.batch_size}
+        said = [str(parts[n]) for n in ("label", *axes) if parts.get(n) is not None]
         # As names of folders on any system.
-        said = (
-            str(parts[n]).replace(">", ".") for n in axes if parts.get(n) is not None
-        )
-        runs["-".join(said)] = settings
+        runs[re.sub(r"[^\w.+-]", ".", "-".join(said))] = settings
     return runs
+
+
+def _called(labels: Sequence[str], normalizations: Sequence[str] | None) -> Any:
+    """Returns the label of each normalization, or of None."""
+    names: list[Any] = [None] if normalizations is None else [*normalizations]
+    labels = check_list("labels", labels)
+    if len(labels) not in (1, len(names)):
+        raise InvalidValue(
+            f"labels={','.join(labels)} are {len(labels)} for {len(names)} "
+            "normalizations. Give one for each, in their order, or one for all."
+        )
+    return dict(zip(names, len(names) * labels, strict=False))
 
 
 def compare(
@@ -193,15 +210,15 @@ def compare(
     outcomes = [
         Outcome(
             os.fspath(folder / name),
-            {**plain, "dataset": _called(plain["dataset"])},
+            plain,
             failure=failures[name],
         )
         if name in failures
         else Outcome.read(folder / name)
         for name, plain in settings_of.items()
     ]
-    by = [name for name in _ROWS if name in apart] or [_ROWS[0]]
-    comparison = Comparison(outcomes, by)
+    by = [name for name in _ROWS if name in apart] or ["normalization"]
+    comparison = Comparison(named_apart(outcomes), by)
     numbers, plot = (folder / name for name in COMPARED_FILES)
     comparison.to_json(numbers)
     plot.unlink(missing_ok=True)  # that of a smaller grid
@@ -211,11 +228,6 @@ def compare(
         except ImportError as error:
             _log.warning("%s", error)
     return comparison
-
-
-def _called(dataset: str) -> str:
-    """A data set as the record of a run calls it."""
-    return Path(dataset).name if os.path.isabs(dataset) else dataset
 
 
 def train_command(

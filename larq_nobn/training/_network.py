@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from .._errors import InvalidValue
 from .._files import sha256_of
 from .._keras import keras, registered
 from .._larq import lq, without_starvation_warning
-from .._names import FLOAT_MODEL, MODEL_FROM_INIT
+from .._names import GIVEN
 from .._names import KERNELS as NAMES
 from ..config._recipe import Recipe
 from ..data import DatasetInfo
@@ -36,7 +36,7 @@ from ..quantizers import (
     ScaledStdSign,
     SignSwish,
 )
-from ._settings import NETWORKS, RunSettings, weights_file
+from ._settings import NETWORKS, TAKEN, RunSettings, weights_file
 from ._training_model import Probabilities
 
 _layers = keras.layers
@@ -60,21 +60,19 @@ _LARGEST_NATURAL = 5.0
 # Shifts of signs, the biases of convolutions in their place, and gains of kernels.
 _SHIFTS_AND_GAINS = r"(^|/)(shift|gain)(:|$)|_conv/bias(:|$)"
 _GAINS = r"(^|/)gain(:|$)"
-# What a residual network with batch norm is commonly trained with.
-_TEACHER = Recipe(
-    optimizer="sgd",
-    learning_rate=0.1,
-    schedule="cosine",
-    weight_decay=5e-4,
-    clip_factor=0.0,
-)
-# As the student's, like all that is not part of a recipe.
-_SHARED = ("epochs", "batch_size", "accumulate", "reflect")
 
 
-def check_init(settings: RunSettings, resume: bool, trust: bool) -> None:
-    """Rejects an `init` that is not there for a new run, or not given and meant."""
-    if settings.init is None and settings.backbone_multiplier != 1:
+def check_init(
+    settings: RunSettings, resume: bool, trust: bool, given: keras.Model | None = None
+) -> None:
+    """Rejects weights to start from that are meant, and not there for a new run."""
+    new = settings.init is None and given is None
+    if new and settings.model == GIVEN:
+        raise InvalidValue(
+            f"model={GIVEN!r} is a network that only the caller has. Give it again, by "
+            "train(settings, output, model=...)."
+        )
+    if new and settings.backbone_multiplier != 1:
         raise InvalidValue(
             f"backbone_multiplier={settings.backbone_multiplier} holds back the "
             "weights of another network, but init is not given. Add --init "
@@ -98,11 +96,18 @@ def open_init(settings: RunSettings, trust: bool = False) -> keras.Model:
     return model
 
 
-def take_init(settings: RunSettings, network: keras.Model, trust: bool) -> Any:
-    """Gives a network the weights of `init`; says, and returns, which."""
-    record = transfer(open_init(settings, trust), network, str(settings.init))
+def take_init(
+    settings: RunSettings,
+    network: keras.Model,
+    trust: bool,
+    given: keras.Model | None = None,
+) -> Any:
+    """Gives a network the weights of `init` or `given`; says, and returns, which."""
+    name = str(settings.init) if given is None else "model"
+    source = open_init(settings, trust) if given is None else given
+    record = transfer(source, network, name)
     taken, fresh = record["taken"], record["fresh"]
-    said = f"{settings.init} gave {len(taken)} of {len(taken) + len(fresh)} weights."
+    said = f"{name} gave {len(taken)} of {len(taken) + len(fresh)} weights."
     unused = [name for name in record["left"] if name not in fresh]
     for what, names in (("New", fresh), ("Not taken", unused)):
         if names:
@@ -142,11 +147,16 @@ def transfer(source: keras.Model, target: keras.Model, name: str) -> dict[str, A
 
 
 def build_network(
-    settings: RunSettings, info: DatasetInfo, trust: bool = False
+    settings: RunSettings,
+    info: DatasetInfo,
+    trust: bool = False,
+    given: keras.Model | None = None,
 ) -> keras.Model:
-    if settings.model == MODEL_FROM_INIT:
-        source = open_init(settings, trust)
-        network = with_head(source, info.image_shape, info.classes, str(settings.init))
+    if settings.model in TAKEN:
+        source, of = given, "that is given"
+        if source is None:
+            source, of = open_init(settings, trust), f"of init={settings.init!r}"
+        network = with_head(source, info.image_shape, info.classes, of)
     else:
         chosen = {"width": settings.width, "blocks": settings.blocks}
         network = NETWORKS[settings.model](
@@ -234,15 +244,15 @@ def compile_network(model: keras.Model, optimizer: keras.optimizers.Optimizer) -
 
 
 def with_head(
-    model: keras.Model, image_shape: Sequence[int], classes: int, name: str
+    model: keras.Model, image_shape: Sequence[int], classes: int, of: str
 ) -> keras.Model:
     """Builds a network again, with new weights, for other images and classes.
 
     A softmax at its end goes, since training takes logits. What ends in a feature map
-    gets an average pool and a dense classifier. A ValueError tells, of the network
-    `name`, why it cannot be built, or has no classifier that could be replaced.
+    gets an average pool and a dense classifier. A ValueError tells why the network,
+    `of` which file it may be, cannot be built, or has no classifier to be replaced.
     """
-    called = f"The network of init={name!r}"
+    called = f"The network {of}"
     _models.check_readable(model)
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise InvalidValue(
@@ -351,7 +361,7 @@ def optimizer_for(
     if factor := settings.clip_factor:
         units: dict[str, Any] = {_GAINS: ()} if settings.clip_each_gain else {}
         clipping: Any = AdaptiveGradientClipping
-        if settings.model == MODEL_FROM_INIT:
+        if settings.model in TAKEN:
             # Its layers have any names, which may not tell their roles.
             clipping = partial(AdaptiveGradientClipping.for_model, network)
         optimizer = clipping(optimizer, factor, unit_axes=units)
@@ -380,25 +390,6 @@ def _multipliers(settings: RunSettings, network: keras.Model) -> dict[str, float
         for pattern, factor in groups.items()
         if any(first_match([pattern], own) for own in names)
     }
-
-
-def teacher_settings(settings: RunSettings) -> RunSettings:
-    """The run of a float ResNet that teaches the network of these settings.
-
-    It has as many channels in its first stage, as many stages, and blocks of two
-    convolutions where the student has blocks of one.
-    """
-    recipe = asdict(_TEACHER) | {name: getattr(settings, name) for name in _SHARED}
-    blocks = settings.blocks and tuple(max(1, count // 2) for count in settings.blocks)
-    return settings.but(
-        **recipe,
-        model=FLOAT_MODEL,
-        normalization="batch_norm",
-        blocks=blocks,
-        recipe="plain",
-        init=None,
-        init_sha256=None,
-    )
 
 
 def probabilities_of(

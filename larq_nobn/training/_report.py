@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,14 +22,20 @@ from .._figures import COLOURS, DPI, check_plot, drawable, new_figure
 from .._files import replacing
 from .._tables import FEW_EXAMPLES, as_text, wilson_interval
 from ..config._recipe import Recipe
-from ..config._run_files import RECORD_FILE, SETTINGS_FILE, as_json, write_json
+from ..config._run_files import (
+    RECORD_FILE,
+    SETTINGS_FILE,
+    as_json,
+    with_place,
+    write_json,
+)
 from ..config._settings import named, shown, words
 from ._run_folder import load_record, plain
 from ._settings import RunSettings
 
 _log = logging.getLogger("larq_nobn")
 # In the order of a table's columns; other settings follow.
-_FIRST = ("normalization", "recipe", "batch_size", "learning_rate", "epochs")
+_FIRST = ("label", "normalization", "recipe", "batch_size", "learning_rate", "epochs")
 # Chance, where the images lie, and what the name of a file says already.
 _POOLED = ("seed", "data_dir", "init_sha256")
 _IN_TITLE = ("model", "normalization", "dataset", "width", "epochs", "limit")
@@ -82,7 +88,7 @@ class Outcome:
         limit = record["settings"].get("limit")
         return cls(
             os.fspath(folder),
-            record["settings"],
+            with_place(Path(folder), record["settings"]),
             record["metrics"],
             history,
             record["versions"],
@@ -115,6 +121,11 @@ class Group:
     def watched(self) -> str:
         """The accuracy after each epoch, by which settings are chosen."""
         return "val_accuracy" if _validated([self]) else "test_accuracy"
+
+    def told_by(self, compared: Sequence[str]) -> list[str]:
+        """Returns the settings that a plot names it by: its label says them all."""
+        labelled = "label" in compared and self.settings["label"] is not None
+        return ["label"] if labelled else [n for n in compared if n != "label"]
 
     @cached_property
     def numbers(self) -> dict[str, Any]:
@@ -196,7 +207,8 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
 def differing(settings: Sequence[dict[str, Any]]) -> list[str]:
     """Returns the names of the settings that tell runs apart, seeds aside.
 
-    What merely follows from the recipe is left out where recipes differ.
+    What merely follows from the label, or from the recipe where recipes differ, is left
+    out.
     """
     names = dict.fromkeys([*_FIRST, *(name for own in settings for name in own)])
     apart = [
@@ -205,6 +217,9 @@ def differing(settings: Sequence[dict[str, Any]]) -> list[str]:
         if name not in _POOLED
         and any(own.get(name) != settings[0].get(name) for own in settings)
     ]
+    if any(own.get("label") for own in settings):
+        labels = [own.get("label") for own in settings]
+        apart = ["label", *(n for n in apart if not _follows(n, labels, settings))]
     if "recipe" not in apart:
         return apart
     follows = {field.name for field in fields(Recipe)}
@@ -216,6 +231,34 @@ def differing(settings: Sequence[dict[str, Any]]) -> list[str]:
             preset = {}
         follows &= {n for n in preset if preset[n] == own.get(n)}
     return [name for name in apart if name not in follows]
+
+
+def _follows(
+    name: str, labels: Sequence[str | None], settings: Sequence[dict[str, Any]]
+) -> bool:
+    """Whether all runs of each label have one value, or a file of init each."""
+    first: dict[str | None, Any] = {}
+    return name == "label" or all(
+        first.setdefault(label, own.get(name)) == own.get(name)
+        for label, own in zip(labels, settings, strict=True)
+        if name != "init" or label is None
+    )
+
+
+def named_apart(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Returns outcomes whose image folders have as much of their path as differs."""
+    names = {outcome.settings["dataset"] for outcome in outcomes}
+    parts = {n: Path(n).parts if os.path.isabs(n) else (n,) for n in names}
+    short: dict[str, str] = {}
+    length = 0
+    while len({*short.values()}) < len(names):
+        length += 1
+        short = {n: os.path.join(*part[-length:]) for n, part in parts.items()}
+    changed = [{"dataset": short[each.settings["dataset"]]} for each in outcomes]
+    return [
+        replace(each, settings={**each.settings, **change})
+        for each, change in zip(outcomes, changed, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -332,7 +375,8 @@ class Comparison:
         table.box, table.pad_edge, table.collapse_padding = box.SIMPLE_HEAD, False, True
         for name in names:
             heading = words(name) if name in compared else f"best {words(name)}"
-            parts = " ".join([heading, *map(_cell(name), groups)]).split()
+            said = [shown(group.settings[name]) for group in groups]
+            parts = " ".join([heading, *said]).split()
             # As wide as its longest word, which is not to be broken.
             widest = min(_WIDEST, max(map(len, parts)))
             table.add_column(
@@ -349,12 +393,12 @@ class Comparison:
         for group in groups:
             count = len(group.finished)
             counts = [str(count), *[str(len(group.outcomes) - count)] * failures]
-            said = [_cell(name)(group) for name in names]
+            row = map(shown, group.settings.values())
             accuracy, *others = group._row()
             ends = group.interval
             half = "-" if ends is None else f"{50 * (ends[1] - ends[0]):.1f}"
             interval = [half] * few
-            table.add_row(*said, *counts, accuracy, *interval, *others)
+            table.add_row(*row, *counts, accuracy, *interval, *others)
         validated, remarks = _validated(groups), []
         if len(names) > len(compared):
             where = "validation split" if validated else "test images"
@@ -374,18 +418,7 @@ class Comparison:
     def _title(self) -> str:
         shared = self._shared()
         names = [n for n in _IN_TITLE if shared.get(n) is not None]
-        shared = shared | {"dataset": Path(shared.get("dataset", "")).name}
         return ", ".join(named(name, shared[name]) for name in names)
-
-
-def _cell(name: str) -> Callable[[Group], str]:
-    """Returns what says a setting of a group."""
-
-    def said(group: Group) -> str:
-        value = group.settings[name]
-        return Path(value).name if name == "dataset" else shown(value)
-
-    return said
 
 
 def _validated(groups: Sequence[Group]) -> bool:
@@ -436,7 +469,7 @@ def report(
             "Left out, because there is no run.json of a finished run: %s.",
             ", ".join(others),
         )
-    return Comparison([Outcome.read(folder) for folder in runs], by)
+    return Comparison(named_apart([Outcome.read(folder) for folder in runs]), by)
 
 
 def _runs_in(folder: str) -> list[str]:
@@ -474,7 +507,7 @@ def draw_groups(
     for group in groups:
         known = {**group.outcomes[0].settings, **group.settings}
         method, size = (
-            ", ".join(shown(known[name]) for name in names)
+            ", ".join(shown(known[name]) for name in group.told_by(names))
             for names in (methods, dashed)
         )
         colour = colours.setdefault(method, COLOURS[len(colours) % len(COLOURS)])

@@ -25,13 +25,13 @@ from .._checks import check_path
 from .._errors import InvalidValue
 from .._figures import COLOURS, DPI, drawable, new_figure
 from .._files import check_folder, check_shape, is_leftover, parse_json, replacing
-from .._keras import check_model, keras
-from .._names import SPLITS, find_pretrained
+from .._keras import keras
+from .._names import GIVEN, SPLITS, find_pretrained
 from .._version import __version__
 from ..config import _run_files
 from ..config._fields import settings_of
 from ..config._settings import Settings, complete
-from ..loading import describe, open_model, read_dataset, write_dataset
+from ..loading import open_model, read_dataset, save_model
 from ..models import pretrained
 from ._callbacks import WeightAverages, tested
 from ._checkpoints import (
@@ -177,10 +177,11 @@ def _check_settings(
     images = _run_files.IMAGES_SHA256
     was, now = kept.get(images), given.get(images)
     if was and now and was != now:
+        where = str(given["dataset"])
+        said = "The given images" if where == GIVEN else f"Images in {where}"
         raise InvalidValue(
-            f"Images in {given['dataset']} were added, removed or changed since the "
-            f"run in {folder} started with them. Put them back as they were, or choose "
-            "another output."
+            f"{said} were added, removed or changed since the run in {folder} started "
+            "with them. Put them back as they were, or choose another output."
         )
     place = str(given["dataset"])
     if (was and was == now) or kept["dataset"] == Path(place).name:
@@ -480,72 +481,3 @@ def draw_curves(
         axes.legend()
     with replacing(target) as temporary:
         figure.savefig(temporary, dpi=DPI)
-
-
-def save_model(
-    model: keras.Model,
-    path: str | os.PathLike,
-    dataset: str | os.PathLike[str] | data.DatasetInfo | None = None,
-) -> None:
-    """Saves a model as a `.keras` file, atomically.
-
-    Arguments:
-        model: A built Keras model.
-        path: A name that ends in `.keras`; an earlier file is replaced.
-        dataset: Data set that the model classifies, as in `data.open_dataset`. The file
-            then contains its name, class names, mean and standard deviation, so that
-            commands need no `--dataset`. Keras ignores them; `model.save` leaves them
-            out.
-
-    Raises:
-        ValueError: If the name ends otherwise, if two parts of the model share a layer
-            with weights, of which Keras would write a file that nothing opens, or if
-            the model does not classify images of the data set.
-        OSError: If the file cannot be written; an earlier one is then left as it was.
-
-    Example:
-        ```python
-        model = nobn.models.ReActNet18((8, 8, 1), 10, width=16, blocks=(1, 1))
-        nobn.training.save_model(model, "model.keras", dataset="digits")
-        ```
-    """
-    check_model(model)
-    target = Path(check_path("path", path))
-    if target.suffix != ".keras":
-        raise InvalidValue(
-            f"{target} is not a name for a Keras model. Choose one that ends in "
-            ".keras, such as model.keras."
-        )
-    check_saved_once(model)
-    info = None if dataset is None else data.classified_images(model, dataset)[0]
-    with replacing(target) as temporary:
-        model.save(temporary)
-        if info is not None:
-            write_dataset(temporary, info)
-            describe(model, info)
-
-
-def check_saved_once(model: keras.Model) -> None:
-    """Rejects a layer with weights that is in two parts of a functional model.
-
-    A file has its weights once, and opens with a layer in each part.
-    """
-    places: dict[int, dict[tuple[int, int], str]] = {}
-    left, seen = [model], set()
-    while left:
-        whole = left.pop()
-        if not getattr(whole, "_is_graph_network", False) or id(whole) in seen:
-            continue
-        seen.add(id(whole))
-        for child in whole.layers:
-            is_model = isinstance(child, keras.Model)
-            left += [child] if is_model else []
-            for part in [child] if is_model else child._flatten_layers():
-                homes = places.setdefault(id(part), {})
-                homes[id(whole), id(child)] = f"{child.name!r} of {whole.name!r}"
-                if len(homes) > 1 and part.weights:
-                    raise InvalidValue(
-                        f"Layer {part.name!r} is in {' and in '.join(homes.values())}, "
-                        "and Keras would write a file that nothing opens. Make the "
-                        "parts one functional model, or save the weights alone."
-                    )

@@ -15,7 +15,7 @@ from .._checks import check_choice
 from .._errors import InvalidType, InvalidValue
 from .._files import sha256_of
 from .._keras import keras, registered
-from .._names import FLOAT_MODEL, MODEL_FROM_INIT, find_pretrained
+from .._names import FLOAT_MODEL, GIVEN, MODEL_FROM_INIT, find_pretrained
 from ..config._fields import documented, settings_of
 from ..config._presets import (
     KERNEL_OVERRIDES,
@@ -51,8 +51,10 @@ _NO_OPTIONS = {"input_shape", "classes", "normalization", "width", "name"}
 OF_NOBN = {
     *("alpha", "variance_rule", "variance_preserving", "balanced", "scaled_shortcut")
 }
-# What a network that is taken as it is has already, and the value that leaves it so.
-_FIXED_BY_INIT: dict[str, Any] = {
+# Models that are networks as they are, of a file or of the caller.
+TAKEN = (MODEL_FROM_INIT, GIVEN)
+# What such a network has already, and the value that leaves it so.
+_FIXED: dict[str, Any] = {
     "normalization": None,
     "width": None,
     "blocks": None,
@@ -106,8 +108,8 @@ class RunSettings(Settings):
     def _check_combinations(self, usual: Mapping[str, Any] | None = None) -> None:
         super()._check_combinations(usual)
         known = _builder_options(self.model)
-        if self.model == MODEL_FROM_INIT:
-            self._check_init()
+        if self.model in TAKEN:
+            self._check_taken()
         else:
             normalization_of(self.normalization)
         if self.kernel is not None and ">" in self.kernel:
@@ -140,7 +142,7 @@ class RunSettings(Settings):
                 "which has a scale too, batch_norm or another normalization, or leave "
                 "the kernel out."
             )
-        fresh = self.model != MODEL_FROM_INIT and self.latent_initializer is None
+        fresh = self.model not in TAKEN and self.latent_initializer is None
         if self.kernel == "biper" and fresh:
             # All latent weights of 'nobn' start above zero, which is one sign here.
             object.__setattr__(self, "latent_initializer", "glorot_uniform")
@@ -149,19 +151,19 @@ class RunSettings(Settings):
                 digest = sha256_of(weights_file(self.init))
                 object.__setattr__(self, "init_sha256", digest)
 
-    def _check_init(self) -> None:
+    def _check_taken(self) -> None:
         """Rejects what a network that is taken as it is has already."""
-        if self.init is None:
+        if self.init is None and self.model == MODEL_FROM_INIT:
             raise InvalidValue(
                 f"model={MODEL_FROM_INIT!r} is the network of init, which is not "
                 "given. Add --init RUN_OR_FILE (init=...), or name the network."
             )
-        for name, usual in _FIXED_BY_INIT.items():
+        own = "that is given" if self.init is None else f"of init={self.init!r}"
+        for name, usual in _FIXED.items():
             if (value := getattr(self, name)) != usual:
                 raise InvalidValue(
-                    f"{name}={value!r} does not apply to the network of "
-                    f"init={self.init!r} as it is. Leave it out, or choose a model "
-                    "(--model) that takes the weights."
+                    f"{name}={value!r} does not apply to the network {own} as it is. "
+                    "Leave it out, or choose a model (--model) that takes the weights."
                 )
 
     @property
@@ -238,6 +240,24 @@ class RunSettings(Settings):
         made.sources.update({n: s for n, s in self.sources.items() if n not in changes})
         return made
 
+    def of_given_network(self) -> RunSettings:
+        """Returns the training of a network that is given instead of a model.
+
+        What a recipe says of new networks is left out, as for the model `"init"`.
+        """
+        known, values = settings_of(type(self)), vars(self)
+        decide = {name: values[name] for name in ("kernel", "optimizer")}
+        usual, _ = _usual(self.recipe, decide)
+        if self.sources["normalization"] in ("option", "file"):
+            usual["normalization"] = known["normalization"].default
+        chosen = {n: values[n] for n in known if values[n] != usual[n]}
+        if chosen.pop("model", GIVEN) != GIVEN or self.init is not None:
+            raise InvalidValue(
+                f"model={self.model!r}, init={self.init!r} are in the settings, and a "
+                "network was given. Leave one of them out."
+            )
+        return type(self)(**{**chosen, "recipe": self.recipe, "model": GIVEN})
+
 
 def _normalization_of(recipe: str) -> str | None:
     """The normalization that a recipe is for, if for one."""
@@ -255,7 +275,7 @@ def _usual(
     if init is not None:
         values["model"] = MODEL_FROM_INIT
     model = given.get("model", values["model"])
-    if model == MODEL_FROM_INIT:
+    if model in TAKEN:
         values["normalization"] = None
     elif recipe is not None and (own := _normalization_of(recipe)):
         values["normalization"] = own
@@ -282,17 +302,18 @@ def _usual(
     # What does not go with a choice stays, for an error: it was not meant.
     unmet = {name: known[name].unmet(both) for name in chosen}
     out = {name for name, found in unmet.items() if found and not found[0].why}
-    if not _can_calibrate(model, normalization) or init is not None:
+    weighted = init is not None or model == GIVEN
+    if not _can_calibrate(model, normalization) or weighted:
         out.add("calibrate")
-    if model == MODEL_FROM_INIT:
+    if model in TAKEN:
         out.add("kernel")  # which is its own
     # Kernels that start from other weights, or not so small that a step turns signs.
     unscaled = (
         normalization in NORMALIZATIONS and not NORMALIZATIONS[normalization].scaled
     )
-    if init is not None or model in _NORM_FIRST or unscaled:
+    if weighted or model in _NORM_FIRST or unscaled:
         out.add("latent_scale")
-    if init is not None:
+    if weighted:
         out.add("latent_initializer")
     values |= {n: known[n].default for n in out}
     return values, sources | dict.fromkeys(out, "default")
@@ -306,7 +327,7 @@ def _can_calibrate(model: str, normalization: str | None) -> bool:
 
 def _builder_options(model: str) -> list[str]:
     """Names of the arguments of a network that have no setting of their own."""
-    if model == MODEL_FROM_INIT:
+    if model in TAKEN:
         return []
     return [n for n in signature(NETWORKS[model]).parameters if n not in _NO_OPTIONS]
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import itertools
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,42 +26,64 @@ from .._checks import (
     check_list,
     check_path,
 )
-from .._errors import InvalidValue
-from .._keras import dtype_policy, keras
-from .._names import CACHES, GIVEN, MODEL_FROM_INIT
+from .._keras import check_model, dtype_policy, keras
+from .._names import CACHES, GIVEN
 from .._signals import stoppable
 from ..calibration import calibrate
-from ..config._run_files import CHECKPOINTS
-from ..data import WHOLE, Dataset, DatasetInfo, Share, open_dataset, reading
+from ..config._run_files import CHECKPOINTS, HISTORY_FILE
+from ..data import Dataset, open_dataset, reading
 from ..graph import _copies
-from ..loading import open_model
-from ..population import EXAMPLES
-from . import _callbacks, _checkpoints, _distribution, _network, _run_folder
-from ._checkpoints import START, Position
+from ..loading import open_model, save_model
+from . import _callbacks, _distribution, _network, _run_folder
+from ._checkpoints import START, Checkpoints, EpochMetrics, Kept, Position
 from ._distribution import WAIT
 from ._evaluation import evaluate
 from ._first_lines import first_lines
+from ._plan import runs_before
 from ._run_folder import Run, load_run
-from ._settings import RunSettings
+from ._run_images import RunImages, check_given, check_steps
+from ._settings import TAKEN, RunSettings
 from ._stopping import StopCheck, explain_non_finite
 from ._training_model import Probabilities, TrainingModel, balanced_weights
 
-_log = logging.getLogger("larq_nobn")
 _start = logging.getLogger("larq_nobn.start")
+
+
+@dataclass(frozen=True)
+class _Built:
+    """A network before its first step, and what trains it.
+
+    Arguments:
+        network: The Keras model.
+        model: The training step around it.
+        images: Batches of training images from the start.
+        steps: Their number in an epoch.
+        averages: The moving averages of the weights, if there are any.
+        kept: What all checkpoints contain: what `init` gave, and the teacher's digest.
+    """
+
+    network: keras.Model
+    model: TrainingModel
+    images: tf.data.Dataset
+    steps: int
+    averages: _callbacks.WeightAverages | None
+    kept: dict[str, Kept]
 
 
 class Trainer:
     """Trains one network: `build`, `fit`, `save`; `train` calls all three.
 
-    A network that is trained before, the teacher or that of a first stage, has a
-    trainer of its own, whose run folder is inside this one. The run folder is locked
-    from the first training until `save`; a failure leaves it, to be resumed. The
-    keyword arguments are those of `train`.
+    Runs that come before, of a teacher or of a first stage, have a trainer each, whose
+    run folder is inside this one. The run folder is locked from the first training
+    until `save`; a failure leaves it, to be resumed. The keyword arguments are those of
+    `train`.
 
     Arguments:
         config: What to train, and how.
         dataset: The images: None for the data set that `config` names, or what `train`
             takes as `data`.
+        before: Networks that were trained before, by the names of their folders
+            (`"teacher"`, `"stage1"`); those that are missing are trained by `build`.
 
     Attributes:
         config: The settings, with the SHA-256 of `init`.
@@ -102,43 +124,51 @@ class Trainer:
         trust: bool = False,
         wait: float = WAIT,
         callbacks: Sequence[keras.callbacks.Callback] = (),
+        model: keras.Model | None = None,
+        before: Mapping[str, keras.Model] | None = None,
     ) -> None:
         wanted = "RunSettings. Make them with RunSettings.from_recipe"
         check_kind("config", config, RunSettings, wanted)
-        check_path("output", output)
+        self.output = Path(check_path("output", output))
         if not isinstance(progress, keras.callbacks.Callback):
             check_flag("progress", progress)
         self._own = check_list("callbacks", callbacks)
         for each in self._own:
             wanted = "a Keras callback, of the Keras that larq_nobn uses"
             check_kind("a callback", each, keras.callbacks.Callback, wanted)
-        named = isinstance(dataset, Dataset) and dataset.info.name != GIVEN
+        if checkpoint_steps is not None:
+            check_bounds("checkpoint_steps", checkpoint_steps)
+        if model is not None:
+            check_model(model)
+            config = config.of_given_network()
         if isinstance(dataset, Dataset):
-            _check_given(dataset, config)
-        _network.check_init(config, resume, trust)
+            check_given(dataset, config)
+        elif dataset is not None:
+            own = ("image_size", "channels", "validation")
+            given = {name: getattr(config, name) for name in own}
+            dataset = Dataset.from_data(dataset, **given)
+        if dataset is not None:
+            self.dataset = dataset
+            if dataset.info.name == GIVEN:
+                config = config.but(dataset=GIVEN)
+        _network.check_init(config, resume, trust, model)
         with stoppable():
             self._strategy = _distribution.strategy_for(strategy, wait)
         _distribution.check_shares(self._strategy, config.batch_size, config.accumulate)
-        if checkpoint_steps is not None:
-            check_bounds("checkpoint_steps", checkpoint_steps)
-        self._cache = check_choice("cache", cache, CACHES)
-        self._checkpoint_steps = checkpoint_steps
-        self._progress, self._resume, self._trust = progress, resume, trust
-        if dataset is not None:
-            if not isinstance(dataset, Dataset):
-                own = ("image_size", "channels", "validation")
-                given = {name: getattr(config, name) for name in own}
-                dataset = Dataset.from_data(dataset, **given)
-            self.dataset = dataset
-            config = config if named else config.but(dataset=GIVEN)
-        self._teacher: Probabilities | None = None
-        self._start_with(config, Path(output))
-
-    def _start_with(self, config: RunSettings, output: Path) -> None:
-        self.config, self.output = config, output
-        self.network: keras.Model = None
-        self.model: keras.Model = None
+        self.config, self._given = config, model
+        self._before = dict(before or {})
+        # How a run takes place; no weight depends on it.
+        self._how: dict[str, Any] = {
+            "progress": progress,
+            "resume": resume,
+            "strategy": strategy,
+            "checkpoint_steps": checkpoint_steps,
+            "cache": check_choice("cache", cache, CACHES),
+            "trust": trust,
+        }
+        self._built: _Built | None = None
         self.history: list[dict[str, float]] = []
+        self._others: dict[str, Any] = {}
         self._folder: Path | None = None
         self._lock = ExitStack()
 
@@ -147,67 +177,30 @@ class Trainer:
         """The images of the run."""
         return open_dataset(**self.config.images)
 
+    @property
+    def network(self) -> keras.Model:
+        """The Keras model; None before `build`."""
+        return None if self._built is None else self._built.network
+
+    @property
+    def model(self) -> keras.Model:
+        """The `TrainingModel` around the network; None before `build`."""
+        return None if self._built is None else self._built.model
+
     def build(self) -> keras.Model:
         """Builds and compiles the network, with the weights that it starts from.
 
-        The teacher and the network of a first stage are trained before. The weights of
-        `init` are taken in `fit`, since a run that is resumed does not need them.
+        Runs that come before are trained first. The weights of `init` are taken in
+        `fit`, since a run that is resumed does not need them.
 
         Returns:
             The network.
         """
-        config = self.config
         with self._at_work():
-            _check_held_out(self.dataset, config)
-            if config.keep == "best" or config.patience is not None:
-                _callbacks.check_validated("the epoch to keep", self.dataset.info)
-            if config.teacher is not None and self._teacher is None:
-                self._teacher = self._find_teacher()
-            stage1 = None
-            if config.stages == 2:
-                stage1 = self._train_before("stage1", first_stage(config))
-            keras.utils.set_random_seed(config.seed)
-            self._images = self._batches("train")
-            self._steps = len(self._images)
-            _check_parts(self._images, config.accumulate)
-            self._learning_rate = _network.schedule_for(config, self._steps)
-            with (
-                dtype_policy(config.precision),
-                _callbacks.own_generators(),
-                self._strategy.scope(),
-            ):
-                network = _network.build_network(config, self.dataset.info, self._trust)
-                if stage1 is not None:
-                    _network.transfer(stage1, network, "stage1")
-                else:
-                    _network.scale_latent_weights(network, config.latent_scale)
-                    if config.calibrate:
-                        calibrate(network, self._few_images())
-                optimizer = _network.optimizer_for(config, self._steps, network)
-                _network.compile_network(network, optimizer)
-                weights = None
-                if config.balance_classes:
-                    weights = balanced_weights(self.dataset.class_counts(config.limit))
-                self._averages = None
-                if config.ema is not None:
-                    self._averages = _callbacks.WeightAverages(network, config.ema)
-                self.model = TrainingModel(
-                    network,
-                    config.accumulate,
-                    self._teacher,
-                    config.label_smoothing,
-                    weights,
-                    self._averages and self._averages.update,
-                )
-                # With its loss scale.
-                _network.compile_network(self.model, network.optimizer)
-            # Never again after the first step, nor after a first stage.
-            takes_init = config.init is not None and stage1 is None
-            self._kept = {"init": _checkpoints.Kept()} if takes_init else {}
-            if config.teacher is not None:
-                self._kept["teacher"] = self._taught
-            self.network = network
-        return network
+            self._images.check()
+            self._train_before()
+            self._built = self._build()
+        return self.network
 
     def fit(self) -> list[dict[str, float]]:
         """Trains from the newest checkpoint on, or from the start; builds before.
@@ -218,85 +211,25 @@ class Trainer:
         Raises:
             NonFiniteLoss, ConnectionError, OSError, ValueError: As `train` does.
         """
-        if self.network is None:
+        if self._built is None:
             self.build()
         with self._at_work():
-            folder = self._lock_folder()
+            built, folder = self._built, self._lock_folder()
+            assert built is not None
             history = _callbacks.HistoryWriter(
-                folder / "history.csv", self._learning_rate, self._steps
+                folder / HISTORY_FILE, self.config, built.steps
             )
             callbacks = _callbacks.callbacks_of(
-                self.config,
-                self.network,
-                history,
-                folder,
-                self._few_images,
-                self._averages,
+                *(self.config, built.network, history, folder),
+                *(self._images.few, built.averages),
             )
-            checkpoints = self._checkpoints(history, callbacks)
-            position = checkpoints.restore(self.network)
-            if position == START:
-                with self._strategy.scope():
-                    if (init := self._kept.get("init")) is not None:
-                        given = self.config, self.network, self._trust
-                        init.value = _network.take_init(*given)
-                    if self._averages is not None:
-                        self._averages.start()
-            if position.steps == self._steps:  # it was stopped before the test
-                position = position._replace(steps=position.steps - 1)
-                self.model.skips_step = True
-            self.model.first_step = position.steps
-            alone = not _distribution.has_workers(self._strategy)
-            check, watching = StopCheck(alone), self._progress
-            progress = [] if isinstance(watching, bool) else [watching]
-            over = _callbacks.is_over(self.config, history.rows)
-
-            def stop_early(*_: object) -> None:
-                if _callbacks.is_over(self.config, history.rows):
-                    self.model.stop_training = True
-
-            early = keras.callbacks.LambdaCallback(on_epoch_end=stop_early)
-            named = _callbacks.NamedMetrics(self._watched)
-            # Those of the start are there since `build` counted them. For ever, so that
-            # one iterator serves all epochs: Keras would start one for each.
-            images = self._images
-            if position != START:
-                images = self._batches("train", position)
-            validation = self._batches(self._watched)
-            self._say_what_runs(position)
-            with explain_non_finite(
-                self.config, self.network, check, checkpoints, self._batches
-            ):
-                self.model.fit(
-                    self._shared(images.repeat(), "train", position),
-                    steps_per_epoch=self._steps,
-                    epochs=position.epochs if over else self.config.epochs,
-                    initial_epoch=position.epochs,
-                    validation_data=self._shared(validation, self._watched),
-                    validation_steps=len(validation),
-                    callbacks=[
-                        *(check, named, *callbacks, early),
-                        *(*self._own, *progress, checkpoints),
-                    ],
-                    verbose=2 if watching is True else 0,  # a line for each epoch
-                )
-            # Of the last epoch the weights are there, but perhaps not yet the file,
-            # which another worker writes.
-            rows, validated = history.rows, self._watched == "validation"
-            kept = _callbacks.kept_epoch(self.config, rows)
-            best = _callbacks.best_epoch(self.config, rows) if validated else len(rows)
-            self._others: dict[str, Any] = {}
-            if validated:
-                self._others = {"best": None, "last": None}
-                if best < len(rows) == kept:
-                    self._others["best"] = checkpoints.weights_of(self.network, best)
-                elif best < len(rows):
-                    self._others["last"] = checkpoints.weights_of(self.network)
-            if kept < len(rows):
-                checkpoints.restore_epoch(self.network, kept)
-            if self._averages is not None:
-                self._averages.swap()
-            self.history = rows
+            checkpoints = self._checkpoints_of(built, callbacks)
+            position = self._start(built, checkpoints)
+            self.history = history.rows
+            self._say_what_runs(built, position)
+            self._take_steps(built, callbacks, checkpoints, position)
+            self.history = history.rows
+            self._choose_weights(built, checkpoints)
         return self.history
 
     def save(self) -> Run:
@@ -318,44 +251,19 @@ class Trainer:
             )
         with self._at_work():
             # The layers of a given network may be of the user's classes.
-            if self.config.model == MODEL_FROM_INIT:
+            if self.config.model in TAKEN:
                 _copies.copied(self.network)  # as the file will be
-            epoch = _callbacks.kept_epoch(self.config, self.history)
-            init = self._kept.get("init")
-            more = {} if init is None else {"init": init.value}
-            record = _run_folder.write_record(
-                self._lock_folder(),
-                self.config,
-                self.network,
-                self.history,
-                self._metrics(self.history[epoch - 1]),
-                self.dataset.info,
-                {**more, "kept_epoch": epoch},
-                self._watched,
-                self._others,
-            )
+            record = self._write()
             self._lock.close()
             self._folder = None
         return Run(self.output, self.network, self.history, record)
 
-    def _say_what_runs(self, position: Position) -> None:
-        if position != START:
-            done = f"{position.epochs} epochs and {position.steps} steps"
-            lines: Iterable[str] = [f"{self.output} resumes after {done}"]
-        else:
-            what = self.config, self.dataset, self.network, self._steps, self.output
-            lines = first_lines(*what)
-        for line in lines:
-            _start.info("%s", line)
-            if self._progress is True:
-                print(line)
-
     def _run(self) -> Run:
         """Does all of it; a finished run that is resumed is returned as it is."""
-        if self._resume and _run_folder.is_finished(
+        if self._how["resume"] and _run_folder.is_finished(
             self.output, _run_folder.plain(self.config)
         ):
-            return load_run(self.output, self._trust)
+            return load_run(self.output, self._how["trust"])
         with self._at_work():
             if self._strategy.extended.should_checkpoint:
                 _run_folder.check_output(*self._claim)
@@ -373,12 +281,12 @@ class Trainer:
             except BaseException:
                 _signals.in_step = False
                 self._lock.__exit__(*sys.exc_info())
-                self.network = self.model = self._folder = None
+                self._built = self._folder = None
                 self.history = []
                 raise
 
     def _lock_folder(self) -> Path:
-        """Where this process writes: one worker in the run folder, the others away."""
+        """Locks the run folder for the worker that writes; others get one of no use."""
         if self._folder is None:
             if self._strategy.extended.should_checkpoint:
                 place: Any = _run_folder.lock_run_folder(*self._claim)
@@ -390,194 +298,237 @@ class Trainer:
     @property
     def _claim(self) -> tuple[Path, dict[str, Any], bool]:
         settings = _run_folder.plain(self.config, self.dataset.fingerprint)
-        return self.output, settings, self._resume
+        return self.output, settings, self._how["resume"]
 
-    def _find_teacher(self) -> Probabilities:
-        name, trained = str(self.config.teacher), None
-        if name == "train":
-            settings = _network.teacher_settings(self.config)
-            trained = self._train_before("teacher", settings)
+    @property
+    def _images(self) -> RunImages:
+        dataset, cache = self.dataset, self._how["cache"]
+        return RunImages(dataset, self.config, self._strategy, cache)
+
+    def _train_before(self) -> None:
+        """Trains what the plan of this run has before it, of the same images."""
+        for name, config in runs_before(self.config).items():
+            if name not in self._before:
+                self._lock_folder()
+                where: dict[str, Any] = {"output": self.output / name}
+                where["before"] = self._before
+                trainer = Trainer(config, self.dataset, **where, **self._how)
+                self._before[name] = trainer._run().model
+
+    def _build(self) -> _Built:
+        """Builds the network as it starts, and the step that trains it."""
+        config, stage1 = self.config, self._before.get("stage1")
+        starts = self._given if config.model == GIVEN else config.init
+        kept = {} if starts is None or stage1 is not None else {"init": Kept()}
+        teacher = None
+        if config.teacher is not None:
+            teacher, kept["teacher"] = self._open_teacher(config.teacher)
+        keras.utils.set_random_seed(config.seed)
+        images = self._images.batches("train")
+        check_steps(images, config.accumulate)
+        steps = len(images)
+        with (
+            dtype_policy(config.precision),
+            _callbacks.own_generators(),
+            self._strategy.scope(),
+        ):
+            info, trust = self.dataset.info, self._how["trust"]
+            network = _network.build_network(config, info, trust, self._given)
+            if stage1 is not None:
+                _network.transfer(stage1, network, "stage1")
+            else:
+                _network.scale_latent_weights(network, config.latent_scale)
+                if config.calibrate:
+                    calibrate(network, self._images.few())
+            optimizer = _network.optimizer_for(config, steps, network)
+            _network.compile_network(network, optimizer)
+            weights = averages = None
+            if config.balance_classes:
+                weights = balanced_weights(self.dataset.class_counts(config.limit))
+            if config.ema is not None:
+                averages = _callbacks.WeightAverages(network, config.ema)
+            model = TrainingModel(
+                network,
+                config.accumulate,
+                teacher,
+                config.label_smoothing,
+                weights,
+                averages and averages.update,
+            )
+            # With its loss scale.
+            _network.compile_network(model, network.optimizer)
+        return _Built(network, model, images, steps, averages, kept)
+
+    def _open_teacher(self, name: str) -> tuple[Probabilities, Kept]:
+        """Returns what it says of images, and its digest for checkpoints."""
+        trained = self._before.get("teacher")
         # A copy, in which all replicas see the same statistics of batch norm.
         with self._strategy.scope():
-            model = trained and _copies.copied(trained)
-            model = model or open_model(name, trust=self._trust)
+            if trained is not None:
+                model = _copies.copied(trained)
+            else:
+                model = open_model(name, trust=self._how["trust"])
         weights = b"".join(weight.tobytes() for weight in model.get_weights())
-        self._taught = _checkpoints.Kept(
+        digest = Kept(
             hashlib.sha256(weights).hexdigest(),
             f"The teacher {name} has other weights than at the start of the run. "
             "Restore its file, or start another run.",
         )
         info = self.dataset.info
-        return _network.probabilities_of(model, name, info.image_shape, info.classes)
+        shape, classes = info.image_shape, info.classes
+        return _network.probabilities_of(model, name, shape, classes), digest
 
-    def _train_before(self, name: str, config: RunSettings) -> keras.Model:
-        """Trains another network of the same images, in a folder inside this one."""
-        self._lock_folder()
-        trainer = copy.copy(self)
-        trainer._own = ()
-        trainer._start_with(config, self.output / name)
-        return trainer._run().model
-
-    def _batches(
-        self,
-        split: str,
-        position: Position = START,
-        share: Share = WHOLE,
-        **changes: Any,
-    ) -> tf.data.Dataset:
-        config, training = self.config, split == "train"
-        options = {
-            "batch_size": config.batch_size,
-            "augment": config.augment if training else None,
-            "flip": config.flip if training else "auto",
-            "mixup": config.mixup if training else 0.0,
-            "cutmix": config.cutmix if training else 0.0,
-            "reflect": config.reflect,
-            "seed": config.seed,
-            "limit": config.limit,
-            "epoch": position.epochs,
-            "step": position.steps,
-            "share": share,
-            "cache": self._cache,
-        }
-        return self.dataset.batches(split, **{**options, **changes})
-
-    def _shared(
-        self, images: tf.data.Dataset, split: str, position: Position = START
-    ) -> Any:
-        parts = partial(self._batches, split, position)
-        return _distribution.shared(images, parts, self._strategy)
-
-    def _few_images(self) -> tf.data.Dataset:
-        """A batch of training images, the same for the same settings."""
-        few = min(EXAMPLES, self.config.limit or EXAMPLES)
-        return self._batches("train", batch_size=few, mixup=0.0, cutmix=0.0).take(1)
-
-    def _checkpoints(
-        self,
-        history: _callbacks.HistoryWriter,
-        callbacks: Sequence[keras.callbacks.Callback],
-    ) -> _checkpoints.Checkpoints:
-        within: dict[str, Any] = {"metrics": _checkpoints.EpochMetrics(self.model)}
+    def _checkpoints_of(
+        self, built: _Built, callbacks: Sequence[keras.callbacks.Callback]
+    ) -> Checkpoints:
+        """Makes the callback that comes last, of the states that the others have."""
+        stateful: dict[str, Any] = dict(built.kept)
+        within: dict[str, Any] = {"metrics": EpochMetrics(built.model)}
         for each in callbacks:
-            if hasattr(each, "get_state") and each is not history:
+            if isinstance(each, _callbacks.HistoryWriter):
+                stateful["journal"] = each
+            elif hasattr(each, "get_state"):
                 within[type(each).__name__] = each
-        best = None
-        if self._watched == "validation":
-            best = partial(_callbacks.best_epoch, self.config)
         own: dict[str, Any] = {}
         for each in (x for x in self._own if hasattr(x, "get_state")):
             name = type(each).__name__
             own[f"{name} {sum(n.startswith(f'{name} ') for n in own)}"] = each
-        info = self.dataset.info
+        best = None
+        if self._images.watched == "validation":
+            best = partial(_callbacks.best_epoch, self.config)
+        alone = not _distribution.has_workers(self._strategy)
+        every, info = self._how["checkpoint_steps"], self.dataset.info
+        if every is None and not alone:
+            every = sys.maxsize  # their clocks differ, and all take part
 
         def save(file: Path) -> None:
-            described = info if info.mean else None
-            _run_folder.save_model(self.network, file, described)
+            save_model(built.network, file, info if info.mean else None)
 
-        every = self._checkpoint_steps
-        if every is None and _distribution.has_workers(self._strategy):
-            every = sys.maxsize  # their clocks differ, and all take part
-        return _checkpoints.Checkpoints(
+        return Checkpoints(
             self.output / CHECKPOINTS,
-            {"journal": history, **self._kept},
+            stateful,
             within,
             every,
             writes=self._strategy.extended.should_checkpoint,
-            averages=() if self._averages is None else self._averages.variables,
+            averages=() if built.averages is None else built.averages.variables,
             best=best,
             own=own,
             # Reading variables may need all workers, and one alone would write this.
-            save=None if _distribution.has_workers(self._strategy) else save,
+            save=save if alone else None,
         )
 
-    @property
-    def _watched(self) -> str:
-        return watched_split(self.dataset.info)
+    def _start(self, built: _Built, checkpoints: Checkpoints) -> Position:
+        """Takes the newest checkpoint, or the weights to start from; says which."""
+        position = checkpoints.restore(built.network)
+        if position == START:
+            with self._strategy.scope():
+                if (init := built.kept.get("init")) is not None:
+                    given = self.config, built.network, self._how["trust"], self._given
+                    init.value = _network.take_init(*given)
+                if built.averages is not None:
+                    built.averages.start()
+        if position.steps == built.steps:  # it was stopped before the test
+            position = position._replace(steps=position.steps - 1)
+            built.model.skips_step = True
+        built.model.first_step = position.steps
+        return position
+
+    def _say_what_runs(self, built: _Built, position: Position) -> None:
+        """Logs, and prints where the progress is printed, what the run is."""
+        if position != START:
+            done = f"{position.epochs} epochs and {position.steps} steps"
+            lines: Iterable[str] = [f"{self.output} resumes after {done}"]
+        else:
+            what = self.config, self.dataset, built.network, built.steps, self.output
+            lines = first_lines(*what)
+        for line in lines:
+            _start.info("%s", line)
+            if self._how["progress"] is True:
+                print(line)
+
+    def _take_steps(
+        self,
+        built: _Built,
+        callbacks: Sequence[keras.callbacks.Callback],
+        checkpoints: Checkpoints,
+        position: Position,
+    ) -> None:
+        """Takes all steps from a position on; none if the training is over."""
+        images, split, watcher = self._images, self._images.watched, []
+        if isinstance(self._how["progress"], keras.callbacks.Callback):
+            watcher = [self._how["progress"]]
+        # Those of the start are there since `build` counted them. For ever, so that
+        # one iterator serves all epochs: Keras would start one for each.
+        batches = built.images
+        if position != START:
+            batches = images.batches("train", position)
+        validation = images.batches(split)
+        check = StopCheck(not _distribution.has_workers(self._strategy))
+        over = _callbacks.is_over(self.config, self.history)
+        with explain_non_finite(
+            self.config, built.network, check, checkpoints, images.batches
+        ):
+            built.model.fit(
+                images.shared(batches.repeat(), "train", position),
+                steps_per_epoch=built.steps,
+                epochs=position.epochs if over else self.config.epochs,
+                initial_epoch=position.epochs,
+                validation_data=images.shared(validation, split),
+                validation_steps=len(validation),
+                callbacks=[
+                    *(check, _callbacks.NamedMetrics(split), *callbacks),
+                    *(*self._own, *watcher, checkpoints),
+                ],
+                # A line for each epoch.
+                verbose=2 if self._how["progress"] is True else 0,
+            )
+
+    def _choose_weights(self, built: _Built, checkpoints: Checkpoints) -> None:
+        """Gives the network the weights that are saved, and notes best and last ones.
+
+        Of the last epoch the weights are there, but perhaps not yet the file, which
+        another worker writes.
+        """
+        last = len(self.history)
+        kept = _callbacks.kept_epoch(self.config, self.history)
+        if self._images.watched == "validation":
+            self._others = {"best": None, "last": None}
+            best = _callbacks.best_epoch(self.config, self.history)
+            if best < last == kept:
+                self._others["best"] = checkpoints.weights_of(built.network, best)
+            elif best < last:
+                self._others["last"] = checkpoints.weights_of(built.network)
+        if kept < last:
+            checkpoints.restore_epoch(built.network, kept)
+        if built.averages is not None:
+            built.averages.swap()
+
+    def _write(self) -> dict[str, Any]:
+        """Writes the files of a finished run, and returns its record."""
+        epoch = _callbacks.kept_epoch(self.config, self.history)
+        init = None if self._built is None else self._built.kept.get("init")
+        return _run_folder.write_record(
+            self._lock_folder(),
+            self.config,
+            self.network,
+            self.history,
+            self._metrics(self.history[epoch - 1]),
+            self.dataset.info,
+            {**({} if init is None else {"init": init.value}), "kept_epoch": epoch},
+            self._images.watched,
+            self._others,
+        )
 
     def _metrics(self, row: dict[str, float]) -> dict[str, float]:
         """Those of the epoch that is kept, and of the test images."""
         parts = itertools.product(("", "val_", "test_"), ("loss", "accuracy"))
         names = [f"{prefix}{name}" for prefix, name in parts]
         metrics = {name: row[name] for name in names if name in row}
-        if self._watched == "test":
+        if self._images.watched == "test":
             return metrics
-        tested = evaluate(self.network, self._batches("test"))
+        tested = evaluate(self.network, self._images.batches("test"))
         del tested["examples"]
         return metrics | {f"test_{name}": float(n) for name, n in tested.items()}
-
-
-def first_stage(config: RunSettings) -> RunSettings:
-    """The first of two stages: the same network with real-valued kernels."""
-    return config.but(
-        stages=1,
-        kernel=None,
-        weight_decay=config.stage_one_decay,
-        network={**config.network, "binary_weights": False},
-    )
-
-
-def watched_split(info: DatasetInfo) -> str:
-    """The split of the history: validation, or test where there is no validation."""
-    return "validation" if info.validation_examples else "test"
-
-
-def _check_given(dataset: Dataset, config: RunSettings) -> None:
-    """Rejects a data set that the settings would describe otherwise."""
-    own = {n: getattr(config, n) for n in ("image_size", "channels", "validation")}
-    if dataset.info.name == GIVEN and any(own.values()):
-        said = ", ".join(f"{name}={value}" for name, value in own.items())
-        raise InvalidValue(
-            f"{said} are not used for the given images. Pass them to Dataset.from_data."
-        )
-    if (
-        dataset.info.name != GIVEN
-        and dataset.info != open_dataset(**config.images).info
-    ):
-        raise InvalidValue(
-            f"dataset is {dataset.info.name}, with other images or another size than "
-            f"the settings have: {config.images}. Choose the same in both, or leave "
-            "dataset out."
-        )
-
-
-def _check_held_out(dataset: Dataset, config: RunSettings) -> None:
-    """Rejects a validation split of no image; says what it, or the test, repeats."""
-    info = dataset.info
-    if config.validation and not info.validation_examples:
-        raise InvalidValue(
-            f"validation={config.validation} holds out none of the "
-            f"{info.train_examples} training images. Choose a larger fraction, such as "
-            "0.1 or 0.2, or 0 for no validation split."
-        )
-    for split in ("validation", "test") if info.validation_examples else ("test",):
-        count = getattr(info, f"{split}_examples")
-        if repeated := dataset.repeated(split):
-            _log.warning(
-                "%d of %d %s images are also training images, equal to the byte: their "
-                "accuracy says nothing of new images.",
-                *(repeated, count, split),
-            )
-    if config.init is not None and config.validation:
-        theirs = _run_folder.trained_on(config.init) or {"dataset": ""}
-        same = Path(theirs["dataset"]).name == Path(config.dataset).name
-        if same and theirs.get("validation") != config.validation:
-            _log.warning(
-                "The network of %s was trained on images that are held out here, which "
-                "makes val_* too good. Train it with --validation %g, too.",
-                *(config.init, config.validation),
-            )
-
-
-def _check_parts(images: tf.data.Dataset, parts: int) -> None:
-    """Rejects a batch of all training images that micro-batches do not divide."""
-    size = tf.nest.flatten(images.element_spec)[0].shape[0]
-    if size is not None and size % parts:
-        raise InvalidValue(
-            f"accumulate={parts} does not divide the {size} training images, which are "
-            "fewer than a batch. Choose a divisor of their number, or a smaller "
-            "batch_size."
-        )
 
 
 def train(
@@ -593,6 +544,7 @@ def train(
     trust: bool = False,
     wait: float = WAIT,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    model: keras.Model | None = None,
 ) -> Run:
     """Trains a network and leaves a run folder; the same seed gives the same weights.
 
@@ -632,6 +584,11 @@ def train(
             `get_state()` of one returns, as JSON, is part of each checkpoint, and
             given to its `set_state` after `on_epoch_begin` of the epoch that is
             resumed. Runs before this one (`stage1`, `teacher`) do not call them.
+        model: A network to train in place of one that the settings name: a functional
+            classifier, of your own layers too, which starts from the weights that it
+            has. A copy is trained, with a new classifier if the number of classes
+            differs; `Run.model` is that copy. The model of the settings is then
+            `"given"`. To resume, give it again.
 
     Returns:
         The finished run.
@@ -668,4 +625,5 @@ def train(
         trust=trust,
         wait=wait,
         callbacks=callbacks,
+        model=model,
     )._run()

@@ -88,5 +88,5 @@ def test_python_runs_as_printed(page, tmp_path, monkeypatch):
     """Trainings are cut to a step; a run stands for those of the command line."""
     monkeypatch.chdir(tmp_path)
     run = type("Run", (), {"history": [{"test_accuracy": 0.5}]})
-    monkeypatch.setattr(nobn.training, "train", lambda *_: run)
+    monkeypatch.setattr(nobn.training, "train", lambda *_, **__: run)
     printed.run(blocks(PAGES[page], "python"), SMALLER, monkeypatch)

@@ -18,13 +18,12 @@ SETTINGS = training.RunSettings(
     blocks=(1,),
     epochs=2,
     batch_size=32,
-    accumulate=2,
     limit=96,
 )
 ARGUMENTS = (
     *("train", "--recipe", "plain", "--dataset", "digits"),
     *("--width", "4", "--blocks", "1"),
-    *("--epochs", "2", "--batch-size", "32", "--accumulate", "2", "--limit", "96"),
+    *("--epochs", "2", "--batch-size", "32", "--limit", "96"),
     *("--checkpoint-steps", "2"),
 )
 # The command, which sends itself a signal just before a file gets its name: when it is

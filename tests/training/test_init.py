@@ -133,7 +133,7 @@ def folded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_folded_model_gets_a_new_head_and_keeps_its_features(folded: Path):
     source = training.open_model(folded)
-    target = with_head(source, (8, 8, 3), 7, "folded.keras")
+    target = with_head(source, (8, 8, 3), 7, "of a file")
     actual = transfer(source, target, "folded.keras")
     head = head_of(target)
     assert actual["fresh"] == [f"{head}/kernel", f"{head}/bias"]

@@ -124,7 +124,8 @@ with TemporaryDirectory() as folder:
 
     # Statistics that are taken of images are those of every replica.
     NETWORKS["ReActNet18"] = drawn.two_norms
-    run = training.train(drawn.SETTINGS, Path(folder) / "drawn", strategy="mirrored")
+    settings = drawn.SETTINGS.but(epochs=1)
+    run = training.train(settings, Path(folder) / "drawn", strategy="mirrored")
     drawn.assert_of_the_mode(run)
 
     # The weights of another network are those of every replica too.

@@ -1,0 +1,150 @@
+"""The images of a run: whether they fit its settings, and how they are batched."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from .._checks import check_size
+from .._errors import InvalidValue
+from .._names import GIVEN
+from ..data import WHOLE, Dataset, Share, open_dataset
+from ..population import EXAMPLES
+from ._callbacks import check_validated
+from ._checkpoints import START, Position
+from ._distribution import shared
+from ._run_folder import trained_on
+from ._settings import RunSettings
+
+_log = logging.getLogger("larq_nobn")
+
+
+@dataclass(frozen=True)
+class RunImages:
+    """The images of a run, in batches as its settings say.
+
+    Arguments:
+        dataset: All of them.
+        settings: How many, in what order, and how varied.
+        strategy: The replicas that share a batch.
+        cache: Where decoded images are kept.
+    """
+
+    dataset: Dataset
+    settings: RunSettings
+    strategy: tf.distribute.Strategy
+    cache: str
+
+    @property
+    def watched(self) -> str:
+        """The split of the history: validation, or test where there is none."""
+        return "validation" if self.dataset.info.validation_examples else "test"
+
+    def batches(
+        self,
+        split: str,
+        position: Position = START,
+        share: Share = WHOLE,
+        **changes: Any,
+    ) -> tf.data.Dataset:
+        settings, training = self.settings, split == "train"
+        options = {
+            "batch_size": settings.batch_size,
+            "augment": settings.augment if training else None,
+            "flip": settings.flip if training else "auto",
+            "mixup": settings.mixup if training else 0.0,
+            "cutmix": settings.cutmix if training else 0.0,
+            "reflect": settings.reflect,
+            "seed": settings.seed,
+            "limit": settings.limit,
+            "epoch": position.epochs,
+            "step": position.steps,
+            "share": share,
+            "cache": self.cache,
+        }
+        return self.dataset.batches(split, **{**options, **changes})
+
+    def shared(
+        self, images: tf.data.Dataset, split: str, position: Position = START
+    ) -> Any:
+        """Returns batches that replicas share."""
+        return shared(images, partial(self.batches, split, position), self.strategy)
+
+    def few(self) -> tf.data.Dataset:
+        """A batch of training images, the same for the same settings."""
+        count = min(EXAMPLES, self.settings.limit or EXAMPLES)
+        return self.batches("train", batch_size=count, mixup=0.0, cutmix=0.0).take(1)
+
+    def check(self) -> None:
+        """Rejects splits that do not suit the settings; says what repeats images."""
+        settings, info = self.settings, self.dataset.info
+        if settings.keep == "best" or settings.patience is not None:
+            check_validated("the epoch to keep", info)
+        if settings.validation and not info.validation_examples:
+            raise InvalidValue(
+                f"validation={settings.validation} holds out none of the "
+                f"{info.train_examples} training images. Choose a larger fraction, "
+                "such as 0.1 or 0.2, or 0 for no validation split."
+            )
+        for split in {self.watched: 0, "test": 0}:
+            count = getattr(info, f"{split}_examples")
+            if repeated := self.dataset.repeated(split):
+                _log.warning(
+                    "%d of %d %s images are also training images, equal to the byte: "
+                    "their accuracy says nothing of new images.",
+                    *(repeated, count, split),
+                )
+        if settings.init is not None and settings.validation:
+            _check_seen(settings, settings.init)
+
+
+def _check_seen(settings: RunSettings, init: str) -> None:
+    """Says so if the network of `init` was trained on images that are held out."""
+    theirs = trained_on(init) or {"dataset": ""}
+    same = Path(theirs["dataset"]).name == Path(settings.dataset).name
+    if same and theirs.get("validation") != settings.validation:
+        _log.warning(
+            "The network of %s was trained on images that are held out here, which "
+            "makes val_* too good. Train it with --validation %g, too.",
+            *(init, settings.validation),
+        )
+
+
+def check_steps(images: tf.data.Dataset, parts: int) -> None:
+    """Rejects a batch of all training images that micro-batches do not divide."""
+    size = tf.nest.flatten(images.element_spec)[0].shape[0]
+    if size is not None and size % parts:
+        raise InvalidValue(
+            f"accumulate={parts} does not divide the {size} training images, which are "
+            "fewer than a batch. Choose a divisor of their number, or a smaller "
+            "batch_size."
+        )
+
+
+def check_given(dataset: Dataset, settings: RunSettings) -> None:
+    """Rejects a data set that the settings would describe otherwise."""
+    info = dataset.info
+    if info.name != GIVEN:
+        if info != open_dataset(**settings.images).info:
+            raise InvalidValue(
+                f"dataset is {info.name}, with other images or another size than the "
+                f"settings have: {settings.images}. Choose the same in both, or leave "
+                "dataset out."
+            )
+        return
+    own = {n: getattr(settings, n) for n in ("image_size", "channels", "validation")}
+    *sides, channels = info.image_shape
+    if (
+        check_size(settings.image_size or sides) != tuple(sides)
+        or settings.channels not in (None, channels)
+        or (settings.validation and not info.validation_examples)
+    ):
+        said = ", ".join(f"{name}={value}" for name, value in own.items())
+        raise InvalidValue(
+            f"{said} are not those of the given images. Pass them to Dataset.from_data."
+        )
