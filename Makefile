@@ -5,6 +5,7 @@
 # make lint     style, formatting and types
 # make examples docs                    as CI runs them
 # make check-docs                       looks at the built pages in Chromium
+# make check-boards                     runs a C file on emulated boards and in Chromium
 # make evidence tables, numbers and figures of the pages, from the logs in results/
 # make package  the files for the package index, checked
 # make hostile  opens model files that were changed at random
@@ -29,7 +30,7 @@ PYTEST = $(THREADS) $(EFFORT) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) -q
 # Many processes are started, each of which would compile the sources anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo quick test lint examples docs check-docs evidence package compat hostile clean
+.PHONY: demo quick test lint examples docs check-docs check-boards evidence package compat hostile clean
 
 demo: $(VENV)/.all
 	$(BIN)/larq-nobn demo --dataset "$(DATASET)"
@@ -53,6 +54,9 @@ docs: $(VENV)/.dev
 
 check-docs: docs
 	$(BIN)/python docs/tools/check_site.py site
+
+check-boards: $(VENV)/.dev
+	$(BIN)/python benchmarks/boards.py reactnet18-w32-digits
 
 hostile: $(VENV)/.dev
 	$(BIN)/python tests/tools/untrusted.py
