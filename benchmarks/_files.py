@@ -43,3 +43,16 @@ def timed(files, runs):
         }
         for name, timing in zip(files, found.timings, strict=True)
     }
+
+
+def ordinary_file(model, path, images=None):
+    """Has TensorFlow write a file for one image at a time, in int8 with images."""
+    image = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32)
+    function = tf.function(lambda image: model(image, training=False))
+    concrete = function.get_concrete_function(image)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], model)
+    if images is not None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: ([x[None]] for x in images)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    path.write_bytes(converter.convert())

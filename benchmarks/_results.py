@@ -45,6 +45,13 @@ def machine():
     return f"{os.cpu_count()} cores, {platform.machine()}"
 
 
+def instructions():
+    """Vector instructions of this processor that kernels of bits and int8 may use."""
+    known = "avx2", "avx512_vpopcntdq", "avx512_vnni", "asimd", "asimddp"
+    text = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+    return [name for name in known if name in text]
+
+
 def versions(*more):
     names = ("larq_nobn", "tensorflow", "tf_keras", "larq", "numpy", *more)
     return {"python": platform.python_version()} | {n: version(n) for n in names}

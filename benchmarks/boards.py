@@ -74,7 +74,10 @@ def made(folder, example, *variables):
 
 
 def found(lines):
-    rows = [LINE.fullmatch(line).groups() for line in lines]
+    matches = [LINE.fullmatch(line) for line in lines]
+    if None in matches:
+        raise click.ClickException(f"no class and score: {lines[matches.index(None)]}")
+    rows = [match.groups() for match in matches]
     results = [(label, np.float32(score)) for label, score, _ in rows]
     return results, [int(count or 0) for _, _, count in rows]
 

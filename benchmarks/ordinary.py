@@ -24,7 +24,7 @@ import larq_nobn as nobn
 import click
 import tensorflow as tf
 from _drawing import accuracy as drawing
-from _files import timed
+from _files import ordinary_file, timed
 from _results import kept, leave, output, seeds
 from runtimes import sizes, trained_file
 
@@ -42,20 +42,6 @@ def train(cell, **chosen):
     chosen |= {"model": "FloatResNet", "normalization": "batch_norm", "reflect": True}
     settings = nobn.training.RunSettings.from_recipe("plain", **chosen)
     return nobn.training.train(settings, cell, resume=True)
-
-
-def convert(model, form, path):
-    """Has TensorFlow write a file for one image at a time."""
-    image = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32)
-    function = tf.function(lambda image: model(image, training=False))
-    concrete = function.get_concrete_function(image)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], model)
-    if form == "int8":
-        images, *_ = nobn.data.load("cifar10", "train", 256, **AS_GIVEN)
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: ([x[None]] for x in images[0])
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    path.write_bytes(converter.convert())
 
 
 def scores(path):
@@ -79,9 +65,10 @@ def measure(folder, name, settings):
     """The files of one network."""
     run = train(folder / name, **settings)
     row = {"parameters": run.model.count_params()}
+    (calibration, _), *_ = nobn.data.load("cifar10", "train", 256, **AS_GIVEN)
     for form in FORMS:
         path = folder / f"{name}-{form}.tflite"
-        convert(run.model, form, path)
+        ordinary_file(run.model, path, calibration if form == "int8" else None)
         row[form] = {**sizes(path), **scores(path)}
     return row
 

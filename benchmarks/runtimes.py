@@ -8,17 +8,22 @@ evaluated; its int8 file, which portable kernels run slowly, is on 2,000 test im
 beside Keras on the same. An hour on one core; finished rows are not repeated.
 
 `latency`: medians of one image at a time and ratios with 95 % intervals, all files of a
-network in turns, one thread. LCE's interpreter runs files with its operations,
-TensorFlow's with XNNPACK the others, as `larq-nobn benchmark` does.
+network in turns, one thread: also C, compiled for this processor, and ordinary int8
+networks of the same shape and of half its width, with random weights. LCE's interpreter
+runs files with its operations, TensorFlow's with XNNPACK other TFLite files, as
+`larq-nobn benchmark` does. The files are made for their times alone, not verified and
+with ranges of random images. The log says how many other processes were running.
 
     python benchmarks/runtimes.py accuracy --folder runs/runtimes
-    python benchmarks/runtimes.py latency --folder runs/runtimes  # on a quiet machine
+    python benchmarks/runtimes.py latency --folder runs/latency   # on a quiet machine
 """
 
 from __future__ import annotations
 
 import gzip
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,8 +32,10 @@ import larq_nobn as nobn
 import click
 import numpy as np
 from _drawing import runtimes as drawing
-from _files import SEED, network, timed
-from _results import kept, leave, output
+from _files import SEED, network, ordinary_file, timed
+from _results import instructions, kept, leave, output
+from larq_nobn.models._float_resnet import float_resnet
+from larq_nobn.models._pretrained import open_pretrained
 
 INT8 = ("--int8", "--calibrate", "256")
 FORMS = {
@@ -45,12 +52,14 @@ TRAINED = (
     "reactnet18-w64-cifar10",
     "reactnet18-w32-cifar100",
 )
-# Timed besides some trained ones, with random weights: builder, arguments.
+# Timed besides the trained ones, with random weights: builder, arguments.
 LARGE = {
     "ReActNet18, 224 px": ("ReActNet18", {"width": 64}),
     "QuickNet, 224 px": ("QuickNet", {}),
 }
-TIMED = ("reactnet18-w64-cifar10", "quicknet-small-cifar10")
+TIMED = (*FORMS, "C", "C, small")
+# Ordinary int8 networks beside ReActNet-18, by how many times narrower they are.
+ORDINARY = {"ordinary, int8": 1, "ordinary, int8, half width": 2}
 SLOW_IMAGES = 2000
 
 
@@ -94,19 +103,31 @@ def measure(folder, name, form, images):
     return found if form == "LCE" else found | evaluated(folder, path, dataset)
 
 
-def large_file(folder, name, form):
-    """Converts a network with random weights, if that was not done."""
-    path = folder / f"{name.replace(', ', '-').replace(' ', '')}-{form}.tflite"
+def timed_file(folder, name, form):
+    """Converts a network for its time alone, if that was not done."""
+    suffix = ".c" if form.startswith("C") else ".tflite"
+    path = folder / f"{re.sub('[^0-9A-Za-z]+', '_', f'{name} {form}')}{suffix}"
     if path.exists():
         return path
-    builder, arguments = LARGE[name]
-    model = network(builder, 224, 1000, **arguments)
+    if name in LARGE:
+        builder, arguments = LARGE[name]
+        model = network(builder, 224, 1000, **arguments)
+    else:
+        model, _ = open_pretrained(name)
+    shape, classes = model.input_shape[1:], model.output_shape[-1]
+    images = np.random.default_rng(SEED).normal(size=(4, *shape)).astype(np.float32)
+    if form in ORDINARY:
+        width = int(re.findall(r"-w(\d+)-", name)[0]) // ORDINARY[form]
+        blocks = (2, 2) if shape[0] == 8 else (2, 2, 2, 2)  # as digits have
+        ordinary = float_resnet(shape, classes, width=width, blocks=blocks)
+        ordinary_file(ordinary, path, images)
+        return path
     int8 = form.endswith("int8")
     if int8:
-        images = np.random.default_rng(SEED).normal(size=(4, 224, 224, 3))
         model = nobn.deploy.fake_quantize(model, images, verify=False)
-    runtime = "litert" if form.startswith("LiteRT") else "lce"
-    nobn.convert(model, path, verify=False, int8=int8, runtime=runtime)
+    runtime = form.split(",")[0].lower()
+    small = form == "C, small"
+    nobn.convert(model, path, verify=False, int8=int8, runtime=runtime, small=small)
     return path
 
 
@@ -140,18 +161,27 @@ def accuracy(folder, only, cifar100, output):
 @main.command()
 @click.option("--folder", type=Path, required=True, help="Where the files go.")
 @click.option("--runs", default=30, show_default=True)
+@click.option("--only", multiple=True, type=click.Choice((*TRAINED, *LARGE)))
 @output("runtimes")
-def latency(folder, runs, output):
+def latency(folder, runs, only, output):
     folder.mkdir(parents=True, exist_ok=True)
-    made = dict.fromkeys(TIMED, trained_file) | dict.fromkeys(LARGE, large_file)
+    busy = os.getloadavg()[0]  # before this process adds to it
     rows = {}
-    for name, make in made.items():
-        files = {form: make(folder, name, form) for form in FORMS}
+    for name in only or (*TRAINED, *LARGE):
+        forms = (*TIMED, *ORDINARY) if name.startswith("reactnet18-w") else TIMED
+        files = {form: timed_file(folder, name, form) for form in forms}
         rows[name] = timed(files, runs)
         print(name, {form: row["ms"] for form, row in rows[name].items()}, flush=True)
-    measured = {"seed": SEED, "threads": 1, "runs": runs, "rows": rows}
+    measured = {
+        "instructions": instructions(),
+        "other_processes": round(busy, 1),
+        "seed": SEED,
+        "threads": 1,
+        "runs": runs,
+        "rows": rows,
+    }
     engine = "larq_compute_engine"
-    leave(output / "latency", __doc__, drawing.runtime_latencies, engine, **measured)
+    leave(output / "latency", __doc__, drawing.all_latencies, engine, **measured)
 
 
 if __name__ == "__main__":

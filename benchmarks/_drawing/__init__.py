@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from . import (
     accuracy,
+    boards,
     compatibility,
     cost,
     faults,
@@ -25,6 +26,14 @@ from . import (
 _DRAWN = {
     "bfloat16/compare.json,budgets/compare.json": [grids.bfloat16],
     "budgets/compare.json": [grids.budgets],
+    "c/boards/result.json": [boards.boards, boards.c_kilobytes],
+    "c/boards/result.json,runtimes/accuracy/result.json,c/latency/result.json": [
+        runtimes.c_runtimes
+    ],
+    "c/latency/result.json": [
+        *(runtimes.c_times, runtimes.c_fastest),
+        *(runtimes.c_ordinary, runtimes.c_half_width),
+    ],
     "calibration/compare.json": [grids.calibration],
     "cifar10_accuracy/compare.json": [grids.cifar10_accuracy, grids.plain_gap],
     "compat/result.json": compatibility.DRAWN,

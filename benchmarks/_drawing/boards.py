@@ -15,7 +15,6 @@ def boards(result):
     columns = {
         "constants, kB": kilobytes("constant_bytes"),
         "memory, kB": kilobytes("memory_bytes"),
-        "WebAssembly, kB": kilobytes("wasm_bytes"),
     }
     for board in next(iter(rows.values()))["boards"]:
         columns[board] = lambda row, board=board: on_board(**row["boards"][board])
@@ -24,3 +23,9 @@ def boards(result):
 
 def on_board(flash_bytes, instructions):
     return f"{instructions / 1e6:,.1f} M, {flash_bytes / 1e3:,.0f} kB"
+
+
+def c_kilobytes(result):
+    """The constants of the trained network of width 16, in kB."""
+    row = result["rows"]["reactnet18-w16-cifar10"]
+    return f"{row['constant_bytes'] / 1e3:.0f}"

@@ -53,6 +53,74 @@ def by_form(rows, cell, corner):
     return described(rows, columns, corner)
 
 
+def c_times(result):
+    """The time of each C file as a fraction of that of other files."""
+    rows = {f"`{n}`" if n.islower() else n: row for n, row in result["rows"].items()}
+    ordinary = ("ordinary, int8", "ordinary, int8, half width")
+    others = ("LiteRT, int8", *ordinary, "LiteRT", "LCE")
+
+    def fraction(row, other):
+        return f"{row['C']['ms'] / row[other]['ms']:.2f}" if other in row else "-"
+
+    columns = {other: lambda row, other=other: fraction(row, other) for other in others}
+    columns["ms"] = lambda row: f"{row['C']['ms']:.2f}"
+    return described(rows, columns, "time of C / time of")
+
+
+def all_latencies(result):
+    return f"{runtime_latencies(result)}\n\n{c_times(result)}"
+
+
+# Of each form: where it runs, and what it needs there.
+PLACES = {
+    "C": ("all that C is compiled for, browsers", "nothing"),
+    "C, small": ("the same", "nothing"),
+    "LCE": ("64-bit ARM; x86, slowly", "LCE"),
+    "LiteRT": ("x86, 64-bit ARM", "LiteRT"),
+    "LiteRT, int8": ("the same, and microcontrollers", "LiteRT, or its Micro"),
+}
+SHOWN = "reactnet18-w16-cifar10"
+
+
+def c_runtimes(boards, files, times):
+    """One network in every form: size, memory, time, where it runs, what it needs."""
+    ms = times["rows"][SHOWN]
+    rows = []
+    for form, places in PLACES.items():
+        if form.startswith("C"):
+            option = " --small" * (form != "C")
+            sizes = boards["rows"][f"{SHOWN}{option}"]
+            size, memory = sizes["constant_bytes"], f"{sizes['memory_bytes'] / 1e3:.0f}"
+            name = "one C file" + ", `--small`" * (form != "C")
+        else:
+            size, memory, name = files["rows"][SHOWN][form]["bytes"], "-", form
+        time = ms[form]["ms"] / ms["C"]["ms"]
+        rows.append([name, f"{size / 1e3:,.0f}", memory, f"{time:.1f}", *places])
+    head = ["form", "kB", "memory, kB", "time", "runs on", "needs"]
+    return table(head, rows)
+
+
+def c_fastest(result):
+    """What the C files of ReActNet-18 take of the time of their int8 files."""
+    return c_between(result, "LiteRT, int8")
+
+
+def c_ordinary(result):
+    """The same, of the time of ordinary int8 networks of the same shape."""
+    return c_between(result, "ordinary, int8")
+
+
+def c_half_width(result):
+    """The same, of the time of ordinary int8 networks of half the width."""
+    return c_between(result, "ordinary, int8, half width")
+
+
+def c_between(result, other):
+    rows = [row for row in result["rows"].values() if "ordinary, int8" in row]
+    ratios = [row["C"]["ms"] / row[other]["ms"] for row in rows]
+    return f"{min(ratios):.2f} to {max(ratios):.2f}"
+
+
 def runtime_int8_time(result):
     """What an int8 file for LiteRT takes of the time of LCE's files."""
     ratios = [row["LiteRT, int8"]["ratio"] for row in result["rows"].values()]

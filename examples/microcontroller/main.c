@@ -17,7 +17,8 @@ int main(void) {
   unsigned turns = 1000000, per_tick, ticks, i, c, best;
   RELOAD = 0xFFFFFF, CURRENT = 0, CONTROL = 5;
   __asm volatile("1: subs %0, #1\n\tbne 1b" : "+r"(turns) : : "cc");
-  per_tick = 2000000 / (0xFFFFFF - CURRENT);
+  ticks = 0xFFFFFF - CURRENT;
+  per_tick = (2000000 + ticks / 2) / ticks;
   for (i = 0; i < sizeof images / sizeof images[0]; i++) {
     CURRENT = 0;
     model_run(images[i], output, memory);
