@@ -27,6 +27,7 @@ EXTRAS = {
         "nbconvert>=7.16",
     ],
 }
+EXTRAS["micro"] = ["tflite-micro>=0.dev20261001"]
 EXTRAS["all"] = [*EXTRAS["lce"], *EXTRAS["data"], *EXTRAS["plots"]]
 EXTRAS["test"] = [
     *EXTRAS["all"],
@@ -38,6 +39,7 @@ EXTRAS["dev"] = [
     *EXTRAS["test"],
     *EXTRAS["cluster"],
     *EXTRAS["docs"],
+    *EXTRAS["micro"],
     "ai-edge-litert>=2.1",
     "build>=1.2",
     "mypy==2.4.*",
@@ -47,7 +49,6 @@ EXTRAS["dev"] = [
     "ruff==0.17.*",
     "setuptools>=77",
     "tf2onnx>=1.17",
-    "tflite-micro>=0.dev20250101",
     "torch==2.13.0",
     "twine>=6.1",
     "uv>=0.8",

@@ -29,9 +29,11 @@ MODELS = (
     "QuickNet",
     "QuickNetLarge",
 )
-# Runtimes of a file: LCE, unmodified LiteRT (formerly TensorFlow Lite), or none for a
-# file in C.
-RUNTIMES = ("lce", "litert", "c")
+# Runtimes of a file: LCE, unmodified LiteRT (formerly TensorFlow Lite), TensorFlow Lite
+# Micro, or none for a file in C.
+RUNTIMES = ("lce", "litert", "micro", "c")
+# Types of the inputs and outputs of int8 files.
+IO_TYPES = ("float32", "uint8", "int8")
 # A real-valued network, the teacher of binary ones.
 FLOAT_MODEL = "FloatResNet"
 # The value of `model` that means the network in `init`.

@@ -10,7 +10,7 @@ from typing import Any
 import click
 from rich.table import Table
 
-from .._names import GIVEN, RUNTIMES
+from .._names import GIVEN, IO_TYPES, RUNTIMES
 from . import _arguments
 from ._console import console, print_table, progress, say, show
 from ._models import Images, Origin, is_lite, open_run_or_file
@@ -48,8 +48,14 @@ from ._package import models as networks
     "--runtime",
     type=click.Choice(RUNTIMES),
     show_default="c for a name that ends in .c, else lce",
-    help="Larq Compute Engine's binary kernels, LiteRT without custom operations, or C "
-    "without any runtime.",
+    help="Larq Compute Engine's binary kernels, LiteRT without custom operations, "
+    "TensorFlow Lite Micro in int8 with one bit a weight, or C without any runtime.",
+)
+@click.option(
+    "--io",
+    type=click.Choice(IO_TYPES),
+    show_default="float32 for litert, else int8",
+    help="Type of the inputs and outputs of an int8 file.",
 )
 @click.option(
     "--small",
@@ -59,7 +65,8 @@ from ._package import models as networks
 @click.option(
     "--pixels",
     is_flag=True,
-    help="In C, take the bytes of an image and normalize them inside.",
+    help="Take the pixels of an image, 0 to 255, and normalize them inside; in C, the "
+    "bytes.",
 )
 @click.option(
     "--allow-float",
@@ -100,11 +107,13 @@ def convert(
              larq-nobn convert runs/a model.c --small --pixels
              larq-nobn convert open.h5 model.tflite --input-shape 96,96,3
              larq-nobn convert runs/a m.tflite --runtime litert --int8 --calibrate 256
+             larq-nobn convert runs/a m.tflite --runtime micro --calibrate 256
     """
+    options["int8"] |= options["runtime"] == "micro"
     if range_images is not None and not options["int8"]:
         raise click.UsageError(
-            "--calibrate takes ranges for int8, and --int8 is not given. Add --int8, "
-            "or leave --calibrate out."
+            "--calibrate takes ranges for int8, and neither --int8 nor --runtime micro "
+            "is given. Add one of them, or leave --calibrate out."
         )
     network, origin = open_run_or_file(model, trust)
     own = any(type(each).__name__ == "FakeQuantization" for each in network.layers)
@@ -127,6 +136,8 @@ def convert(
         without = ", without metadata for an app (--dataset adds them)"
         also = f" and {metadata}" if metadata.exists() else without
         say(f"{result.summary()}; wrote {output}{also}")
+        if result.feed is not None:
+            say(f"Input: {result.feed}")
 
 
 @click.command(cls=_arguments.Command, limited=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
@@ -22,9 +23,10 @@ from ._binary_layers import (
     filters_have_two_values,
     float_in_file,
 )
+from ._errors import ConversionError
 from ._shown import Shown
 from .lite._compiled import is_c, read_info
-from .lite._converter import runtime_with
+from .lite._converter import quiet, runtime_with
 from .lite._file import (
     OPERATION_KINDS,
     FileOperation,
@@ -35,6 +37,7 @@ from .lite._file import (
     read_file,
 )
 from .lite._lce_faults import missed_reach
+from .lite._micro import DECODE, arena_bytes, resolver
 
 _ACTIVATIONS = {1: "relu", 2: "relu1", 3: "relu6", 4: "tanh", 5: "sign"}
 # Longer lists show one row for each run of operations of one layer.
@@ -42,6 +45,7 @@ _LONG = 60
 _RUNTIMES = {
     "lce": "lce: needs Larq Compute Engine",
     "litert": "litert: LiteRT, TensorFlow Lite Micro or Larq Compute Engine",
+    "micro": "micro: TensorFlow Lite Micro",
     "c": "c: none, a C compiler makes it a part of the program",
 }
 _SUMS = ("binary_macs", "float_macs", "int8_macs", "weight_bytes", "activation_bytes")
@@ -63,15 +67,26 @@ class Findings(Shown):
     in_float: list[dict[str, Any]] = field(default_factory=list)
     flash_bytes: int | None = None
     arena_bytes: int | None = None
+    unpacked_bytes: int | None = None
+    resolver: list[str] = field(default_factory=list)
 
     def table(self) -> Table:
         """Returns the findings as a `rich` table."""
         table = Table(title=self.path, title_justify="left", show_header=False)
         table.add_row("size", f"{self.size_bytes / 1e3:,.1f} kB")
         table.add_row("runtime", _RUNTIMES[self.runtime])
-        if self.flash_bytes is not None and self.arena_bytes is not None:
-            table.add_row("constants, in flash", f"{self.flash_bytes:,} bytes")
-            table.add_row("memory of feature maps", f"{self.arena_bytes:,} bytes")
+        if self.flash_bytes is not None:
+            what = "file" if self.runtime == "micro" else "constants"
+            table.add_row(f"{what}, in flash", f"{self.flash_bytes:,} bytes")
+        if self.arena_bytes is not None:
+            what = (
+                "arena, in RAM" if self.runtime == "micro" else "memory of feature maps"
+            )
+            table.add_row(what, f"{self.arena_bytes:,} bytes")
+        if self.unpacked_bytes is not None:
+            table.add_row("largest unpacked kernel", f"{self.unpacked_bytes:,} bytes")
+        if self.resolver:
+            table.add_row("operations to add", ", ".join(self.resolver))
         table.add_row("binary convolutions", self._binary())
         table.add_row("binary MACs", f"{self.binary_macs / 1e6:,.2f} M")
         table.add_row("float MACs", f"{self.float_macs / 1e6:,.2f} M")
@@ -102,7 +117,8 @@ class Audit(Findings):
     Attributes:
         path: The file.
         size_bytes: Its size.
-        runtime: `"lce"` if it has operations of LCE, else `"litert"`.
+        runtime: `"lce"` if it has operations of LCE, `"micro"` if it has kernels of one
+            or two bits a weight for TensorFlow Lite Micro, else `"litert"`.
         lce_bconv2d: Binary convolutions of LCE.
         float_ops: What computes in float and does more than rename axes:
             `{"op", "count", "layers"}`, the most frequent first.
@@ -128,8 +144,12 @@ class Audit(Findings):
         in_float: What is binary in the model and float in the file, as far as the
             file shows it: `layer, kind` (its operation), `finding, remedy, macs, bytes`
             (of its kernel).
-        flash_bytes, arena_bytes: Bytes of constants, and of the memory of a run, of a C
-            file; else None.
+        flash_bytes, arena_bytes: Of a C file the bytes of its constants, and of the
+            memory of a run; of a file for Micro its size, and what it took of the arena
+            when it ran here, with pointers of 64 bits (None if tflite-micro is not
+            installed); else None.
+        unpacked_bytes: Bytes of the largest kernel that Micro unpacks in the arena.
+        resolver: The methods of a `MicroMutableOpResolver` that a board has to call.
         open_inputs: Inputs that leave sizes of an example open: `{"name", "shape"}`.
             All MACs and bytes of such a file are too small.
     """
@@ -154,6 +174,8 @@ class Audit(Findings):
     def _binary(self) -> str:
         if self.runtime == "litert":
             return "none of one bit: LiteRT has ordinary convolutions of ±1 instead"
+        if self.runtime == "micro":
+            return f"{self.ops[DECODE]} kernels of one or two bits a weight"
         return f"{self.lce_bconv2d}, of which {self.bitpacked_outputs} output bits"
 
     def tables(self) -> list[Table]:
@@ -209,7 +231,7 @@ def audit_bytes(content: bytes, path: str, ends: Sequence[str] = ()) -> Audit:
         graphs = read(content, path, ends)
         rows = _rows(graphs)
         binary = [row for row in rows if row["op"] == "LceBconv2d"]
-        return Audit(
+        made = Audit(
             path=path,
             size_bytes=len(content),
             runtime=runtime_with(row["op"] for row in rows),
@@ -229,6 +251,14 @@ def audit_bytes(content: bytes, path: str, ends: Sequence[str] = ()) -> Audit:
                 if tensor.open_axes
             ],
         )
+    if made.runtime != "micro":
+        return made
+    unpacked = [x for x in rows if x["op"] == DECODE]
+    most = max(row["activation_bytes"] for row in unpacked)
+    with suppress(ConversionError), quiet() as chatter:
+        made = replace(made, arena_bytes=arena_bytes(content, chatter))
+    added = resolver(list(made.ops))
+    return replace(made, flash_bytes=len(content), unpacked_bytes=most, resolver=added)
 
 
 def _audit_c(content: bytes, path: str) -> Audit:

@@ -23,13 +23,13 @@ from .._checks import check_bounds, check_choice, check_flag, check_integer, che
 from .._errors import InvalidValue
 from .._files import replacing
 from .._keras import keras
-from .._names import GIVEN, ON_GIVEN_DATA, RUNTIMES
+from .._names import GIVEN, IO_TYPES, ON_GIVEN_DATA, RUNTIMES
 from .._progress import step
 from .._version import __version__
 from ..data import DatasetInfo, classified_images
 from ._audit import Audit, Findings, audit_bytes
 from ._binary_layers import check_count, check_float
-from ._errors import ConversionError, conversion_errors
+from ._errors import ConversionError, VerificationError, conversion_errors
 from ._opening import verification_examples
 from ._prepared import lowered_model, opened_model
 from .c._calls import Calls
@@ -45,7 +45,10 @@ from .device._metadata import (
 from .int8._conversion import verify_int8, verify_without_rounding
 from .lite import _converter
 from .lite._compiled import compiler
-from .lite._converter import compute_engine
+from .lite._converter import IoSpec, compute_engine
+from .lite._described import Described, with_metadata, with_note
+from .lite._file import read
+from .lite._micro import check_micro, open_in_micro, why_lacking, with_packed_kernels
 from .operations import Stages
 from .operations._kinds import Kernel
 from .trace._names import layer_name
@@ -73,6 +76,7 @@ def convert(
     batch_size: int = 1,
     int8: bool = False,
     runtime: str | None = None,
+    io: str | None = None,
     small: bool = False,
     pixels: bool = False,
     labels: Sequence[str] | None = None,
@@ -109,22 +113,30 @@ def convert(
             how far the numbers of their channel are apart.
         batch_size: Batch size of the file, whatever the batch size of the model is;
             layers that depend on it must have been built for this one.
-        int8: Whether everything but binary layers computes in int8, inputs and outputs
-            included. The model must contain the ranges: see `deploy.fake_quantize`.
+        int8: Whether everything but binary layers computes in int8. The model must
+            contain the ranges: see `deploy.fake_quantize`. For Micro it is always so.
             Such a file is compared feature map by feature map, in quantization steps
             instead of `tolerance`.
         runtime: Where the file runs. `"lce"`: with Larq Compute Engine's binary
             kernels. `"litert"`: in LiteRT, formerly TensorFlow Lite, with no custom
             operation, of the same function: kernels are ±1 in float32, or with `int8`
-            in int8. LCE need not be installed for that. `"c"`: without any, as C99 that
+            in int8. LCE need not be installed for that. `"micro"`: in TensorFlow Lite
+            Micro, of the same operations in int8, with kernels of two values per
+            channel in one bit a weight, and of four in two; a board needs the methods
+            of its resolver that the report names. `"c"`: without any, as C99 that
             is C++, too; `model.c` has the network, and `model.h` declares
             `void model_run(const float *input, float *output, void *memory)`, with
             `MODEL_MEMORY_BYTES`, the sizes of inputs and outputs, and `model_labels`.
             By default `"c"` for a name that ends in `.c`, else `"lce"`.
+        io: Type of the inputs and outputs of an int8 file: `"float32"`, which the file
+            rounds itself, `"int8"`, or for LiteRT and Micro `"uint8"`. By default
+            `"float32"` for LiteRT, as apps, browsers and MediaPipe need it, and
+            `"int8"` for LCE and Micro.
         small: Of C, whether real kernels of one size per filter are bits, too, which
             takes longer.
-        pixels: Of C, whether the input is `const uint8_t *`, the bytes of an image,
-            which are normalized as `preprocessing` says.
+        pixels: Whether the input is an image of pixels from 0 to 255, which the file
+            normalizes as `preprocessing` says, in one operation in front: in C `const
+            uint8_t *`, else of the type of other inputs.
         labels: One name per class. With `labels` or `preprocessing`, metadata for an
             app is written to `<path>.json`: see `read_card`. Without both, metadata of
             an earlier conversion at that path is removed.
@@ -175,6 +187,8 @@ def convert(
     check_flag("allow_float", allow_float)
     check_flag("small", small)
     check_flag("pixels", pixels)
+    int8 = int8 or runtime == "micro"
+    outside = _outside(io, runtime, int8)
     if runtime == "c":
         check_prefix(path)
         if int8:
@@ -184,13 +198,14 @@ def convert(
             )
         if verify:
             compiler()
-    elif small or pixels:
+    elif small:
         raise InvalidValue(
-            f"{'small' if small else 'pixels'}=True is for C files. Leave it out, or "
-            "choose a path that ends in .c."
+            "small=True is for C files. Leave it out, or choose a path that ends in .c."
         )
     elif runtime == "lce":
         compute_engine()
+    elif runtime == "micro":
+        check_micro()
     name, holdout, source = None, None, ON_GIVEN_DATA
     if dataset is not None:
         info, images = classified_images(model, dataset, input_shape)
@@ -207,13 +222,22 @@ def convert(
     model, given, reason = opened_model(model, input_shape, data, int8)
     described = labels is not None or preprocessing is not None
     class_names = check_metadata(given, labels, preprocessing)
+    steps = _steps(preprocessing, given) if pixels else None
     step("Tracing")
-    stages = lowered_model(model, given, batch_size, int8, runtime)
+    # Micro runs what LiteRT runs.
+    base = "litert" if runtime == "micro" else runtime
+    stages = lowered_model(model, given, batch_size, int8, base)
     run = stages.traced.form.outputs_of if given is stages.traced.model else None
     examples, source = verification_examples(data, model, given, source, run)
-    in_float = check_float(stages, runtime, allow_float, lambda: examples)
+    in_float = check_float(stages, base, allow_float, lambda: examples)
     if not verify:
         examples = [x[:_FEW] for x in examples]
+    taken = examples
+    if steps is not None:
+        (image,) = examples
+        scale, offset = steps
+        taken = [np.clip(np.rint((image - offset) / scale), 0, 255).astype(np.uint8)]
+        examples = [taken[0] * scale + offset]
     same: dict[str, Any] = {}
     numbers: dict[str, Any] = {}
     with replacing(path) as temporary, ExitStack() as stack:
@@ -225,23 +249,33 @@ def convert(
                 same, outputs = verify_operations(model, stages, examples)
                 numbers = verify_c(stages, outputs, file, examples, tolerance)
             if pixels:
-                file = _as_c(stages, path, small, class_names, _steps(preprocessing))
+                file = _as_c(stages, path, small, class_names, steps)
             file.about = _about(model, name, verify and (source, numbers))
             content, runner = file.source.encode(), None
             header = stack.enter_context(replacing(Path(path).with_suffix(".h")))
             header.write_text(file.header)
             audit, binary, merged = _contents(stages, content, path, runtime)
         else:
+            if steps is not None:
+                stages = stages.of_pixels(steps, int8)
             content, audit, runner, binary, merged = _converted(
-                stages, path, int8, runtime
+                stages, path, int8, base, outside
             )
             if int8:
                 same = verify_without_rounding(given, stages, examples)
-                numbers = verify_int8(stages, runner, examples)
+                numbers = verify_int8(stages, runner, taken)
             else:
                 same, outputs = verify_operations(model, stages, examples)
                 numbers = verify_file(
                     stages, outputs, content, runner, examples, tolerance
+                )
+            if runtime == "micro":
+                step("Running TensorFlow Lite Micro")
+                content, runner = _for_micro(content, taken)
+                audit = audit_bytes(content, path)
+            elif runtime == "litert" and described:
+                content = with_metadata(
+                    content, _described(given, class_names, preprocessing, pixels)
                 )
         temporary.write_bytes(content)
         if described:
@@ -268,8 +302,11 @@ def convert(
         in_float=[asdict(x) for x in in_float],
         flash_bytes=audit.flash_bytes,
         arena_bytes=audit.arena_bytes,
+        unpacked_bytes=audit.unpacked_bytes,
+        resolver=audit.resolver,
         merged=merged,
         not_prepared=reason,
+        feed=_feed(stages.io, runner, preprocessing, pixels),
         warnings=warnings,
     )
 
@@ -279,6 +316,7 @@ def _converted(
     path: str,
     int8: bool,
     runtime: str,
+    outside: str,
 ) -> tuple[bytes, Audit, _converter.Runner, list[str], list[str]]:
     """Has a converter write the operations, checks the file, and opens it.
 
@@ -290,7 +328,10 @@ def _converted(
         if node.type in _ENDS:
             why = _converter.why_lacking(node.type, layer_name(node.name))
             raise ConversionError(why)
-    content = _converter.to_flatbuffer(stages.function(), stages.io, int8, runtime)
+    function, io = stages.function(), stages.io
+    content = _converter.to_flatbuffer(function, io, int8, runtime, outside)
+    if stages.steps is not None:
+        content = with_note(content, stages.steps)
     audit, left, merged = _contents(stages, content, path, runtime)
     _check_file(audit, left, int8, runtime)
     runner = _converter.Runner(content, runtime)
@@ -336,15 +377,120 @@ def _check_c(file: CFile, allow_float: bool) -> None:
         )
 
 
-def _steps(preprocessing: Preprocessing | None) -> tuple[np.ndarray, np.ndarray]:
-    """Returns scale and offset of the bytes of an image, per channel."""
+def _outside(io: str | None, runtime: str, int8: bool) -> str:
+    """Returns the type of inputs and outputs of an int8 file."""
+    if io is None:
+        return "float32" if runtime == "litert" else "int8"
+    check_choice("io", io, IO_TYPES)
+    if runtime == "c":
+        raise InvalidValue(
+            f"io={io!r} is for TFLite models, and a C file takes floats, or with "
+            "pixels=True bytes. Leave io out."
+        )
+    if not int8 and io != "float32":
+        raise InvalidValue(
+            f"io={io!r} is for int8 files, and this one computes in float32. Pass "
+            "int8=True (--int8), or leave io out."
+        )
+    if runtime == "lce" and io == "uint8":
+        raise InvalidValue(
+            "io='uint8' is for LiteRT and Micro, and LCE takes float32 or int8. Choose "
+            "one of these, or runtime='litert'."
+        )
+    return io
+
+
+def _steps(
+    preprocessing: Preprocessing | None, model: keras.Model
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns scale and offset of the pixels of an image, per channel."""
     if preprocessing is None:
         raise ConversionError(
             "pixels=True needs mean and standard deviation of the images, and nothing "
-            "says them. Pass a preprocessing or a dataset (--dataset)."
+            f"says them for model {model.name!r}. Pass a preprocessing or a dataset "
+            "(--dataset); leave pixels out if the model normalizes images itself."
         )
     std = np.array(preprocessing.std, np.float32)
     return 1 / (255 * std), -np.array(preprocessing.mean, np.float32) / std
+
+
+def _for_micro(
+    content: bytes, examples: Sequence[np.ndarray]
+) -> tuple[bytes, _converter.Runner]:
+    """Packs the kernels of a file, and compares both in Micro, bit by bit."""
+    graph = read(content, "the file")[0]
+    packed = with_packed_kernels(content, graph)
+    with _converter.quiet() as chatter:
+        try:
+            open_in_micro(content)
+        except RuntimeError as error:
+            raise why_lacking(error, chatter(), graph) from error
+    runners = [_converter.Runner(x, "micro") for x in (content, packed)]
+    for first, second in zip(*(run.outputs(examples) for run in runners), strict=True):
+        if not np.array_equal(first, second):
+            raise VerificationError(
+                "TensorFlow Lite Micro computes something else with kernels of one bit "
+                "a weight than with the same kernels in int8, so its release is "
+                "faulty. Install another release of tflite-micro. No file was written."
+            )
+    return packed, runners[1]
+
+
+def _described(
+    model: keras.Model,
+    labels: Sequence[str] | None,
+    preprocessing: Preprocessing | None,
+    pixels: bool,
+) -> Described:
+    """Returns what TFLite metadata can say of a model."""
+    mean: float | None = None
+    std: float | None = None
+    if pixels:
+        mean, std = 0.0, 1.0
+    elif preprocessing is not None:
+        if len({*preprocessing.mean}) == len({*preprocessing.std}) == 1:
+            mean, std = 255 * preprocessing.mean[0], 255 * preprocessing.std[0]
+        else:
+            _log.info(
+                "The TFLite metadata do not say how images are normalized, since they "
+                "have one mean for all channels, and this network one for each. With "
+                "pixels=True (--pixels) the file normalizes images itself."
+            )
+    shape = model.inputs[0].shape
+    is_image = shape.rank == 4 and shape[-1] in (1, 3)
+    channels = int(shape[-1]) if is_image else None
+    return Described(model.name, channels, mean, std, labels)
+
+
+def _feed(
+    io: IoSpec,
+    runner: _converter.Runner | None,
+    preprocessing: Preprocessing | None,
+    pixels: bool,
+) -> str | None:
+    """Says what an app has to feed; None of several inputs."""
+    if len(io.inputs) > 1:
+        return None
+    (spec,) = io.inputs
+    kind, steps = spec.dtype.name, ""
+    if runner is None:
+        kind = "uint8" if pixels else kind
+    else:
+        tensor = runner.input_tensors[0]
+        kind = tensor.dtype
+        if tensor.scale is not None and not (pixels and kind == "uint8"):
+            steps = f", then divided by {tensor.scale:.6g}, rounded and shifted by "
+            steps += f"{tensor.zero_point}"
+    what = "what the model takes"
+    if pixels:
+        what = "pixels from 0 to 255, as they are"
+    elif preprocessing is not None:
+        mean, std = (
+            ", ".join(f"{x:.4g}" for x in numbers)
+            for numbers in (preprocessing.mean, preprocessing.std)
+        )
+        what = f"(pixels / 255 - mean) / std, of mean {mean} and std {std}"
+    return f"{kind} {'x'.join(map(str, spec.shape))}: {what}{steps}."
 
 
 def _about(model: keras.Model, dataset: str | None, verified: Any) -> list[str]:
@@ -392,8 +538,9 @@ class ConversionReport(Findings):
     """Contents of a converted file, and how it compares with the given model.
 
     Attributes:
-        path, size_bytes, lce_bconv2d, float_ops, int8_ops: As in `Audit`.
-        runtime: What it was converted for: `"lce"`, `"litert"` or `"c"`.
+        path, size_bytes, lce_bconv2d, float_ops, int8_ops, flash_bytes, arena_bytes,
+        unpacked_bytes, resolver: As in `Audit`.
+        runtime: What it was converted for: `"lce"`, `"litert"`, `"micro"` or `"c"`.
         binary_layers: Number of binary layers in the model, counted per use and group,
             without those in `merged`. Equals `lce_bconv2d` for LCE.
         binary_macs, float_macs, int8_macs: Multiply-accumulates of binary, float and
@@ -416,6 +563,8 @@ class ConversionReport(Findings):
             For LiteRT those of one bit that are no convolutions of ±1.
         merged: Binary layers that compute the same as others from the same tensors; the
             file contains them once.
+        feed: What an app has to feed: type and shape of the input, and what becomes of
+            an image before; None of several inputs.
         warnings: Comparisons in which rounding decides many signs, with the layers and
             the remedy. Also logged.
     """
@@ -424,6 +573,7 @@ class ConversionReport(Findings):
     verify: dict[str, Any] | None
     merged: list[str] = field(default_factory=list)
     not_prepared: str | None = None
+    feed: str | None = None
     warnings: list[str] = field(default_factory=list)
 
     def table(self) -> Table:
@@ -450,6 +600,8 @@ class ConversionReport(Findings):
         layers = f"{binary} of {binary + in_float} binary layers binary"
         if self.runtime == "litert":
             layers = f"{self._ordinary()} ordinary convolutions of ±1"
+        if self.runtime == "micro":
+            layers = f"{self._ordinary()} of one bit a weight"
         if not binary and not in_float:
             layers = "no binary layers"
         if self.verify is None:
@@ -470,6 +622,8 @@ class ConversionReport(Findings):
     def _binary(self) -> str:
         if self.runtime == "litert":
             return f"none of one bit: {self._ordinary()} ordinary convolutions of ±1"
+        if self.runtime == "micro":
+            return f"{self._ordinary()} of one bit a weight, in int8 arithmetic"
         return f"{self.lce_bconv2d} of {self.binary_layers}"
 
 

@@ -41,6 +41,7 @@ _KINDS = {
     "LCE, int8": ("lce", True),
     "LCE": ("lce", False),
     "C": ("c", False),
+    "Micro, int8": ("micro", True),
 }
 _GROUP = 32
 
@@ -50,9 +51,10 @@ class Format:
     """One of the formats of a network.
 
     Attributes:
-        name: `"LiteRT"` or `"LiteRT, int8"`, without operations of LCE; `"LCE, int8"`,
-            binary but for what is in int8; `"LCE"`, with everything else in float; or
-            `"C"`, without any runtime.
+        name: `"LiteRT"` or `"LiteRT, int8"`, without operations of LCE; `"Micro,
+            int8"`, the same with one bit a weight; `"LCE, int8"`, binary but for what
+            is in int8; `"LCE"`, with everything else in float; or `"C"`, without any
+            runtime.
         size_bytes, lce_bconv2d, float_ops, ms, low_ms, high_ms, ratio: As in `Timing`.
         ratio_low, ratio_high: The 95 % interval of `ratio`; None on a phone.
         accuracy: Top-1 accuracy; None without labels.
@@ -265,8 +267,8 @@ def _files(
         step(f"Converting to {name}")
         file = f"{folder}/{name}{'.c' if runtime == 'c' else '.tflite'}"
         try:
-            if runtime == "c":
-                check_runs(phone)
+            if runtime in ("c", "micro"):
+                check_runs(runtime, phone)
             if int8 and quantized is None:
                 quantized = fake_quantize(plain, ranges, verify=False)
             model = quantized if int8 else plain

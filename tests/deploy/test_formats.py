@@ -44,13 +44,13 @@ def actual(compared):
     return compared[0]
 
 
-NAMES = ["LiteRT", "LiteRT, int8", "LCE, int8", "LCE", "C"]
+NAMES = ["LiteRT", "LiteRT, int8", "LCE, int8", "LCE", "C", "Micro, int8"]
 
 
 def test_the_formats_in_one_order(actual):
     assert [each.name for each in actual.formats] == NAMES
-    assert [each.lce_bconv2d for each in actual.formats] == [0, 0, 1, 1, 1]
-    as_float, stock, as_int8, lce, _ = actual.formats
+    assert [each.lce_bconv2d for each in actual.formats] == [0, 0, 1, 1, 1, 0]
+    as_float, stock, as_int8, lce, *_ = actual.formats
     assert stock.float_ops == as_int8.float_ops == 0 < lce.float_ops
     assert lce.float_ops < as_float.float_ops
     fastest = min(actual.formats, key=lambda each: each.ms).name
@@ -88,8 +88,8 @@ def test_the_table_names_each_format(actual):
 def test_ranges_of_the_model_stay_and_the_other_files_omit_them(network):
     quantized = deploy.fake_quantize(network, IMAGES, verify=False)
     actual, files = with_files(quantized, IMAGES, runs=1, warmup=0)
-    as_float, _, as_int8, lce, _ = actual.formats
-    assert [each.accuracy for each in actual.formats] == [None] * 5
+    as_float, _, as_int8, lce, *_ = actual.formats
+    assert [each.accuracy for each in actual.formats] == [None] * 6
     # Without ranges they are the network from which the quantized one was made.
     outputs = network.predict(IMAGES, verbose=0)
     rounded = quantized.predict(IMAGES, verbose=0)

@@ -188,14 +188,15 @@ def benchmark(
     )
 
 
-def check_runs(phone: bool) -> None:
-    """Checks that a C file can be run: here, where a compiler is."""
+def check_runs(runtime: str, phone: bool) -> None:
+    """Checks that a file can be run: on no phone, and C where a compiler is."""
     if phone:
+        kind = "C files" if runtime == "c" else "Files for Micro"
         raise ConversionError(
-            "C files run in no benchmark program of a phone. Compile them into an app, "
-            "or time them without --phone."
+            f"{kind} run in no benchmark program of a phone. Time them without --phone."
         )
-    compiler()
+    if runtime == "c":
+        compiler()
 
 
 def check_counts(runs: int, warmup: int, threads: int) -> None:
@@ -394,8 +395,8 @@ def benchmark_on_phone(
     check_counts(runs, warmup, threads)
     files = _audits(path, against)
     for file in files:
-        if file.runtime == "c":
-            check_runs(phone=True)
+        if file.runtime not in _TOOLS:
+            check_runs(file.runtime, phone=True)
         tool, origin, _ = _TOOLS[file.runtime]
         if not Path(tool).is_file():
             raise ConversionError(

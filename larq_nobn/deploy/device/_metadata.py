@@ -28,7 +28,7 @@ from ...data import DatasetInfo
 from ...data._area import scaled
 from .._errors import ConversionError
 from ..lite._compiled import is_c, read_info
-from ..lite._converter import Runner, TensorInfo, c_tensors
+from ..lite._converter import PixelInfo, Runner, TensorInfo, c_tensors
 from ..lite._file import read, read_file
 
 VERSION = 1
@@ -150,7 +150,8 @@ class Card:
         sha256: The SHA-256 of its content, as hexadecimal digits.
         size_bytes: Its size.
         runtime: What it needs: `"lce"` or `"litert"`; `"c"` of a file in C.
-        input: What goes in.
+        input: What goes in. If it takes pixels, 0 to 255, it has `steps`: scale and
+            offset of each channel, with which the file normalizes them.
         output: What comes out.
         scores: What the output is: `"probabilities"` of a model that ends in a
             softmax, else `"logits"`, of which an app takes the softmax.
@@ -215,7 +216,8 @@ def _from_dict(content: Any) -> Card:
 
 def _tensor(row: dict[str, Any]) -> TensorInfo:
     shape, dtype = tuple(map(int, row["shape"])), np.dtype(row["dtype"]).name
-    return TensorInfo(row["name"], shape, dtype, row["scale"], row["zero_point"])
+    info = TensorInfo(row["name"], shape, dtype, row["scale"], row["zero_point"])
+    return PixelInfo(**vars(info), steps=row["steps"]) if "steps" in row else info
 
 
 def metadata_path(path: str | os.PathLike) -> Path:

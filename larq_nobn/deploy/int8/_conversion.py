@@ -24,7 +24,7 @@ from ..._progress import step
 from ...graph import _graph
 from ...layers import FakeQuantization
 from .._errors import ConversionError, VerificationError
-from ..lite._converter import IoSpec, Runner, to_flatbuffer
+from ..lite._converter import IoSpec, Runner, TensorInfo, to_flatbuffer
 from ..operations import Stages
 from ..operations._emit import form_of, outputs_of
 from ..operations._int8 import without_ranges as no_ranges
@@ -95,7 +95,7 @@ def verify_int8(
     `exact_share` counts examples whose outputs are within one quantization step, and
     distances under `"segments"` are in these steps.
     """
-    segments = _compared(stages, runner, examples)
+    segments, ends = _compared(stages, runner, examples)
     for result in segments.results.values():
         if result.faulty:
             raise VerificationError(
@@ -107,9 +107,7 @@ def verify_int8(
             )
     wanted = form_of(stages.rounded).outputs_of(examples)
     near = np.ones(segments.examples, bool)
-    for first, second, tensor in zip(
-        wanted, segments.outputs, runner.output_tensors, strict=True
-    ):
+    for first, second, tensor in zip(wanted, segments.outputs, ends, strict=True):
         distance = _away(first, second).reshape(len(first), -1).max(axis=1)
         near &= distance <= 1.01 * (tensor.scale or 0.0)
     return {
@@ -127,8 +125,11 @@ def verify_int8(
 
 def _compared(
     stages: Stages, runner: Runner, examples: Sequence[np.ndarray]
-) -> _segments.Segments:
-    """Compares each map, and each output that is none, in quantization steps."""
+) -> tuple[_segments.Segments, list[TensorInfo]]:
+    """Compares each map, and each output that is none, in quantization steps.
+
+    Returns the outputs as they are in int8, too, whatever type the file gives.
+    """
     program, io = stages.rounded, stages.io
     # Whoever runs a file rounds its inputs: here that is the runner.
     maps = [
@@ -146,8 +147,13 @@ def _compared(
         [*(node.x for node in maps), *(program.outputs[i] for i in loose)],
     )
     form, visible = form_of(between), _visible(stages, inner, runner.runtime)
+    last = visible.output_tensors[len(inner) :]
     pairs = zip(visible.input_tensors, examples, strict=True)
-    inputs = [x if t.scale is None else t.decode(t.encode(x)) for t, x in pairs]
+    # Pixels are whole numbers, and steps.
+    inputs = [
+        x if t.scale is None or x.dtype == np.uint8 else t.decode(t.encode(x))
+        for t, x in pairs
+    ]
     segments, parts = _segments.Segments(len(examples[0])), []
     for rows in _segments.grouped(examples, _GROUP):
         step("Comparing examples", rows[0], segments.examples)
@@ -175,7 +181,7 @@ def _compared(
         made = made_of(given)
         # In steps of the model: the file's own may be wrong.
         steps: list[Any] = [node.step for node in maps]
-        steps += [runner.output_tensors[i].scale for i in loose]
+        steps += [last[i].scale for i in loose]
         theirs = [*given, *(outputs[i] for i in loose)]
         away = map(_steps, made, theirs, steps)
         if any(np.any(distance > MOST_STEPS) for distance in away):
@@ -186,9 +192,9 @@ def _compared(
             _compare(x, wanted, node.step, rows, result)
         for i, x in zip(loose, made[len(maps) :], strict=True):
             result = segments.result("output", io.outputs[i])
-            _compare(x, outputs[i], runner.output_tensors[i].scale, rows, result)
+            _compare(x, outputs[i], last[i].scale, rows, result)
     segments.outputs = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
-    return segments
+    return segments, last
 
 
 def _past_jumps(

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 from typing import Any, NamedTuple, cast
 
@@ -27,6 +28,7 @@ from ..._names import RUNTIMES
 from ...graph import _errors, _models, _operation
 from .._errors import ConversionError
 from ._compiled import is_c, read_info, runs
+from ._described import Steps, steps_in
 from ._file import (
     TYPES,
     check_starts,
@@ -39,6 +41,7 @@ from ._file import (
     with_half_kernels,
 )
 from ._lce_faults import add_room
+from ._micro import DECODE, run_in_micro
 
 # What both take and give.
 _TYPES = ("float32", "uint8", "int8", "int16", "int32", "int64", "bool")
@@ -125,11 +128,15 @@ def why_lacking(operation: str, layer: str, given: str = "") -> str:
 
 
 def to_flatbuffer(
-    function: Function, io: IoSpec, int8: bool = False, runtime: str = "lce"
+    function: Function,
+    io: IoSpec,
+    int8: bool = False,
+    runtime: str = "lce",
+    outside: str = "int8",
 ) -> bytes:
     """Converts a function of tensors, and returns the content of a `.tflite` file.
 
-    With `int8`, inputs and outputs are int8.
+    With `int8`, inputs and outputs have the type `outside`.
     """
     signed: Any = tf.function(
         lambda *inputs: dict(zip(io.outputs, function(inputs), strict=True)),
@@ -146,7 +153,7 @@ def to_flatbuffer(
         tf.saved_model.save(holder, folder, concrete, _NO_GRADIENTS)
         written_by = _by_lce if lce else _by_tensorflow
         try:
-            content = written_by(folder, int8)
+            content = written_by(folder, outside if int8 else "")
         # As native code raises them.
         except (ConverterError, RuntimeError, ValueError) as error:
             said, remedy = cause(error, chatter()), "Replace the layer it names"
@@ -171,19 +178,23 @@ def to_flatbuffer(
     return bytes(buffer)
 
 
-def _by_lce(folder: str, int8: bool) -> bytes:
+def _by_lce(folder: str, outside: str) -> bytes:
     sides = ("inference_input_type", "inference_output_type")
-    kinds = dict.fromkeys(sides, tf.int8) if int8 else {}
+    kinds = dict.fromkeys(sides, tf.as_dtype(outside)) if outside else {}
     return compute_engine().convert_saved_model(folder, **kinds)
 
 
-def _by_tensorflow(folder: str, int8: bool) -> bytes:
-    """Has TensorFlow's own converter write a file, without binary operations."""
+def _by_tensorflow(folder: str, outside: str) -> bytes:
+    """Has TensorFlow's own converter write a file, without binary operations.
+
+    It is an int8 file if the type of its inputs and outputs is given.
+    """
     converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-    if not int8:
+    if not outside:
         return with_half_kernels(converter.convert())
+    kind = tf.as_dtype(outside)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.inference_input_type = converter.inference_output_type = tf.int8
+    converter.inference_input_type = converter.inference_output_type = kind
     # As LCE's converter does, and microcontrollers know: one scale for a matrix.
     converter._experimental_disable_per_channel_quantization_for_dense_layers = True
     return converter.convert()
@@ -262,20 +273,20 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class PixelInfo(TensorInfo):
-    """An input that is the bytes of an image, which a C file normalizes.
+    """An input that is the pixels of an image, 0 to 255, which the file normalizes.
 
     Attributes:
         steps: Scale and offset of each channel.
     """
 
-    steps: tuple[list[float], list[float]] = ([], [])
+    steps: Steps = ((), ())
 
     def encode(self, values: np.ndarray) -> np.ndarray:
         """Returns bytes as they are, and of a normalized image those that it was of."""
         if values.dtype != np.uint8:
             scale, offset = (np.array(numbers, np.float32) for numbers in self.steps)
             values = np.clip(np.rint((values - offset) / scale), 0, 255)
-        return values.astype(np.uint8)
+        return super().encode(values.astype(np.uint8))
 
 
 # Values of one input: more than any image has, and 16 bytes each when drawn.
@@ -284,7 +295,10 @@ _MOST = 1 << 26
 
 def runtime_with(operations: Iterable[str]) -> str:
     """Returns the one of `RUNTIMES` that operations of these names need."""
-    return "lce" if any(name.startswith("Lce") for name in operations) else "litert"
+    names = {*operations}
+    if DECODE in names:
+        return "micro"
+    return "lce" if any(name.startswith("Lce") for name in names) else "litert"
 
 
 def _tensors(graph: Any, indices: Any, named: dict[str, int]) -> list[TensorInfo]:
@@ -360,6 +374,8 @@ def interpreter_of(
         graph = model.subgraphs[0]
         pairs = zip((graph.inputs, graph.outputs), signature(model), strict=True)
         inputs, outputs = (_tensors(graph, *pair) for pair in pairs)
+        if steps := steps_in(model):
+            inputs = [PixelInfo(**vars(inputs[0]), steps=steps)]
         open_sides = [open_axes(graph.tensors[index]) for index in graph.inputs]
         codes = model.operatorCodes or ()
         names = ((code.customCode or b"").decode() for code in codes)
@@ -383,6 +399,9 @@ def interpreter_of(
     name, opened = "TensorFlow", cast(Any, _in_litert)
     if runtime == "lce":
         name, opened = "Larq Compute Engine", compute_engine().testing.Interpreter
+    elif runtime == "micro":
+        name = "TensorFlow Lite Micro"
+        opened = partial(run_in_micro, outputs=len(outputs))
     with quiet() as chatter:
         try:
             interpreter = opened(roomy, num_threads=threads)
@@ -406,8 +425,8 @@ class Runner:
         flatbuffer: The file's content as bytes, or its path. C is compiled and run with
             the rights of this process, so pass no file of a stranger.
         runtime: `"lce"` for LCE's interpreter, `"litert"` for TensorFlow's, which is
-            that of LiteRT. None: LCE's for files with operations of LCE, else
-            TensorFlow's.
+            that of LiteRT, `"micro"` for that of TensorFlow Lite Micro. None: the one
+            whose operations the file has, else TensorFlow's.
 
     Attributes:
         input_names: What the file calls its inputs, in their order.
@@ -458,7 +477,9 @@ class Runner:
         Arguments:
             examples: (examples, ...), an array or nested lists of numbers; of several
                 inputs a list with one of these for each. Numbers of another type are
-                converted; an int8 file gets them rounded.
+                converted; an int8 file gets them rounded. A file that takes pixels
+                gets whole numbers of type uint8 as they are, and of others, which are
+                normalized images, the pixels that these are of.
 
         Returns:
             An array, or a list of arrays if the file has several outputs. What is int8

@@ -36,6 +36,8 @@ _SHAPES = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "SHAPE")
 _FLOATS = ("float16", "float32", "float64")
 _BYTES = ("int8", "uint8", "int16", "int4")
 _CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
+# Of constants, once or at each run.
+_UNPACKING = ("DEQUANTIZE", "TFLM_DECODE")
 # How many axes the kernels of what multiplies have; a matrix product has two maps.
 _MACS = {
     **dict.fromkeys(("LceBconv2d", "CONV_2D", "DEPTHWISE_CONV_2D"), 4),
@@ -122,7 +124,7 @@ class FileOperation:
         """The one of `OPERATION_KINDS` that it belongs to."""
         if self.op in _BINARY:
             return "binary"
-        if self.op in _SHAPES or (self.op == "DEQUANTIZE" and not self.maps):
+        if self.op in _SHAPES or (self.op in _UNPACKING and not self.maps):
             return "shape"
         types = {t.dtype for t in (*self.maps, *self.outputs)}
         has_bytes = not types.isdisjoint(_BYTES)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from ..lite._converter import Function, IoSpec
+from ..lite._described import Steps
 from ..trace._form import Form
 from ..trace._signs import TracedSign, TracedSum
 from ..trace._trace import Trace
 from . import _int8
 from ._emit import form_of, outputs_of, with_variables
-from ._kinds import Kernel, Node, Sign
+from ._kinds import Kernel, Node, Range, Sign, channelwise
 from ._lower import Lowered, lower
-from ._program import Program, binary_kernels, repeated_kernels
+from ._program import Program, binary_kernels, everywhere, repeated_kernels
 from ._rules import reduced, spelled
+
+_PIXELS = "net/pixels"
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class Stages:
         merged: As few operations as compute the same, with ranges where there are.
         rounded: Those of an int8 file, with its numbers; else `merged`.
         spelled: What the file is written from.
+        steps: Scale and offset of the pixels that the file takes; None if it takes
+            what the model takes.
     """
 
     traced: Trace
@@ -50,6 +57,7 @@ class Stages:
     merged: Program
     rounded: Program
     spelled: Program
+    steps: Steps | None = None
 
     @property
     def io(self) -> IoSpec:
@@ -68,6 +76,32 @@ class Stages:
     def repeated(self) -> list[str]:
         """The names of the binary kernels that a file has only once."""
         return [*self.lowered.repeated, *_names(repeated_kernels(self.merged))]
+
+    def of_pixels(self, steps: Steps, int8: bool) -> Stages:
+        """Returns the stages of a file that takes pixels, 0 to 255, of an image.
+
+        One operation of single channels normalizes them, and in int8 nothing is
+        rounded before it: a pixel is a step.
+        """
+        scale, offset = map(np.asarray, steps)
+
+        def behind_pixels(program: Program) -> Program:
+            (image,) = program.inputs
+            start = taken = image.like()
+            nodes = list[Node]()
+            if int8:
+                taken = image.like()
+                nodes.append(Range(f"{_PIXELS}/range", (start,), (taken,), 0.0, 255.0))
+            nodes.append(
+                channelwise(f"{_PIXELS}/normalize", taken, scale, image, offset)
+            )
+            return Program([start], [*nodes, *program.nodes], program.outputs)
+
+        made, rounded = behind_pixels(self.spelled), self.rounded
+        if int8:
+            made = everywhere(made, (_int8.uneven_bias,))
+            rounded = behind_pixels(rounded)
+        return replace(self, rounded=rounded, spelled=made, steps=steps)
 
     @cached_property
     def cuts(self) -> list[TracedSign | TracedSum]:

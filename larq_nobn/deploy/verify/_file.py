@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from .._errors import VerificationError
 from ..lite import _converter
+from ..lite._described import with_note
 from ..lite._file import FileOperation, Subgraph, Tensor, edited
 from ..operations import Stages
 from ..operations._binary import sign_before
@@ -177,6 +178,8 @@ def _probe(
 
     spec = _converter.IoSpec(io.inputs, ["output"])
     content = _converter.to_flatbuffer(in_rows, spec, runtime=runtime)
+    if stages.steps is not None:
+        content = with_note(content, stages.steps)
     probe = _converter.Runner(content, runtime)
     # Counted from the end, since the outputs are in front.
     sizes = [prod(x.shape) // io.batch_size for x in values]

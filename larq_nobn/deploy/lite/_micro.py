@@ -1,0 +1,144 @@
+"""TensorFlow Lite Micro: kernels of one bit a weight, and what runs such files.
+
+Its operation `TFLM_DECODE` unpacks a kernel while the file runs: of each weight it
+reads one or two bits, and looks up the number in a table that every output channel has
+for itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from .._errors import ConversionError
+from ._file import Subgraph, Tensor
+
+DECODE = "TFLM_DECODE"
+# The axis of output channels in the kernels of what can be packed.
+_CHANNELS = {
+    **{"CONV_2D": 0, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 0},
+    "DEPTHWISE_CONV_2D": -1,
+}
+# What an operation that unpacks takes in a file, about, beside its tables.
+_OPERATION = 400
+_LACKING = re.compile(r"Didn't find op for builtin opcode '(\w+)'")
+_TOTAL = re.compile(r"Arena allocation total (\d+) bytes")
+_ARENA = 1 << 28
+
+
+def _package(name: str) -> Any:
+    try:
+        return import_module(f"tflite_micro.{name}")
+    except ImportError as error:
+        raise ConversionError(
+            "TensorFlow Lite Micro is not installed, and files for it are written and "
+            "run by it. Install it with: pip install 'larq-nobn[micro]'"
+        ) from error
+
+
+def check_micro() -> None:
+    """Checks that TensorFlow Lite Micro is installed."""
+    _package("python.tflite_micro.runtime")
+
+
+def resolver(operations: Sequence[str]) -> list[str]:
+    """Returns the methods of a `MicroMutableOpResolver` that add these operations."""
+    names = (name.removeprefix("TFLM_") for name in operations)
+    words = ("".join(part.title() for part in name.split("_")) for name in names)
+    return [f"Add{word}" for word in words]
+
+
+def packed_kernels(graph: Subgraph) -> list[tuple[Tensor, int, int]]:
+    """Returns the kernels that take less space as bits, their axis, and their bits."""
+    found = {}
+    for op in graph.operations:
+        axis = _CHANNELS.get(op.op)
+        kernel = None if axis is None else op.inputs[1]
+        if kernel is None or not kernel.constant or kernel.dtype != "int8":
+            continue
+        rows = np.moveaxis(kernel.values, axis or 0, 0)
+        rows = np.sort(rows.reshape(len(rows), -1), axis=1)
+        most = 1 + int((np.diff(rows, axis=1) != 0).sum(axis=1).max(initial=0))
+        bits = 1 if most <= 2 else 2
+        saved = kernel.bytes * (8 - bits) // 8 - len(rows) * 2**bits - _OPERATION
+        if most <= 2**bits and saved > 0:
+            found[kernel.index] = kernel, (axis or 0) % len(kernel.shape), bits
+    return list(found.values())
+
+
+def with_packed_kernels(content: bytes, graph: Subgraph) -> bytes:
+    """Returns a file of the same function whose kernels of few values are bits."""
+    chosen = packed_kernels(graph)
+    if not chosen:
+        return content
+    compression = _package("tensorflow.lite.micro.compression")
+    spec = _package("tensorflow.lite.micro.compression.spec")
+    tensors = []
+    for tensor, axis, bits in chosen:
+        # With one table for all channels, numbers are wrong without a word.
+        mode = spec.PerChannel(axis=axis)
+        way = spec.LookUpTableCompression(index_bitwidth=bits, mode=mode)
+        tensors.append(spec.Tensor(subgraph=0, tensor=tensor.index, compression=[way]))
+    return bytes(compression.compress(content, tensors))
+
+
+def open_in_micro(content: bytes) -> Any:
+    """Opens a file in Micro's interpreter.
+
+    Its arena is larger than that of any board: native code that gets none of a smaller
+    one may end the process.
+
+    Raises:
+        RuntimeError: If an operation is lacking.
+    """
+    runtime = _package("python.tflite_micro.runtime")
+    return runtime.Interpreter.from_bytes(content, arena_size=_ARENA)
+
+
+def run_in_micro(
+    content: bytes, num_threads: int, outputs: int
+) -> Callable[[Any], list[Any]]:
+    """Returns what runs a batch in Micro's interpreter, which has one thread."""
+    inner = open_in_micro(content)
+
+    def predict(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        for place, array in enumerate(arrays):
+            inner.set_input(np.ascontiguousarray(array), place)
+        inner.invoke()
+        return [inner.get_output(place).copy() for place in range(outputs)]
+
+    return predict
+
+
+def arena_bytes(content: bytes, chatter: Callable[[], str]) -> int | None:
+    """Runs a file once, and returns how much of the arena it took.
+
+    Micro's interpreter prints that; `chatter` returns what was printed.
+    """
+    inner = open_in_micro(content)
+    inner.invoke()
+    inner.print_allocations()
+    found = _TOTAL.search(chatter())
+    return int(found[1]) if found else None
+
+
+def why_lacking(error: Exception, said: str, graph: Subgraph) -> ConversionError:
+    """Returns what to raise where Micro cannot open a file, of what it said."""
+    found = _LACKING.search(said)
+    if found is None:
+        last = next((x for x in reversed(said.splitlines()) if x.strip()), f"{error}")
+        return ConversionError(
+            f"TensorFlow Lite Micro cannot run the file: {last.strip()}. Convert the "
+            "model for another runtime, such as litert."
+        )
+    ops = [op for op in graph.operations if op.op == found[1]]
+    layer = graph.layer(ops[0]) if ops else "unknown"
+    return ConversionError(
+        f"Layer {layer!r} needs the operation {found[1]!r}, which TensorFlow Lite "
+        "Micro does not have. Write the layer with other functions, or convert the "
+        "model for another runtime, such as litert."
+    )
