@@ -71,6 +71,10 @@ package: $(VENV)/.dev
 	$(BIN)/python -m build --outdir dist
 	$(BIN)/twine check --strict dist/*
 
+# Real clients that are no wheels of this environment: MediaPipe, and a browser.
+check-clients: $(VENV)/.dev
+	$(BIN)/python tests/clients/check_clients.py
+
 compat: $(VENV)/.dev
 	$(BIN)/python tests/tools/compat.py --folder runs/compat
 

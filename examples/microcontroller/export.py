@@ -1,77 +1,46 @@
-"""Writes a trained network of digits for TensorFlow Lite Micro, and runs it there.
+"""Writes a file for TensorFlow Lite Micro as a header of C++.
 
-    pip install '.[data]' tflite-micro   # in a clone of the repository
-    python examples/microcontroller/export.py network.h
+    larq-nobn convert RUN model.tflite --runtime micro --calibrate 256
+    python examples/microcontroller/export.py model.tflite [network.h]
 
-`main.cc` includes the header. What is measured here runs in the interpreter of
-`tflite-micro` for Python, which is that of microcontrollers, built for a computer.
+`main.cc` includes the header: the network as an array, the operations that it needs,
+the memory that it took of the arena on this computer, and steps of input and output.
+Boards of 32 bits need less memory, since their pointers are shorter.
 """
 
 import sys
-import tempfile
 from pathlib import Path
 
 import larq_nobn as nobn
-import numpy as np
-from larq_nobn.deploy import Runner, audit, convert, fake_quantize
-from tflite_micro.python.tflite_micro import runtime
 
-header = Path(sys.argv[1] if len(sys.argv) > 1 else "network.h")
-model = nobn.models.ReActNet18(weights="reactnet18-w32-digits")
-train = nobn.data.load("digits", "train", batch_size=64, augment=False)
-test = nobn.data.load("digits", "test", batch_size=64)
-
-with tempfile.TemporaryDirectory() as folder:
-    path = Path(folder) / "network.tflite"
-    quantized = fake_quantize(model, train)
-    print(convert(quantized, path, data=test, runtime="litert", int8=True))
-    content, operations = path.read_bytes(), audit(path).ops
-given, made = Runner(content).input_tensors[0], Runner(content).output_tensors[0]
-
-
-def runs(arena):
-    try:
-        return runtime.Interpreter.from_bytes(content, arena_size=arena)
-    except RuntimeError:
-        return None
-
-
-# The least memory in which it runs, to a kilobyte.
-low, high = 0, 2048
-while high - low > 1:
-    middle = (low + high) // 2
-    low, high = (low, middle) if runs(1024 * middle) else (middle, high)
-interpreter = runs(1024 * high)
-
-hits = []
-for images, labels in test:
-    for image, label in zip(given.encode(images.numpy()), labels.numpy(), strict=True):
-        interpreter.set_input(image[None], 0)
-        interpreter.invoke()
-        hits.append(np.argmax(interpreter.get_output(0)) == label)
-
-names = {name: "".join(part.title() for part in name.split("_")) for name in operations}
-names |= {"CONV_2D": "Conv2D", "DEPTHWISE_CONV_2D": "DepthwiseConv2D"}
+path = Path(sys.argv[1])
+header = Path(sys.argv[2] if len(sys.argv) > 2 else "network.h")
+found, run = nobn.audit(path), nobn.deploy.Runner(path)
+if found.runtime != "micro":
+    sys.exit(f"{path} is not for TensorFlow Lite Micro. Convert with --runtime micro.")
+(given,), (made,) = run.input_tensors, run.output_tensors
+content = path.read_bytes()
 numbers = [f"0x{byte:02x}" for byte in content]
 rows = [",".join(numbers[i : i + 16]) for i in range(0, len(numbers), 16)]
 lines = [
-    "// Written by export.py.",
+    f"// {path.name}, written by export.py.",
     "#pragma once",
     "#include <cstddef>",
     '#include "tensorflow/lite/micro/micro_mutable_op_resolver.h"',
-    f"constexpr size_t kArenaBytes = {high} * 1024;",
+    f"constexpr size_t kArenaBytes = {-(-found.arena_bytes // 1024)} * 1024;",
+    f"constexpr int kInputs = {given.shape[1] * given.shape[2] * given.shape[3]};",
     f"constexpr float kInputScale = {given.scale!r}f;",
     f"constexpr int kInputZeroPoint = {given.zero_point};",
+    f"constexpr int kOutputs = {made.shape[-1]};",
     f"constexpr float kOutputScale = {made.scale!r}f;",
     f"constexpr int kOutputZeroPoint = {made.zero_point};",
-    f"using Resolver = tflite::MicroMutableOpResolver<{len(names)}>;",
+    f"using Resolver = tflite::MicroMutableOpResolver<{len(found.resolver)}>;",
     "inline void AddOperations(Resolver& resolver) {",
-    *(f"  resolver.Add{names[name]}();" for name in operations),
+    *(f"  resolver.{method}();" for method in found.resolver),
     "}",
     "alignas(16) constexpr unsigned char kNetwork[] = {",
     *(f"  {row}," for row in rows),
     "};",
 ]
 header.write_text("\n".join([*lines, ""]))
-print(f"{header}: {len(content):,} bytes of network, {high} kB of arena")
-print(f"accuracy in TensorFlow Lite Micro: {np.mean(hits):.1%} of {len(hits)} images")
+print(f"{header}: {len(content):,} bytes of flash, {found.arena_bytes:,} of arena")

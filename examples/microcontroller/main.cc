@@ -1,4 +1,4 @@
-// Classifies one 8x8 image of a digit with TensorFlow Lite Micro. `export.py` writes
+// Classifies one image with TensorFlow Lite Micro. `export.py` writes
 // network.h: the network, its operations, and the memory that it needs.
 #include <cmath>
 #include <cstdint>
@@ -18,7 +18,7 @@ int8_t Quantize(float x) {
 }
 }  // namespace
 
-// Takes 64 normalized pixels, row by row, and returns the digit; -1 if memory is short.
+// Takes the numbers of an image, row by row, and returns its class; -1 if memory is short.
 int Classify(const float* pixels) {
   static Resolver resolver;
   static bool known = false;
@@ -28,16 +28,16 @@ int Classify(const float* pixels) {
                                               arena, kArenaBytes);
   if (interpreter.AllocateTensors() != kTfLiteOk) return -1;
   int8_t* input = interpreter.input(0)->data.int8;
-  for (int i = 0; i < 64; ++i) input[i] = Quantize(pixels[i]);
+  for (int i = 0; i < kInputs; ++i) input[i] = Quantize(pixels[i]);
   if (interpreter.Invoke() != kTfLiteOk) return -1;
   const int8_t* scores = interpreter.output(0)->data.int8;
   int best = 0;
-  for (int i = 1; i < 10; ++i) best = scores[i] > scores[best] ? i : best;
+  for (int i = 1; i < kOutputs; ++i) best = scores[i] > scores[best] ? i : best;
   return best;
 }
 
 int main() {
-  float pixels[64] = {};
+  static float pixels[kInputs] = {};
   std::printf("%d\n", Classify(pixels));
   return 0;
 }

@@ -58,6 +58,10 @@ class Classifier:
         card = json.loads(Path(f"{path}.json").read_text(encoding="utf-8"))
         self.steps, self.labels = card["preprocessing"], card["labels"]
         self.scores = card["scores"]
+        if self.steps is not None and "steps" in card["input"]:
+            # The file takes pixels from 0 to 255, and normalizes them itself.
+            channels = len(self.steps["mean"])
+            self.steps |= {"mean": [0.0] * channels, "std": [1 / 255] * channels}
         if card["runtime"] != "litert" or self.steps is None:
             sys.exit(
                 f"{path} is no file for LiteRT with preprocessing. Convert a run "
@@ -71,11 +75,10 @@ class Classifier:
     def __call__(self, pixels):
         """Probabilities (classes,) of bytes (height, width, 3)."""
         x = prepared(pixels, self.steps)
-        if self.input["dtype"] == np.int8:
+        if self.input["dtype"] in (np.int8, np.uint8):
             scale, zero = self.input["quantization"]
-            x = np.clip(np.rint(x / np.float32(scale)) + zero, -128, 127).astype(
-                np.int8
-            )
+            ends, x = np.iinfo(self.input["dtype"]), np.rint(x / np.float32(scale))
+            x = np.clip(x + zero, ends.min, ends.max).astype(self.input["dtype"])
         self.interpreter.set_tensor(self.input["index"], x)
         self.interpreter.invoke()
         scores = self.interpreter.get_tensor(self.output["index"])[0]

@@ -119,11 +119,12 @@ def test_without_larq_compute_engine(
     monkeypatch.setitem(sys.modules, "larq_compute_engine", None)
     # The ranges of int8 come from training images.
     file = place / "plain.tflite"
-    options = ("--runtime", "litert", "--int8", "--calibrate", "32", "--json", "-")
+    options = ("--runtime", "micro", "--pixels", "--calibrate", "32", "--json", "-")
     line = ("convert", "own.keras", file, "--dataset", "digits")
     actual = json.loads(invoke(*line, *options).stdout)
-    assert (actual["runtime"], actual["float_ops"]) == ("litert", [])
-    assert larq_nobn.deploy.read_card(file).runtime == "litert"
+    assert (actual["runtime"], actual["float_ops"]) == ("micro", [])
+    assert larq_nobn.deploy.read_card(file).runtime == "micro"
+    assert "int8 1x8x8x1: pixels from 0 to 255" in actual["feed"]
     for arguments in (
         ("audit", file),
         ("evaluate", file, "--dataset", "digits", "--limit", "8"),

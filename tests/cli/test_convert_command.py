@@ -32,9 +32,14 @@ def test_it_verifies_on_images_of_the_run(converted: tuple[Path, Result]):
     assert result.stdout == (
         f"verified on test images of digits: same class on {same} of 256 examples; "
         f"1 of 1 binary layers binary; wrote {file} and {file}.json\n"
+        f"Input: {report['feed']}\n"
     )
     # And describes the file for an app.
     card, info = deploy.read_card(file), data.open_dataset("digits").info
+    mean, std = (f"{number:.4g}" for (number,) in (info.mean, info.std))
+    assert report["feed"] == (
+        f"float32 1x8x8x1: (pixels / 255 - mean) / std, of mean {mean} and std {std}."
+    )
     assert (card.labels, card.dataset) == (info.class_names, "digits")
     assert card.preprocessing == deploy.Preprocessing(info.mean, info.std, (8, 8))
 
@@ -129,6 +134,13 @@ def test_wrong_options_are_one_sentence(invoke: Invoke, files: Path, tmp_path: P
         ("open", "--int8 --input-shape 10,8,3", "contains no FakeQuantization"),
         ("local", "--dataset cifar10 --data-dir gone", "larq-nobn data cifar10"),
         ("local", "--int8 --calibrate 8", "with --dataset"),
+        (
+            "local",
+            "--calibrate 8 --runtime litert",
+            "neither --int8 nor --runtime micro",
+        ),
+        ("local", "--io int8 --runtime litert", "io='int8' is for int8 files"),
+        ("local", "--pixels --runtime litert", "(--dataset)"),
     ):
         out = tmp_path / "m.tflite"
         result = invoke("convert", files / f"{name}.keras", out, *options.split())

@@ -1,7 +1,10 @@
 """Files for TensorFlow Lite Micro, in its own interpreter."""
 
+import re
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import larq as lq
 import numpy as np
@@ -164,3 +167,19 @@ def test_what_cannot_be(monkeypatch, tmp_path):
 def test_nothing_is_imported_before_it_is_asked_for():
     code = "import sys, larq_nobn.deploy; sys.exit('tflite_micro' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_header_of_a_board(files, monkeypatch, tmp_path, capsys):
+    """The whole file, and what Micro asks for besides."""
+    _, _, folder, report = files
+    path, header = folder / "micro.tflite", tmp_path / "network.h"
+    example = Path(__file__).parents[2] / "examples" / "microcontroller" / "export.py"
+    monkeypatch.setattr(sys, "argv", [str(example), str(path), str(header)])
+    runpy.run_path(str(example))
+    text = header.read_text()
+    numbers = re.findall(r"0x([0-9a-f]{2})", text)
+    assert bytes.fromhex("".join(numbers)) == path.read_bytes()
+    assert all(f"resolver.{name}();" in text for name in report.resolver)
+    (arena,) = re.findall(r"kArenaBytes = (\d+) \* 1024", text)
+    assert report.arena_bytes <= 1024 * int(arena) < report.arena_bytes + 1024
+    assert f"{report.flash_bytes:,} bytes of flash" in capsys.readouterr().out

@@ -65,6 +65,7 @@ def test_kotlin_reads_the_keys_that_are_written(expected):
     card = case["card"]
     kotlin = source("Card.kt")
     top = {"format", "version", "file.size_bytes", "preprocessing", "scores", "labels"}
+    top |= {"input"}
     assert read_keys(kotlin, "card") == top
     assert {key.split(".")[0] for key in top} <= set(card)
     assert "size_bytes" in card["file"]

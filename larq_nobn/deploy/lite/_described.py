@@ -28,7 +28,7 @@ _TENSOR_AXIS_LABELS = 2
 _OLDEST_PARSER = "1.0.0"
 
 # Scale and offset of the bytes of an image, one for each channel.
-Steps = tuple[Sequence[float], Sequence[float]]
+Steps = tuple[Any, Any]
 
 
 @dataclass(frozen=True)

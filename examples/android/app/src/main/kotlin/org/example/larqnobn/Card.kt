@@ -19,14 +19,21 @@ class Card(
             require(card.getString("format") == "larq_nobn card") { "This is no card." }
             require(card.getInt("version") == 1) { "Convert the model again." }
             val steps = card.getJSONObject("preprocessing")
+            val mean = floats(steps.getJSONArray("mean"))
+            val std = floats(steps.getJSONArray("std"))
+            if (card.getJSONObject("input").has("steps")) {
+                // The model takes pixels from 0 to 255, and normalizes them itself.
+                mean.fill(0f)
+                std.fill(1f / 255f)
+            }
             return Card(
                 sizeBytes = card.getJSONObject("file").getInt("size_bytes"),
                 preprocessing = Preprocessing(
                     height = steps.getInt("height"),
                     width = steps.getInt("width"),
                     crop = steps.getDouble("crop"),
-                    mean = floats(steps.getJSONArray("mean")),
-                    std = floats(steps.getJSONArray("std")),
+                    mean = mean,
+                    std = std,
                 ),
                 areLogits = card.getString("scores") == "logits",
                 labels =
