@@ -112,7 +112,14 @@ setup(
     ],
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["larq_nobn", "larq_nobn.*"]),
-    package_data={"larq_nobn": ["py.typed", "models/weights/*.npz", "deploy/c/*.c"]},
+    package_data={
+        "larq_nobn": [
+            "py.typed",
+            "models/*.json",
+            "models/weights/*.npz",
+            "deploy/c/*.c",
+        ]
+    },
     install_requires=[
         "tensorflow>=2.16,<2.22",
         "tf-keras>=2.16,<2.22",

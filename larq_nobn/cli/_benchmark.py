@@ -12,18 +12,27 @@ import click
 from .._names import GIVEN
 from . import _arguments
 from ._console import progress, show
-from ._models import Images, open_run_or_file, statistics_images
+from ._models import (
+    Images,
+    is_lite,
+    lite_predictor,
+    open_any,
+    open_run_or_file,
+    statistics_images,
+)
 from ._outputs import json_option
-from ._package import deploy
+from ._package import deploy, training
 
 
 @click.command(cls=_arguments.Command)
-@click.argument("file", metavar="FILE", type=_arguments.RUN_OR_FILE)
+@click.argument(
+    "files", metavar="FILE...", nargs=-1, required=True, type=_arguments.RUN_OR_FILE
+)
 @click.option(
     "--against",
     multiple=True,
     type=_arguments.tflite_file,
-    help="Another .tflite file to compare with; may be given several times.",
+    help="Another file to compare with, as one more FILE; may be given several times.",
 )
 @click.option(
     "--formats",
@@ -41,7 +50,7 @@ from ._package import deploy
     "--limit",
     type=click.IntRange(min=1),
     default=1000,
-    help="With --formats: use at most this many test images.",
+    help="With --formats or --dataset: use at most this many test images.",
 )
 @_arguments.data_dir_option
 @_arguments.trust_option
@@ -55,7 +64,7 @@ from ._package import deploy
 @click.pass_context
 def benchmark(
     ctx: click.Context,
-    file: Path,
+    files: tuple[Path, ...],
     against: tuple[Path, ...],
     formats: bool,
     phone: bool,
@@ -66,10 +75,11 @@ def benchmark(
     report: str | None,
     **counts: int,
 ) -> None:
-    """Time .tflite files side by side, or one network in several formats.
+    """Time .tflite and .c files side by side, or one network in several formats.
 
-    Runs the files in turns on random inputs, each in the interpreter of its runtime:
-    Larq Compute Engine (LCE) or LiteRT. LCE's kernels are optimized for 64-bit ARM:
+    Runs the files in turns on random inputs, each in its runtime, and says their sizes,
+    memory and multiplications. With --dataset, also their accuracy on test images, and
+    in one sentence which file to ship. LCE's kernels are optimized for 64-bit ARM:
     times on other processors do not predict those of a phone. With --phone, files run
     on a connected phone, in the benchmark program of each runtime.
 
@@ -78,18 +88,23 @@ def benchmark(
     "Fastest here" names the format to choose.
 
     \b
-    Example: larq-nobn benchmark model.tflite --against other.tflite
+    Example: larq-nobn benchmark model.tflite model.c --dataset cifar10
              larq-nobn benchmark model.tflite --phone
              larq-nobn benchmark runs/a --formats --phone
     """
-    others = {"dataset", "limit", "data_dir", "trust"}
+    file, *more = files
+    others = {"trust"} | ({"limit", "data_dir"} if dataset is None else set())
     for used, unused, why in (
         (phone, {"seed"}, "with --phone, which draws its inputs itself"),
         (formats, {"against"}, "with --formats, which writes its files"),
-        (not formats, others, "without --formats"),
+        (not formats, others, "without --formats or --dataset"),
     ):
         if used:
             _arguments.check_unused(ctx, unused, why)
+    if formats and more:
+        raise click.UsageError(
+            "--formats compares one network in several formats. Give one FILE with it."
+        )
     if formats:
         model, origin = open_run_or_file(file, trust)
         if dataset is None and origin is not None and origin.info.name != GIVEN:
@@ -103,17 +118,34 @@ def benchmark(
             comparison = deploy.compare_formats(model, phone=phone, **known)
         show(comparison.to_dict(), report, comparison.table())
         return
-    if not file.is_file():
-        kind = "is a directory" if file.is_dir() else "is a trained network"
-        raise click.UsageError(
-            f"{str(file)!r} {kind}, not a .tflite file. Add --formats to compare a "
-            "network in several formats."
-        )
+    for each in files:
+        if not is_lite(each):
+            kind = "is a directory" if each.is_dir() else "is a network"
+            raise click.UsageError(
+                f"{str(each)!r} {kind}, not a .tflite or .c file. Convert it, or add "
+                "--formats to compare one network in several formats."
+            )
     measure: Callable[..., deploy.Benchmark] = deploy.benchmark
     total = counts["runs"] + counts["warmup"]
     if phone:
         del counts["seed"]
         measure, total = deploy.benchmark_on_phone, 1
-    with progress("running", total * (1 + len(against))) as advance:
-        result = measure(file, against, **counts, progress=partial(advance, 1))
-    show(result.to_dict(), report, result.table())
+    all_files = [*files, *against]
+    with progress("running", total * len(all_files)) as advance:
+        result = measure(file, all_files[1:], **counts, progress=partial(advance, 1))
+    if dataset is not None:
+        scores = [_accuracy(each, dataset, data_dir, limit) for each in all_files]
+        result = result.with_accuracies(scores)
+    show({**result.to_dict(), "verdict": result.verdict()}, report, result.table())
+
+
+def _accuracy(
+    file: Path, dataset: str, data_dir: str | None, limit: int
+) -> tuple[float, int]:
+    """Returns the accuracy of a file on test images, and how many these are."""
+    _, origin = open_any(file, False)
+    images = Images(dataset, origin, data_dir, file)
+    batches = images.batches(limit=limit)
+    with progress(f"evaluating {file}", len(batches)) as advance:
+        scores = training.evaluate(lite_predictor(file), batches, lambda *_: advance(1))
+    return scores["accuracy"], int(scores["examples"])

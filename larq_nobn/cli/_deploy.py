@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -248,16 +249,43 @@ def _outcomes(network: keras.Model, report: deploy.ConversionReport) -> Table:
 
 
 @click.command(cls=_arguments.Command)
+@click.option(
+    "--for",
+    "device",
+    metavar="FLASH,RAM",
+    help="List the networks whose files fit a device, such as 256k,256k or 1m,512k.",
+)
 @json_option
-def models(report: str | None) -> None:
+def models(device: str | None, report: str | None) -> None:
     """List the trained networks that come with the package.
 
     Their names stand for a model in every command that opens one, in train --init, and
-    in Python for weights=.
+    in Python for weights=. With --for, also of designs at usual widths and image sizes
+    what their files take of flash and memory, as C, for TensorFlow Lite Micro, for
+    LiteRT in int8 and for LCE: what fits a board can be known before training.
 
     \b
     Example: larq-nobn models
+             larq-nobn models --for 256k,256k
              larq-nobn models --json models.json
     """
+    if device is not None:
+        fitting = networks.file_sizes(*_bytes(device))
+        show([dataclasses.asdict(row) for row in fitting], report, fitting.table())
+        return
     rows = networks.pretrained()
     show([dataclasses.asdict(row) for row in rows], report, rows.table())
+
+
+def _bytes(device: str) -> list[int]:
+    """Reads flash and memory in bytes, k of 1,024 or m of 1,024 k."""
+    sizes = re.fullmatch(r"(\d+)([km]?),(\d+)([km]?)", device.lower().replace(" ", ""))
+    if sizes is None:
+        raise click.BadParameter(
+            f"{device!r} is not the flash and the memory of a device. Give both, such "
+            "as 256k,256k or 1m,512k.",
+            param_hint="'--for'",
+        )
+    counts, units = sizes.groups()[::2], sizes.groups()[1::2]
+    scales = {"": 1, "k": 1024, "m": 1024**2}
+    return [int(n) * scales[unit] for n, unit in zip(counts, units, strict=True)]

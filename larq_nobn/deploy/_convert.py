@@ -563,8 +563,8 @@ class ConversionReport(Findings):
             For LiteRT those of one bit that are no convolutions of ±1.
         merged: Binary layers that compute the same as others from the same tensors; the
             file contains them once.
-        feed: What an app has to feed: type and shape of the input, and what becomes of
-            an image before; None of several inputs.
+        feed: What an app has to feed: type and shape of the input, and how an image is
+            prepared; None of several inputs.
         warnings: Comparisons in which rounding decides many signs, with the layers and
             the remedy. Also logged.
     """

@@ -294,7 +294,7 @@ def _format(
         parts.append(runner.outputs([x[start : start + _GROUP] for x in examples]))
     outputs = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
     pairs = zip(wanted, outputs, strict=True)
-    known = {field.name for field in fields(Format)}
+    known = {field.name for field in fields(Format)} - {"accuracy"}
     return Format(
         name=name,
         **{key: value for key, value in vars(timing).items() if key in known},

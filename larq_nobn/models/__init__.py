@@ -15,6 +15,7 @@ from ._quicknet import QuickNet, QuickNetLarge, QuickNetSmall
 from ._reactnet import ReActNet18
 from ._reactnet_a import ReActNetA
 from ._resnet20 import ResNet20
+from ._sizes import FileSize, file_sizes
 from ._summary import ModelProfile, summary
 from ._vgg import VGGSmall
 from ._xnornet import XNORNet18
@@ -30,6 +31,7 @@ __all__ = [
     "HEADS",
     "NORMALIZATIONS",
     "ModelProfile",
+    "FileSize",
     "PretrainedNetwork",
     "ReActNet18",
     "ReActNetA",
@@ -46,6 +48,7 @@ __all__ = [
     "QuickNetSmall",
     "QuickNet",
     "QuickNetLarge",
+    "file_sizes",
     "open_pretrained",
     "pretrained",
     "summary",

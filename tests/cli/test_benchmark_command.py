@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +76,60 @@ def test_one_sentence(line: str, sentence: str, invoke: Invoke, place: Path):
     before = sorted(place.rglob("*"))
     assert sentence in one_sentence(invoke("benchmark", *line.split()))
     assert sorted(place.rglob("*")) == before
+
+
+def test_which_file_to_ship(lite_file: Path, invoke: Invoke, tmp_path: Path):
+    """Two files on images: the sentence names one of them, and the numbers are there."""
+    other = Path(shutil.copy(lite_file, tmp_path / "other.tflite"))
+    line = ("benchmark", lite_file, other, "--dataset", "digits", "--limit", 40)
+    actual = json.loads(invoke(*line, *("--runs", 3, "--json", "-")).stdout)
+    first, second = actual["timings"]
+    for file, timing in ((lite_file, first), (other, second)):
+        scores = json.loads(
+            invoke(
+                *("evaluate", file, "--dataset", "digits", "--limit", 40, "--json", "-")
+            ).stdout
+        )
+        assert timing["accuracy"] == scores["accuracy"]
+        assert timing["accuracy_interval"] == scores["accuracy_interval"]
+        found = deploy.audit(file)
+        assert timing["memory_bytes"] == found.peak_activation_bytes
+        assert timing["binary_macs"] == found.binary_macs
+    assert actual["verdict"].startswith(("Ship " + str(lite_file), f"Ship {other}"))
+
+
+def timing(path: str, ms: float, size: int, accuracy: float) -> deploy.Timing:
+    sizes = dict.fromkeys(
+        ("lce_bconv2d", "float_ops", "memory_bytes", "binary_macs", "float_macs"), 0
+    )
+    times = {"ms": ms, "low_ms": ms, "high_ms": ms, "spread": "quartiles"}
+    return deploy.Timing(
+        path=path,
+        size_bytes=size,
+        **{**sizes, **times, "int8_macs": 0, "threads": 1, "runs": 1},
+    )
+
+
+def test_the_verdict_weighs_accuracy_first():
+    rows = {"slow": (3.0, 9, 0.90), "fast": (1.0, 5, 0.60), "near": (2.0, 7, 0.89)}
+    files = [timing(name, *row) for name, row in rows.items()]
+    plain = deploy.Benchmark("here", "", files)
+    assert plain.verdict() == "Ship fast: it is the fastest."
+    known = plain.with_accuracies([(row[2], 1000) for row in rows.values()])
+    assert known.verdict() == (
+        "Ship near: it is the fastest, and no file is clearly more accurate (1 faster "
+        "or smaller ones are clearly less so)."
+    )
+    assert deploy.Benchmark("here", "", files[:1]).verdict() == ""
+
+
+def test_several_files_and_what_is_none(
+    lite_file: Path, invoke: Invoke, tmp_path: Path
+):
+    chain().save(tmp_path / "m.keras")
+    for arguments, sentence in (
+        ((lite_file, tmp_path / "m.keras"), "is a network, not a .tflite or .c file"),
+        ((lite_file, lite_file, "--formats"), "Give one FILE with it"),
+        ((lite_file, "--limit", 4), "without --formats or --dataset"),
+    ):
+        assert sentence in one_sentence(invoke("benchmark", *arguments))

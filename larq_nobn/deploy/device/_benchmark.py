@@ -8,7 +8,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 from rich.table import Table
 
 from ..._checks import check_bounds, check_path
+from ..._tables import wilson_interval
 from .._audit import Audit, audit
 from .._errors import ConversionError
 from .._shown import Shown
@@ -49,6 +50,11 @@ class Timing:
         ratio_high: Upper end of it.
         operations: On a phone, the time of each kind of operation,
             `{"op", "count", "ms", "share"}`, the slowest first.
+        memory_bytes: Of a C file the memory of a run, of a file for Micro what it took
+            of the arena, of others the most bytes of feature maps at one time.
+        binary_macs, float_macs, int8_macs: Multiply-accumulates of one run.
+        accuracy: Top-1 accuracy on images; None where nobody measured it.
+        accuracy_interval: Its 95 % interval; None likewise.
     """
 
     path: str
@@ -66,6 +72,12 @@ class Timing:
     ratio_low: float | None = None
     ratio_high: float | None = None
     operations: list[dict[str, Any]] = field(default_factory=list)
+    memory_bytes: int
+    binary_macs: int
+    float_macs: int
+    int8_macs: int
+    accuracy: float | None = None
+    accuracy_interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,12 +94,50 @@ class Benchmark(Shown):
     note: str
     timings: list[Timing]
 
+    def with_accuracies(self, scores: Sequence[tuple[float, int]]) -> Benchmark:
+        """Adds the accuracy of each file, measured on so many images."""
+        timings = [
+            replace(
+                timing,
+                accuracy=accuracy,
+                accuracy_interval=wilson_interval(accuracy, examples),
+            )
+            for timing, (accuracy, examples) in zip(self.timings, scores, strict=True)
+        ]
+        return replace(self, timings=timings)
+
+    def verdict(self) -> str:
+        """Says which file to ship: the fastest that is not clearly less accurate.
+
+        A file is that if its interval of accuracy ends below the best accuracy; without
+        accuracies none is. Empty of a single file.
+        """
+        if len(self.timings) < 2:
+            return ""
+        best = max(timing.accuracy or 0.0 for timing in self.timings)
+        close = [
+            timing
+            for timing in self.timings
+            if timing.accuracy_interval is None or timing.accuracy_interval[1] >= best
+        ]
+        fastest = min(close, key=lambda timing: timing.ms)
+        smallest = min(close, key=lambda timing: timing.size_bytes)
+        said = f"Ship {fastest.path}: it is the fastest"
+        if best:
+            left = len(self.timings) - len(close)
+            said += ", and no file is clearly more accurate"
+            if left:
+                said += f" ({left} faster or smaller ones are clearly less so)"
+        if smallest is not fastest:
+            said += f"; {smallest.path} is smaller"
+        return f"{said}."
+
     def table(self) -> Table:
         """Returns the times as a `rich` table, one column for each file."""
         table = Table(
             title=f"Time of one run, {self.source}",
             title_justify="left",
-            caption=self.note,
+            caption="\n".join(filter(None, (self.note, self.verdict()))),
             caption_justify="left",
         )
         table.add_column()
@@ -107,15 +157,27 @@ def _cells(timing: Timing) -> dict[str, str]:
         "size": f"{timing.size_bytes / 1e3:,.1f} kB",
         "binary convolutions": str(timing.lce_bconv2d),
         "float operations": str(timing.float_ops),
+        "MACs": ", ".join(_macs(timing)) or "none",
+        "memory": f"{timing.memory_bytes / 1e3:,.1f} kB",
         "threads": str(timing.threads),
         "timed runs": str(timing.runs),
         "typical run": f"{timing.ms:,.3f} ms, {timing.typical}",
         "spread": f"{timing.low_ms:,.3f} to {timing.high_ms:,.3f} ms, {timing.spread}",
         "ratio to first (95 %)": f"{timing.ratio:.3f}{between}",
     }
+    if timing.accuracy is not None and timing.accuracy_interval is not None:
+        low, high = (f"{100 * end:.1f}" for end in timing.accuracy_interval)
+        shown = f"{100 * timing.accuracy:.1f} % ({low} to {high})"
+        cells["accuracy (95 %)"] = shown
     for op in timing.operations:
         cells[op["op"]] = f"{op['count']} in {op['ms']:,.3f} ms, {op['share']:.1%}"
     return cells
+
+
+def _macs(timing: Timing) -> Iterator[str]:
+    for kind in ("binary", "int8", "float"):
+        if count := getattr(timing, f"{kind}_macs"):
+            yield f"{count / 1e6:,.2f} M {kind}"
 
 
 def benchmark(
@@ -292,6 +354,11 @@ def _sizes(audited: Audit) -> dict[str, Any]:
         "size_bytes": audited.size_bytes,
         "lce_bconv2d": audited.lce_bconv2d,
         "float_ops": sum(op["count"] for op in audited.float_ops),
+        "memory_bytes": audited.arena_bytes or audited.peak_activation_bytes,
+        **{
+            name: getattr(audited, name)
+            for name in ("binary_macs", "float_macs", "int8_macs")
+        },
     }
 
 

@@ -261,7 +261,6 @@ def test_names_that_c_does_not_know(tmp_path, classifier, name):
         ("net.c", {"runtime": "lce"}, "Choose one that ends in .tflite"),
         ("net.tflite", {"runtime": "c"}, "Choose one that ends in .c"),
         ("net.tflite", {"small": True}, "small=True is for C files"),
-        ("net.tflite", {"pixels": True}, "pixels=True is for C files"),
         ("net.c", {"pixels": True}, "needs mean and standard deviation"),
         ("none/net.c", {"verify": False}, "cannot be written"),
     ],
