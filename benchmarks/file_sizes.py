@@ -29,8 +29,6 @@ DESIGNS = (
     ("QuickNetSmall", {}, (SMALL, MIDDLE, LARGE)),
     ("QuickNetSmall", {"width": 16}, (SMALL, MIDDLE)),
     ("BinaryDenseNet28", {}, (SMALL,)),
-    ("MeliusNet22", {}, (SMALL,)),
-    ("ReActNetA", {}, (LARGE,)),
 )
 RUNTIMES = {"c": ".c", "micro": ".tflite", "litert": ".tflite", "lce": ".tflite"}
 

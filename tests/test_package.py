@@ -209,11 +209,11 @@ def test_the_wheel_contains_the_package_and_nothing_else(wheel, tree):
     names = set(wheel.namelist())
     expected = {str(path.relative_to(tree)) for path in tree.glob("larq_nobn/**/*.py")}
     held = {name for name in names if ".dist-info/" not in name}
-    kinds = ("npz", "c")
+    kinds = ("npz", "c", "json")
     files = (p for kind in kinds for p in tree.glob(f"larq_nobn/**/*.{kind}"))
     others = {str(p.relative_to(tree)) for p in files}
     assert held == expected | others | {"larq_nobn/py.typed"}
-    assert {Path(name).suffix for name in others} == {".npz", ".c"}
+    assert {Path(name).suffix for name in others} == {".npz", ".c", ".json"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 

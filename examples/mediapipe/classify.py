@@ -1,4 +1,4 @@
-"""Classifies pictures by MediaPipe's ImageClassifier.
+"""Classifies images by MediaPipe's ImageClassifier.
 
 larq-nobn convert RUN model.tflite --runtime litert --int8 --calibrate 256 --pixels
 pip install mediapipe   # in an environment of its own: it needs NumPy 2
@@ -10,10 +10,10 @@ import sys
 import mediapipe as mp
 from mediapipe.tasks.python import BaseOptions, vision
 
-model, *pictures = sys.argv[1:]
+model, *images = sys.argv[1:]
 options = vision.ImageClassifierOptions(BaseOptions(model_asset_path=model))
 with vision.ImageClassifier.create_from_options(options) as classifier:
-    for picture in pictures:
-        found = classifier.classify(mp.Image.create_from_file(picture))
+    for image in images:
+        found = classifier.classify(mp.Image.create_from_file(image))
         best = found.classifications[0].categories[0]
-        print(f"{picture}: {best.category_name} ({best.score:.3f})")
+        print(f"{image}: {best.category_name} ({best.score:.3f})")

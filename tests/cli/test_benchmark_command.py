@@ -79,7 +79,7 @@ def test_one_sentence(line: str, sentence: str, invoke: Invoke, place: Path):
 
 
 def test_which_file_to_ship(lite_file: Path, invoke: Invoke, tmp_path: Path):
-    """Two files on images: the sentence names one of them, and the numbers are there."""
+    """Two files on images: the sentence names one, and the numbers are there."""
     other = Path(shutil.copy(lite_file, tmp_path / "other.tflite"))
     line = ("benchmark", lite_file, other, "--dataset", "digits", "--limit", 40)
     actual = json.loads(invoke(*line, *("--runs", 3, "--json", "-")).stdout)

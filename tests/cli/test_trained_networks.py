@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from larq_nobn import data, deploy
+from cli.answers import one_sentence
 from larq_nobn._keras import keras
 from larq_nobn.cli import _deploy, _models
 from larq_nobn.models import pretrained
@@ -46,3 +47,16 @@ def test_convert_without_the_images_of_training(
     assert options == {"data": None, "dataset": origin.info}
     with pytest.raises(FileNotFoundError, match="larq-nobn data cifar10"):
         _deploy.converted(network, file, "cifar10", origin, str(tmp_path))
+
+
+def test_models_for_a_device(invoke):
+    rows = json.loads(invoke("models", "--for", "256k,256k", "--json", "-").output)
+    assert {row["runtime"] for row in rows} >= {"c", "micro"}
+    trained = {row.name: row for row in pretrained()}
+    for row in rows:
+        assert row["flash_bytes"] <= 256 * 1024 >= row["memory_bytes"]
+        if row["network"] in trained:
+            assert tuple(row["input_shape"]) == trained[row["network"]].input_shape
+    few = json.loads(invoke("models", "--for", "100k,1M", "--json", "-").output)
+    assert all(row["flash_bytes"] <= 100 * 1024 for row in few)
+    assert "256k,256k" in one_sentence(invoke("models", "--for", "256k"))

@@ -2,7 +2,7 @@
 
 TFLite metadata are tables of Google's public schema, which Android Studio, ML Kit and
 MediaPipe read: what the input is, how it is normalized, and the names of classes, which
-a ZIP archive behind the file contains.
+a ZIP archive after the file contains.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def steps_in(model: Any) -> Steps | None:
 
 
 def with_metadata(content: bytes, described: Described) -> bytes:
-    """Returns a file with TFLite metadata, and the names of classes behind it."""
+    """Returns a file with TFLite metadata, and the names of classes after it."""
     tables = _packed(_model(described))
     content = edited(content, lambda model: _add(model, _METADATA, tables))
     if described.labels is None:

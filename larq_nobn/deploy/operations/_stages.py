@@ -85,7 +85,7 @@ class Stages:
         """
         scale, offset = map(np.asarray, steps)
 
-        def behind_pixels(program: Program) -> Program:
+        def after_pixels(program: Program) -> Program:
             (image,) = program.inputs
             start = taken = image.like()
             nodes = list[Node]()
@@ -97,10 +97,10 @@ class Stages:
             )
             return Program([start], [*nodes, *program.nodes], program.outputs)
 
-        made, rounded = behind_pixels(self.spelled), self.rounded
+        made, rounded = after_pixels(self.spelled), self.rounded
         if int8:
             made = everywhere(made, (_int8.uneven_bias,))
-            rounded = behind_pixels(rounded)
+            rounded = after_pixels(rounded)
         return replace(self, rounded=rounded, spelled=made, steps=steps)
 
     @cached_property
