@@ -56,7 +56,8 @@ def first_match(patterns: Iterable[str], names: Names) -> str | None:
     """Returns the first pattern found in a name, else in a tail that follows a slash.
 
     So `^head/` matches `net/head/kernel:0`, as variables of subclassed models are
-    named. The number after the colon is optional. A single name counts as a path.
+    named. The number after the colon is optional. If the model is unknown, `names` has
+    only the name that Keras gives, which is used as the path.
     """
     for name in names if names[1:] else (f"/{names[0]}",):
         bare = re.sub(r":\d+$", "", name)
