@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._keras import alias, dtype_policy, keras
-from .._larq import lq
+from .._larq import lq, unmeasured
 from . import _models, _operation
 from ._errors import LayerError, ModelError, raised_by
 from ._examples import SIZES, in_range
@@ -289,13 +289,9 @@ def _made_up(tensor: Any, side: int, whole: int) -> tf.Tensor:
 
 
 def _kept(call: Call, layer: keras.layers.Layer, inputs: list[Any]) -> list[Any]:
-    """Calls a layer at inference and returns its outputs; its weights stay."""
-    variables = [x for x in layer.non_trainable_weights if hasattr(x, "assign")]
-    before = [variable.numpy() for variable in variables]
-    made = _models.run_call(call, layer, inputs, False)
-    for variable, value in zip(variables, before, strict=True):
-        if not np.array_equal(variable.numpy(), value, equal_nan=True):
-            variable.assign(value)
+    """Calls a layer at inference and returns its outputs; state and metrics stay."""
+    with unmeasured(layer):
+        made = _models.run_call(call, layer, inputs, False)
     return tf.nest.flatten(made, expand_composites=True)
 
 

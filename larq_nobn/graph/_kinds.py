@@ -95,7 +95,7 @@ _TABLE: tuple[_Row, ...] = (
     (Kind("positive", pool="max", int8="kept"), _keras("MaxPooling*D")),
     (Kind("positive", int8="kept"), _keras("GlobalMaxPooling*D")),
     (Kind("all"), _keras("GlobalAveragePooling*D UpSampling1D UpSampling3D")),
-    (Kind("all", int8="shared"), (_layers.UpSampling2D,)),
+    (Kind("all", int8="shared"), (_layers.UpSampling2D, _layers.Resizing)),
     (Kind("all", int8="kept"), _keras("Cropping*D")),
     (Kind(int8="kept"), _keras("ZeroPadding*D Maximum Minimum Permute")),
     (Kind(constant=True), (ChannelPadding, *_keras("Add Subtract Average"))),
@@ -173,7 +173,8 @@ FUSED = (RECTIFIED, (0.0, 6.0), (-1.0, 1.0))
 _GATE = Function(gate=True)
 _FUNCTION_TABLE: tuple[tuple[Function, tuple[Any, ...]], ...] = (
     # Others are tried on a few numbers, of which these make as few as signs do.
-    (Function(), (tf.nn.log_softmax, tf.abs, tf.square)),
+    (Function(), (tf.abs, tf.square)),
+    (Function(int8_range=(-255 / 16, 0.0)), (tf.nn.log_softmax,)),
     (_GATE, (tf.nn.softsign, _functions.hard_sigmoid, _functions.softsign)),
     (_GATE._replace(int8_range=(-1.0, 127 / 128)), (tf.nn.tanh, _functions.tanh)),
     (

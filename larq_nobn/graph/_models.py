@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._keras import alias, keras, why_no_model
-from .._larq import lq
+from .._larq import lq, unmeasured
 from ..layers import BatchKalmanNormalization
 from ._errors import ModelError, raised_by
 from ._graph import Call, Graph, calls_of, free_name, inputs_of
@@ -50,7 +50,8 @@ def rerun(graph: Graph, starts: Sequence[Any], make: Make) -> list[Any]:
 def inference(model: keras.Model, inputs: Sequence[Any]) -> list[Any]:
     """Computes the outputs by the model's own call, from and to lists of tensors."""
     packed = tf.nest.pack_sequence_as(model._nested_inputs, list(inputs))
-    return tf.nest.flatten(model(packed, training=False))
+    with unmeasured(model):
+        return tf.nest.flatten(model(packed, training=False))
 
 
 def call_by_call(model: keras.Model, inputs: Sequence[Any]) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -113,10 +114,30 @@ def model_batches(
             )
         if len(inputs[0]):
             empty = False
-            dtypes = [tensor.dtype for tensor in model.inputs]
-            yield [tf.cast(a, b) for a, b in zip(inputs, dtypes, strict=True)], y
+            yield list(map(_numbers, inputs, model.inputs, model.input_names)), y
     if empty:
         raise InvalidValue("data contains no example. Pass at least one.")
+
+
+def _numbers(part: Any, given: Any, name: str) -> tf.Tensor:
+    """Returns the examples of an input, of any type of numbers, in its type."""
+    array = part if tf.is_tensor(part) else np.asarray(part)
+    if not tf.is_tensor(part) and given.dtype != tf.string:
+        texts = any(isinstance(x, (str, bytes)) for x in array.flat[:1])
+        if array.dtype.kind == "O" and not texts:
+            with suppress(TypeError, ValueError):
+                array = array.astype(np.float64)
+        if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+            array = array.astype(np.float64)
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    is_object = array.dtype == np.dtype(object) and not tf.is_tensor(part)
+    kind = tf.string if is_object else tf.as_dtype(array.dtype)
+    if given.dtype != tf.string and (kind == tf.string or kind.is_complex):
+        raise InvalidValue(
+            f"data contains {'objects' if is_object else kind.name} for the input "
+            f"{name!r}, which takes {given.dtype.name}. Pass numbers."
+        )
+    return tf.cast(array, given.dtype)
 
 
 def _flat_inputs(model: keras.Model, x: Any) -> list[Any]:

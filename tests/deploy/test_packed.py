@@ -63,15 +63,8 @@ def convolution(input_quantizer, **options):
     )
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"padding": "same", "pad_values": 1.0, "strides": 2},
-        {"padding": "same", "pad_values": 0.0, "activation": "relu"},
-        {"padding": "valid", "dilation_rate": 2},
-    ],
-)
-def test_a_convolution_computed_from_bits(options):
+def test_a_convolution_computed_from_bits():
+    options = {"padding": "same", "pad_values": 1.0, "strides": 2}
     keras.utils.set_random_seed(3)
     rng = np.random.default_rng(0)
     inputs = keras.Input((7, 6, 11))  # 11 channels: two bytes, one of them not full
@@ -112,26 +105,6 @@ def test_signs_at_0_and_around_a_map(sign, pad):
     (kernel,) = nobn.deploy.packed_kernels(model)
     x = np.random.default_rng(0).integers(-1, 2, (2, 5, 5, 9)).astype("float32")
     np.testing.assert_allclose(by_bits(kernel, x), model(x), rtol=1e-5, atol=1e-5)
-
-
-def test_a_layer_in_groups_has_a_kernel_for_each():
-    inputs = keras.Input((5, 5, 8))
-    layer = lq.layers.QuantConv2D(
-        6,
-        3,
-        groups=2,
-        input_quantizer=nobn.quantizers.RSign(),
-        kernel_quantizer="magnitude_aware_sign",
-        kernel_constraint="weight_clip",
-        name="conv",
-    )
-    model = keras.Model(inputs, layer(inputs))
-    kernels = nobn.deploy.packed_kernels(model)
-    assert [kernel.name for kernel in kernels] == ["conv/1", "conv/2"]
-    x = np.random.default_rng(0).normal(size=(2, 5, 5, 8)).astype("float32")
-    parts = zip(kernels, np.split(x, 2, axis=3), strict=True)
-    made = np.concatenate([by_bits(kernel, part) for kernel, part in parts], axis=3)
-    np.testing.assert_allclose(made, model(x), rtol=1e-5, atol=1e-5)
 
 
 def test_layers_in_their_order_and_what_reads_signs():

@@ -28,6 +28,8 @@ SINGLE = {f"{kind}{rank}": PASSES[kind] for kind in PASSES for rank in SHAPES}
 SPECIAL = {
     "average of padded borders": (layers.AveragePooling2D(3, padding="same"), "all"),
     "bilinear": (layers.UpSampling2D(2, interpolation="bilinear"), "all"),
+    "resized": (layers.Resizing(3, 5), "all"),
+    "resized to the nearest": (layers.Resizing(9, 5, "nearest"), "all"),
     "identity": (layers.Activation("linear"), "all"),
     "relu": (layers.Activation("relu"), ""),
     "padded": (layers.ZeroPadding2D(), ""),
@@ -62,7 +64,8 @@ def holds(layer, x, k):
 
 
 def test_every_kind_is_tried():
-    assert {x.__name__ for x, known in KINDS.items() if known.passes} == {*SINGLE}
+    tried = {*SINGLE, "Resizing"}
+    assert {x.__name__ for x, known in KINDS.items() if known.passes} == tried
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -228,3 +228,20 @@ def test_shared_layers_stay_shared():
 
 def test_without_batch_norm_the_copy_is_equal():
     assert fold(lambda: chain(layers.Conv2D(6, 3), layers.ReLU()))[1] == {}
+
+
+def test_metrics_of_the_given_model_stay():
+    with lq.context.metrics_scope(["flip_ratio"]):
+        inputs = keras.Input((4, 4, 3))
+        signs = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
+        x = lq.layers.QuantConv2D(4, 3, kernel_constraint="weight_clip", **signs)(
+            inputs
+        )
+        model = keras.Model(inputs, keras.layers.BatchNormalization()(x))
+    counts = [v for metric in model.metrics for v in metric.variables]
+    before = [count.numpy() for count in counts]
+    assert counts
+    for tool in (nobn.fold_batch_norm, nobn.remove_batch_norm, nobn.deploy.prepared):
+        tool(model)
+        for count, value in zip(counts, before, strict=True):
+            assert_array_equal(count, value)

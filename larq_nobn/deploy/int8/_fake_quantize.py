@@ -135,6 +135,11 @@ def _calibrate(model: keras.Model, data: Any) -> None:
     calls = _graph.calls_of(model)
     ranges = [call for call in calls if isinstance(call.layer, FakeQuantization)]
     trained = [call for call in ranges if call.layer.trainable]
+    if not trained:
+        raise ConversionError(
+            f"Model {model.name!r} computes no real numbers from its inputs, so there "
+            "is nothing that int8 would round. Convert it without int8."
+        )
     inner = keras.Model(model.inputs, [call.first_input for call in trained])
     whole = {id(edge) for edge in [*model.inputs, *model.outputs]}
     fractions = [

@@ -33,6 +33,7 @@ from ._kinds import (
     Copy,
     Joined,
     Kernel,
+    Magnitude,
     Node,
     Other,
     Pad,
@@ -69,6 +70,14 @@ from ._shapes import (
 
 _ENDS = {"Relu": (0.0, np.inf), "Relu6": (0.0, 6.0)}
 _STEPS = (Range, Sign, SaturatingSign, Constant)
+# Files have these in one range of their own,
+_FIXED = {
+    **dict.fromkeys(("Softmax", "Sigmoid"), (0.0, 255 / 256)),
+    "Tanh": (-1.0, 127 / 128),
+    "LogSoftmax": (-255 / 16, 0.0),
+}
+# and these in the range of what they read.
+_RANGE_OF_INPUT = ("ResizeBilinear", "ResizeNearestNeighbor", "AvgPool", "Max", "Min")
 # Its kernel is no kind of node; (height, width, output channels, input channels).
 _TRANSPOSED = "Conv2DBackpropInput"
 
@@ -102,8 +111,9 @@ def rounded(program: Program, runtime: str) -> Program:
         rules = (levels_as_range, negation, range_before_affine, clip_before_join)
         rules += (affine_of_map, partial(affine_alone, shifts=True))
         rules += (range_before_moving, partial(range_inside, of_binary=True))
-    rules += (range_for_clip, range_after_reshape)
-    for rule in rules:
+        rules += (range_of_inputs,)
+    rules += (range_for_clip, range_after_reshape, range_of_type)
+    for rule in (magnitude, *rules):
         program = everywhere(program, (rule,))
     nodes = [part for node in program.nodes for part in _with_steps(program, node)]
     return Program(program.inputs, nodes, program.outputs)
@@ -265,6 +275,31 @@ def levels_as_range(program: Program, node: Other) -> Edit:
     return program.with_nodes([clip, times, node, part], made)
 
 
+def magnitude(program: Program, node: Range) -> Edit:
+    """max(x, -x) is |x|, and min(x, -x) its opposite."""
+    maker = program.sole_maker(node.x, "Maximum", "Minimum")
+    reads = (maker.reads, maker.reads[::-1]) if maker else ()
+    of = next((x for x, other in reads if _is_opposite(program, x, other)), None)
+    if maker is None or of is None:
+        return "it is not of a map and its opposite"
+    if maker.type == "Maximum":
+        return program.with_nodes([maker], [Magnitude(maker.name, (of,), maker.makes)])
+    size, inner = node.x.like(), node.x.like()
+    made = [
+        Magnitude(maker.name, (of,), (size,)),
+        Range(f"{maker.name}_range", (size,), (inner,), -node.high, -node.low),
+        Affine(f"{maker.name}_opposite", (inner,), maker.makes, -1.0),
+    ]
+    return program.with_nodes([maker], made)
+
+
+def _is_opposite(program: Program, x: Value, other: Value) -> bool:
+    maker = program.maker(other, Affine)
+    if maker is None or maker.x is not x:
+        return False
+    return maker.is_scale and bool(np.all(maker.k == -1))
+
+
 def negation(program: Program, node: Affine) -> Edit:
     """The opposite of a map has the opposite range."""
     before = program.maker(node.x, Range)
@@ -308,16 +343,23 @@ def affine_of_map(program: Program, node: Affine) -> Edit:
     """An affine operation of vectors or sequences is one of a map, to be alone."""
     if node.x.is_map or not _in_int8(program, node):
         return "it is of a map already, or float"
+    made = _as_map(node)
+    return program.with_nodes([node], made) if made else "it is of open sizes"
+
+
+def _as_map(node: Node) -> list[Node]:
+    """A node of a vector or a sequence as one of a map; none of open sizes."""
+    if node.x.is_map:
+        return [node]
     if len(node.x.sizes) < max(len(node.x.shape or ()), 2):
-        return "it is of a number, or of open sizes"
+        return []
     first, *inner, channels = node.x.sizes
     x, y = (Value((first, 1, math.prod(inner), channels), node.x.dtype) for _ in "xy")
-    made = [
+    return [
         Reshape(f"{node.name}_map", node.reads, (x,)),
         node.between(x, y),
         Reshape(f"{node.name}_end", (y,), node.makes),
     ]
-    return program.with_nodes([node], made)
 
 
 def affine_alone(program: Program, node: Affine, shifts: bool = False) -> Edit:
@@ -396,7 +438,7 @@ def range_for_clip(program: Program, node: Clip) -> Edit:
     Clips that it makes part of the operation before them stay.
     """
     after = program.reader(node.y, Range)
-    if after is None or node.bounds in FUSED:
+    if after is None or (node.bounds in FUSED and not _is_transposed(program, node)):
         return "no range follows it, or it is part of an operation"
     low, high = node.bounds
     before = program.maker(node.x, Range)
@@ -415,6 +457,13 @@ def range_for_clip(program: Program, node: Clip) -> Edit:
         return program.replace(node.y, node.x)
     alone = channelwise(node.name, node.x, 1.0, node.y)
     return program.with_nodes([node], [alone])
+
+
+def _is_transposed(program: Program, node: Clip) -> bool:
+    """Whether a transposed convolution would end in a clip to ±1, which none does."""
+    affine = program.maker(node.x, Affine)
+    value = node.x if affine is None else affine.x
+    return node.bounds == FUSED[-1] and bool(program.maker(value, _TRANSPOSED))
 
 
 def range_before_moving(program: Program, node: Range) -> Edit:
@@ -445,6 +494,47 @@ def range_after_reshape(program: Program, node: Range) -> Edit:
         node.between(value, reader.y),
     ]
     return program.with_nodes([node, reader], made)
+
+
+def range_of_type(program: Program, node: Range) -> Edit:
+    """An operation that files have in one range gets that before another one.
+
+    Between two ranges there has to be an operation.
+    """
+    maker = program.sole_maker(node.x, *_FIXED, *_RANGE_OF_INPUT)
+    if maker is None:
+        return "files have what it is of in any range"
+    before, own = program.maker(maker.x, Range), _FIXED.get(maker.type)
+    if own is None and before is not None:
+        own = before.low, before.high
+    if own is None or np.allclose((node.low, node.high), own):
+        return "it has that range, or there is none"
+    name, value, moved = f"{maker.name}_range", node.x.like(), node.x.like()
+    first = Range(name, node.reads, (value,), *own)
+    between = _as_map(channelwise(f"{name}_moved", value, 1.0, moved))
+    if not between:
+        return "it is of open sizes"
+    return program.with_nodes([node], [first, *between, node.reading(node.x, moved)])
+
+
+def range_of_inputs(program: Program, node: Range) -> Edit:
+    """What the larger or the smaller of two maps is rounded to, both are before.
+
+    That is the same, and files have such an operation in one range.
+    """
+    maker = program.sole_maker(node.x, "Maximum", "Minimum")
+    if maker is None:
+        return "it is not of a maximum or minimum"
+    low, high = own = node.low, node.high
+    made = [program.maker(x, Range) for x in maker.reads]
+    if None in made or all(np.allclose((x.low, x.high), own) for x in made if x):
+        return "what that reads has no range, or the same"
+    moved = {
+        x: Range(f"{node.name}_{place}", (x,), (x.like(),), low, high)
+        for place, x in enumerate(dict.fromkeys(maker.reads))
+    }
+    read = maker.reading_moved({x: rounded.y for x, rounded in moved.items()})
+    return program.with_nodes([maker], [*moved.values(), read])
 
 
 def _is_mean(program: Program, value: Value) -> bool:

@@ -459,6 +459,14 @@ class Sum(Node):
 
 
 @dataclass(frozen=True, eq=False)
+class Magnitude(Node):
+    """|x|."""
+
+    def emit(self, name: str, x: Any) -> Any:
+        return tf.abs(x, name=name)
+
+
+@dataclass(frozen=True, eq=False)
 class PReLU(Node):
     """max(x, 0) + slope * min(x, 0)."""
 

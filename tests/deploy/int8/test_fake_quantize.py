@@ -179,3 +179,21 @@ def test_the_shift_after_an_rprelu_goes_where_all_readers_have_one(quantized):
 def test_what_it_cannot_take_is_rejected(build, data, message):
     with pytest.raises(ConversionError, match=message):
         fake_quantize(build(), data)
+
+
+def test_a_model_that_only_hands_on_its_input_is_rejected():
+    inputs = keras.Input((4, 4, 3))
+    for outputs in (inputs, [inputs, inputs]):
+        with pytest.raises(ConversionError, match="'m' computes no real numbers"):
+            ranged(keras.Model(inputs, outputs, name="m"), images(2, (4, 4, 3)))
+
+
+def test_masks_reach_the_layers_after_ranges():
+    inputs = keras.Input((6, 4))
+    x = keras.layers.Dense(8)(keras.layers.Masking()(inputs))
+    x = nobn.layers.RPReLU()(nobn.quantizers.RSign()(x))
+    model = keras.Model(inputs, keras.layers.GlobalAveragePooling1D()(x))
+    data = images(16, (6, 4))
+    data[:, 3:] = 0
+    quantized = ranged(model, data)
+    assert_allclose(without_rounding(quantized, data), model(data), atol=1e-5)

@@ -202,6 +202,71 @@ def test_functions_that_move_numbers(kinds, tmp_path):
     assert kinds is SIGNS or "DEQUANTIZE" not in audit(actual.path).ops
 
 
+class Own(keras.layers.Layer):
+    """A layer of a function, whose inner numbers have no range."""
+
+    def __init__(self, function, **kwargs):
+        super().__init__(**kwargs)
+        self.function = function
+
+    def call(self, x):
+        return self.function(x)
+
+    def get_config(self):
+        return {**super().get_config(), "function": self.function}
+
+
+def _bounded(x):
+    return keras.layers.Conv2DTranspose(4, 2, 2, activation=lq.activations.hard_tanh)(x)
+
+
+def _larger(x):
+    return tf.maximum(x[..., :4], 0.25 * x[..., 4:])
+
+
+# Files have the output of each in one range alone: that of the input, or a fixed one.
+OF_ONE_RANGE = {
+    "larger by lines": lambda x: keras.layers.Resizing(9, 7)(x),
+    "larger by neighbors": lambda x: keras.layers.Resizing(7, 9, "nearest")(x),
+    "smaller": lambda x: keras.layers.Resizing(3, 2)(x),
+    "lines in a layer": Own(lambda x: tf.image.resize(x, (9, 7))),
+    "means in a layer": Own(lambda x: tf.nn.avg_pool(x, 2, 2, "VALID")),
+    "largest in a layer": Own(lambda x: tf.reduce_max(x, [1], keepdims=True)),
+    "magnitudes": Own(lambda x: tf.maximum(x, -x)),
+    "their opposites": Own(lambda x: tf.minimum(-x, x)),
+    "the larger of two": Own(_larger),
+    "log_softmax": keras.layers.Activation("log_softmax"),
+    "log_softmax in a layer": Own(tf.nn.log_softmax),
+    "softmax in a layer": Own(tf.nn.softmax),
+    "tanh in a layer": Own(tf.tanh),
+    "of vectors": lambda x: Own(tf.nn.log_softmax)(
+        keras.layers.Dense(5)(keras.layers.GlobalMaxPooling2D()(x))
+    ),
+    "transposed": lambda x: keras.layers.Conv2DTranspose(4, 3, 2, activation="relu")(x),
+    "transposed, bounded": _bounded,
+}
+
+
+@pytest.mark.parametrize("runtime", ["lce", "litert"])
+def test_operations_of_one_range(runtime, tmp_path):
+    inputs, kinds = keras.Input((6, 6, 3)), dict(OF_ONE_RANGE)
+    if runtime == "lce":
+        del kinds["transposed, bounded"]  # in float there
+    ends = [make(keras.layers.Conv2D(8, 1)(inputs)) for make in kinds.values()]
+    model = scrambled(keras.Model(inputs, ends))
+    quantized = fake_quantize(model, images(16, (6, 6, 3)), verify=False)
+    data, path = images(4, (6, 6, 3)), tmp_path / "m.tflite"
+    options = {"runtime": runtime, "allow_float": True, "int8": True}
+    report = convert(quantized, path, data=data, **options)
+    assert report.verify["int8"]["worst_steps"] < 1.1
+    assert audit(path).float_ops == []
+    tensors = report.verify["int8"]["outputs"]
+    made = zip(kinds, Runner(path)(data), quantized(data), tensors, strict=True)
+    for name, y, expected, tensor in made:
+        atol = 6 * tensor["scale"]
+        assert_allclose(y, expected, rtol=0, atol=atol, err_msg=name)
+
+
 def _binary_dense(x):
     return lq.layers.QuantDense(
         8, input_quantizer="ste_sign", kernel_quantizer="ste_sign", use_bias=False
