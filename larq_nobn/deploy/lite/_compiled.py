@@ -109,9 +109,11 @@ def memory(size: int) -> np.ndarray:
     return whole[start : start + size]
 
 
-def runs(text: str, info: dict[str, Any]) -> Callable[[Sequence[np.ndarray]], list]:
-    """Returns what runs a batch in a C file that says `info` of itself."""
-    function, own = getattr(compiled(text), f"{info['prefix']}_run"), threading.local()
+def runs(
+    library: ctypes.CDLL, info: dict[str, Any]
+) -> Callable[[Sequence[np.ndarray]], list]:
+    """Returns what runs a batch in a compiled file that says `info` of itself."""
+    function, own = getattr(library, f"{info['prefix']}_run"), threading.local()
     function.restype = None
 
     def predict(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -27,7 +27,7 @@ from ..._math import unfused
 from ..._names import RUNTIMES
 from ...graph import _errors, _models, _operation
 from .._errors import ConversionError
-from ._compiled import is_c, read_info, runs
+from ._compiled import compiled, is_c, read_info, runs
 from ._described import Steps, steps_in
 from ._file import (
     TYPES,
@@ -366,7 +366,7 @@ def interpreter_of(
     what = repr(path) if path else "the file"
     if is_c(content) or runtime == "c":
         info = read_info(content, path or what)
-        predict = runs(content.decode(), info)
+        predict = runs(compiled(content.decode()), info)
         return Interpreter(predict, *c_tensors(info), "c")
     check_starts(content, path or what)
     with parsing(path or what):

@@ -11,8 +11,8 @@ import numpy as np
 
 from .._errors import VerificationError
 from ..c._calls import Call, packed, type_of
-from ..c._write import CFile, Layout
-from ..lite._compiled import compiled, memory, pointer, pointers
+from ..c._write import CFile
+from ..lite._compiled import compiled, memory, pointer, pointers, runs
 from ..lite._converter import in_batches
 from ..operations import Stages
 from ..operations._emit import form_of
@@ -39,7 +39,7 @@ def verify_c(
     tolerance: float,
 ) -> dict[str, Any]:
     """Compares each call of a file with its operation, and the file with the model."""
-    library = compiled("\n".join([file.source, *_alone(file), _whole(file)]))
+    library = compiled(file.source + _one_call(file))
     _verify_calls(stages, file, library, [x[:_FEW] for x in examples])
     _verify_thresholds(file)
     signs, shown = _file_signs(stages, file, library)
@@ -50,45 +50,23 @@ def verify_c(
     return agreement(wanted, segments.outputs, tolerance, segments)
 
 
-def _of(place: str, bits: bool, const: bool = False) -> str:
-    kind = "uint32_t" if bits else "float"
-    return f"(({'const ' * const}{kind} *){place})"
-
-
-def _alone(file: CFile) -> list[str]:
-    """Functions that make one call each, of maps anywhere."""
-    bits, raw = file.calls.packed, {*file.calls.inputs}
-    functions = []
-    for i, call in enumerate(file.calls.calls):
+def _one_call(file: CFile) -> str:
+    """A function that makes the call of a number, of maps anywhere."""
+    calls, cases = file.calls, ""
+    types = {x: type_of(x) for x in calls.inputs}
+    types |= dict.fromkeys(calls.packed, "uint32_t")
+    for i, call in enumerate(calls.calls):
         reads = [
-            f"((const {type_of(x)} *)in[{k}])"
-            if x in raw
-            else _of(f"in[{k}]", x in bits, const=True)
+            f"((const {types.get(x, 'float')} *)in[{k}])"
             for k, x in enumerate(call.reads)
         ]
-        y, scratch = _of("out", call.y in bits), _of("memory", call.binary)
-        lines = [line.format(*reads, y=y, scratch=scratch) for line in call.lines]
-        functions.append(
-            f"void call_{i}(const void *const *in, void *out, void *memory) "
-            f"{{ {' '.join(lines)} (void)in; (void)memory; }}"
-        )
-    return functions
-
-
-def _whole(file: CFile) -> str:
-    """A function that makes all calls, and shows what each makes."""
-    calls = file.calls
-    inputs = [f"((const {type_of(x)} *)in[{i}])" for i, x in enumerate(calls.inputs)]
-    outputs = [f"((float *)out[{i}])" for i, _ in enumerate(calls.outputs)]
-    layout = Layout(calls, inputs, outputs)
-    after = {
-        call: f"if (shown[{i}]) memcpy(shown[{i}], {layout.of(call.y)}, "
-        f"{4 * calls.words(call.y)});"
-        for i, call in enumerate(calls.calls)
-    }
+        y = f"(({types.get(call.y, 'float')} *)out)"
+        scratch = f"(({'uint32_t' if call.binary else 'float'} *)memory)"
+        lines = (x.format(*reads, y=y, scratch=scratch) for x in call.lines)
+        cases += f"case {i}: {' '.join(lines)} break;\n"
     return (
-        "void shown(const void *const *in, void *const *out, void *memory, "
-        f"void *const *shown) {{\n{chr(10).join(file.body(layout, after))}\n}}\n"
+        "void one_call(int i, const void *const *in, void *out, void *memory) "
+        f"{{ switch (i) {{\n{cases}}} }}\n"
     )
 
 
@@ -108,14 +86,13 @@ def _verify_calls(stages: Stages, file: CFile, library: Any, few: Examples) -> N
         known = dict(zip(names, made, strict=True))
         arrays = {x: known[value] for x, value in each.items()}
         for i, call in enumerate(calls.calls):
-            _verify_call(file, i, call, arrays, getattr(library, f"call_{i}"))
+            _verify_call(file, i, call, arrays, library.one_call)
 
 
 def _verify_call(
     file: CFile, place: int, call: Call, arrays: dict[Value, np.ndarray], function: Any
 ) -> None:
-    as_bits = file.calls.packed
-    raw = {*file.calls.inputs}
+    as_bits, raw = file.calls.packed, {*file.calls.inputs}
     reads = [
         packed(arrays[x])
         if x in as_bits
@@ -126,7 +103,7 @@ def _verify_call(
     bits = call.y in as_bits
     y = np.zeros(words, np.uint32 if bits else np.float32)
     scratch = memory(4 * call.scratch)
-    function(pointers(reads), pointer(y), pointer(scratch))
+    function(place, pointers(reads), pointer(y), pointer(scratch))
     if bits:
         wrong = int((packed(wanted).ravel() != y).sum())
         said = f"{wrong} of {words} words of signs differ"
@@ -152,25 +129,26 @@ def _verify_thresholds(file: CFile) -> None:
     """
     program, constants = file.calls.program, file.calls.constants
     for call in file.calls.calls:
-        names = re.findall(r"\bleast_\w+", call.lines[0])
-        if call.function != "binary_convolution_sign" or not names:
-            continue
-        sums, least = sums_of(call.node), constants[names[0]][1]
-        for _, numbers in signs_after(program, call.node, sums):
-            near = np.abs(numbers) <= MARGIN * np.abs(numbers).max(axis=0)
-            wrong = ((numbers >= 0) != (sums >= least)) & ~near
-            if wrong.any():
-                channel = int(np.flatnonzero(wrong.any(axis=0))[0])
-                raise VerificationError(
-                    f"The C of layer {layer_name(call.node.name)!r} computes something "
-                    f"else than its operation: channel {channel} has its sign from "
-                    f"{least[channel]} on.{NOTHING_WRITTEN}"
-                )
+        for name in re.findall(r"\bleast_\w+", call.lines[0]):
+            sums, least = sums_of(call.node), constants[name][1]
+            for _, numbers in signs_after(program, call.node, sums):
+                near = np.abs(numbers) <= MARGIN * np.abs(numbers).max(axis=0)
+                wrong = ((numbers >= 0) != (sums >= least)) & ~near
+                if wrong.any():
+                    channel = int(np.flatnonzero(wrong.any(axis=0))[0])
+                    raise VerificationError(
+                        f"The C of layer {layer_name(call.node.name)!r} computes "
+                        f"something else than its operation: channel {channel} has its "
+                        f"sign from {least[channel]} on.{NOTHING_WRITTEN}"
+                    )
 
 
 def _file_signs(stages: Stages, file: CFile, library: Any) -> Any:
-    """Returns the signs that a file has, and what shows them."""
-    calls, io = file.calls, stages.io
+    """Returns the signs that a file has, and what shows them.
+
+    All calls are made one after the other in the memory of the file, as the file does.
+    """
+    calls, io, room = file.calls, stages.io, memory(file.info["memory_bytes"])
     place = {calls.given.get(call.y, call.y): i for i, call in enumerate(calls.calls)}
     found, makers = list[TracedSign](), list[list[Any]]()
     for sign in stages.traced.signs():
@@ -183,40 +161,41 @@ def _file_signs(stages: Stages, file: CFile, library: Any) -> Any:
         if parts and sum(counts) == prod(sign.value.shape):
             found.append(sign)
             makers.append(parts)
-    wanted = [*dict.fromkeys(i for parts in makers for i, _ in parts)]
-    room = {i: np.zeros(calls.words(calls.calls[i].y), np.uint32) for i in wanted}
-    given = [room.get(i) for i in range(len(calls.calls))]
-    targets = pointers(given)
-    scratch = memory(file.layout.bytes)
+    shown = {i for parts in makers for i, _ in parts}
+    outputs = [np.zeros(sizes_of(x), np.float32) for x in calls.outputs]
+    at = {x: room[4 * start :] for x, start in file.places.items()}
+    at |= dict(zip(calls.outputs, outputs, strict=True))
+    whole = runs(library, file.info)
 
     def run(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        inputs = [
-            np.ascontiguousarray(x, v.dtype.as_numpy_dtype)
-            for x, v in zip(arrays, calls.inputs, strict=True)
-        ]
-        outputs = [np.zeros(sizes_of(x), np.float32) for x in calls.outputs]
-        library.shown(pointers(inputs), pointers(outputs), pointer(scratch), targets)
+        own = [np.ascontiguousarray(x) for x in arrays]
+        given, words = at | dict(zip(calls.inputs, own, strict=True)), {}
+        for i, call in enumerate(calls.calls):
+            reads, y = pointers([given.get(x) for x in call.reads]), given[call.y]
+            library.one_call(i, reads, pointer(y), pointer(given.get(call, room)))
+            if i in shown:
+                words[i] = y.view(np.uint8).ravel()[: 4 * calls.words(call.y)].copy()
         values = []
         for sign, parts in zip(found, makers, strict=True):
-            arrays = [_signs(calls, i, node, room[i]) for i, node in parts]
-            values.append(np.concatenate(arrays, -1).reshape(sign.value.shape))
-        return [*outputs, *values]
+            signs = [_signs(calls, i, node, words[i]) for i, node in parts]
+            values.append(np.concatenate(signs, -1).reshape(sign.value.shape))
+        return [*whole(arrays), *values]
 
-    def shown(examples: Examples) -> Recording:
+    def recording(examples: Examples) -> Recording:
         made = in_batches(run, examples, io.batch_size)
         count = len(calls.outputs)
         return Recording(made[:count], made[count:], {})
 
-    return found, shown
+    return found, recording
 
 
 def _signs(calls: Any, place: int, node: Any, words: np.ndarray) -> np.ndarray:
     """What a node makes, of the words that a call made."""
     shape, y = sizes_of(node.y), calls.calls[place].y
     if y not in calls.packed:
-        values = words.view(np.float32).reshape(shape).copy()
+        values = words.view(np.float32).reshape(shape)
     else:
-        data = words.reshape(*shape[:-1], -1).view(np.uint8)
+        data = words.reshape(*shape[:-1], -1)
         ones = np.unpackbits(data, axis=-1, count=shape[-1], bitorder="little")
         values = np.where(ones, 1.0, -1.0).astype(np.float32)
     opposite = node.opposite if isinstance(node, Sign) else False

@@ -24,7 +24,7 @@ FIELDS = (
     *("kernel_height", "kernel_width", "stride_y", "stride_x"),
     *("dilation_y", "dilation_x", "top", "left", "padding", "groups"),
 )
-WALKS = {"plus": "A + B", "total": "Y + A", "copied": "A"}
+WALKS = {"plus": "A + B * C", "total": "Y + A", "product": "Y + A * B", "copied": "A"}
 
 
 @cache
@@ -34,6 +34,7 @@ def library(instructions):
     folder = Path(tempfile.mkdtemp(prefix="kernels-"))
     source, built = folder / "all.c", folder / "all.so"
     walks = [f"WALK({name}, {function})" for name, function in WALKS.items()]
+    walks.append("WHOLE_NUMBERS(of_bytes, uint8_t)")
     source.write_text("\n".join([f'#include "{SOURCE}"', *walks]))
     flags = ["-std=c99", "-O2", "-Dstatic=", "-w", "-shared", "-fPIC"]
     flags += INSTRUCTIONS[instructions]

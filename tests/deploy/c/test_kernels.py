@@ -10,6 +10,7 @@ SHAPES = [
     (3, 5, (3, 3), (1, 1), (1, 1), (1, 1)),
     (16, 16, (3, 3), (1, 1), (2, 1), (1, 1)),
     (32, 40, (1, 1), (0, 0), (1, 1), (1, 1)),
+    (10, 6, (3, 3), (1, 1), (1, 1), (1, 1)),
     (33, 33, (2, 3), (1, 2), (1, 2), (2, 1)),
     (70, 17, (3, 2), (2, 0), (2, 2), (1, 3)),
     (1500, 9, (1, 3), (0, 1), (1, 1), (1, 1)),
@@ -25,8 +26,13 @@ def signs(shape, seed=0):
 
 
 def kernel_words(weights):
-    """[row][column][word][filter]."""
-    return np.ascontiguousarray(packed(weights.swapaxes(2, 3)).swapaxes(2, 3))
+    """[tap][word][filter], of as many taps in a word as have room."""
+    *size, channels, filters = weights.shape
+    joined, taps = max(32 // channels, 1), np.prod(size)
+    flat = weights.reshape(taps, channels, filters)
+    groups = [flat[i : i + joined] for i in range(0, taps, joined)]
+    rows = [packed(part.reshape(-1, filters).T).T for part in groups]
+    return np.ascontiguousarray(np.concatenate(rows))
 
 
 @pytest.mark.parametrize("padding", [0, 1, -1])
@@ -40,14 +46,15 @@ def test_binary_convolution(instructions, shape, padding):
         x.shape, sums.shape, weights.shape, sides, strides, dilations, padding=padding
     )
     bits, words = packed(x), kernel_words(weights)
-    patch = np.zeros(words.shape[0] * words.shape[1] * words.shape[2], np.uint32)
+    patch = np.zeros(2 * size[0] * size[1] * bits.shape[-1], np.uint32)
     scale, bias = np.full(filters, 0.5, np.float32), drawn(filters, 2)
     y = np.zeros(sums.shape, np.float32)
-    call(instructions, "binary_convolution", bits, own, words, scale, bias, patch, y)
+    start = instructions, "binary_convolution", bits, own, words
+    call(*start, scale, bias, None, patch, y)
     np.testing.assert_allclose(y, 0.5 * sums + bias, rtol=1e-6, atol=1e-6)
     least = np.random.default_rng(3).integers(-20, 20, filters).astype(np.int32)
     made = np.zeros((*sums.shape[:3], -(-filters // 32)), np.uint32)
-    call(instructions, "binary_convolution_sign", bits, own, words, least, patch, made)
+    call(*start, None, None, least, patch, made)
     np.testing.assert_array_equal(made, packed(np.where(sums >= least, 1, -1)))
 
 
@@ -138,7 +145,7 @@ def test_pools(instructions):
 
 def test_transposed_convolution(instructions):
     """The gradient of a convolution, whose matrix turns around."""
-    x, weights, bias = drawn((2, 3, 2, 4)), drawn((3, 2, 5, 4)), drawn(5, 1)
+    x, weights = drawn((2, 3, 2, 4)), drawn((3, 2, 5, 4))
     sides, strides, shape = [(1, 1), (0, 1)], (2, 2), (2, 6, 4, 5)
     wanted = np.zeros(shape)
     for place in np.ndindex(shape[1:]):
@@ -146,38 +153,17 @@ def test_transposed_convolution(instructions):
         unit[0][place] = 1
         column = convolved(unit, weights, sides, strides, (1, 1))[:, :3, :2]
         wanted[(slice(None), *place)] = np.einsum("nijc,ijc->n", x, column[0])
-    y = np.zeros(shape, np.float32)
-    own = window(x.shape, shape, weights.shape, (1, 0), strides)
-    call(instructions, "transposed_convolution", x, own, weights, bias, y)
-    np.testing.assert_allclose(y, wanted + bias, rtol=1e-5, atol=1e-5)
+    y = np.ones(shape, np.float32)
+    own = window(shape, x.shape, weights.shape, (1, 0), strides)
+    call(instructions, "transposed_convolution", x, own, weights, y)
+    np.testing.assert_allclose(y, wanted, rtol=1e-5, atol=1e-5)
 
 
-def test_matrix_product(instructions):
-    x, z = drawn((3, 7, 5)), drawn((3, 5, 18), 1)
-    y = np.zeros((3, 7, 18), np.float32)
-    call(instructions, "matrix_product", x, z, 3, 7, 5, 18, y)
-    np.testing.assert_allclose(y, x.astype(float) @ z, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("channels", [3, 16, 37])
-def test_channels_and_numbers(instructions, channels):
-    x, k, b = drawn((6, channels)), drawn(channels, 1), drawn(channels, 2)
-    y = x.copy()  # in place
-    call(instructions, "affine", y, 6, channels, k, b, y)
-    np.testing.assert_allclose(y, k * x + b, rtol=1e-6, atol=1e-6)
-    call(instructions, "prelu", x, 6, channels, k, y)
-    np.testing.assert_allclose(y, np.where(x >= 0, x, k * x), rtol=1e-6)
-    call(instructions, "clip", x, x.size, -0.5, float("inf"), y)
-    np.testing.assert_array_equal(y, np.maximum(x, -0.5))
-    call(instructions, "levels", x, x.size, -1.0, 1.0, 0.25, 4.0, y)
-    np.testing.assert_allclose(y, np.floor(np.clip(x, -1, 1) * 4 + 0.5) / 4)
-    call(instructions, "softmax", x, 6, channels, y)
-    wanted = np.exp(x.astype(float))
-    np.testing.assert_allclose(y, wanted / wanted.sum(-1, keepdims=True), rtol=1e-5)
-    image = np.arange(2 * channels, dtype=np.uint8)
-    call(instructions, "pixels", image, 2, channels, k, b, y)
-    wanted = k * image.reshape(2, channels) + b
-    np.testing.assert_allclose(y[:2], wanted, rtol=1e-5, atol=1e-5)
+def test_whole_numbers(instructions):
+    image, k, b = np.arange(12, dtype=np.uint8), drawn(3), drawn(3, 1)
+    y = np.zeros((4, 3), np.float32)
+    call(instructions, "of_bytes", image, 4, 3, k, b, y)
+    np.testing.assert_allclose(y, k * image.reshape(4, 3) + b, rtol=1e-5, atol=1e-5)
 
 
 def walk(sizes, *steps):
@@ -186,15 +172,34 @@ def walk(sizes, *steps):
     return np.array(rows, np.int32)
 
 
-def test_walks(instructions):
-    x, z, y = drawn((4, 3, 20)), drawn((4, 1, 20), 1), np.zeros((4, 3, 20), np.float32)
-    own = walk((4, 3, 20), (60, 20, 1), (20, 0, 1), (60, 20, 1))
-    call(instructions, "plus", x, z, own, y)
-    np.testing.assert_array_equal(y, x + z)
-    turned, sums = np.zeros((20, 4, 3), np.float32), np.zeros((4, 20), np.float32)
-    own = walk((20, 4, 3), (1, 60, 20), (1, 60, 20), (12, 3, 1))
-    call(instructions, "copied", x, x, own, turned)
+# Sizes; of A, B, C and the result: axes along which each has no numbers of its own.
+WALKS = {
+    "plus": ((4, 3, 20), [(), (1,), (0, 1), ()]),
+    "total": ((4, 3, 20), [(), (), (), (1,)]),
+    "product": ((2, 7, 5, 18), [(3,), (1,), (), (2,)]),
+}
+
+
+@pytest.mark.parametrize("name", WALKS)
+def test_walks(instructions, name):
+    sizes, spread = WALKS[name]
+    shapes = [[1 if i in x else n for i, n in enumerate(sizes)] for x in spread]
+    a, b, c = (drawn(shape, i) for i, shape in enumerate(shapes[:3]))
+    y = np.zeros(shapes[3], np.float32)
+    views = [np.broadcast_to(x, sizes).strides for x in (a, b, c, y)]
+    own = walk(sizes, *([n // 4 for n in steps] for steps in views))
+    call(instructions, name, a, b, c, own, y)
+    wanted = {"plus": a + b * c, "total": a, "product": a.astype(float) * b}[name]
+    for axis in spread[3]:
+        wanted = wanted.sum(axis, keepdims=True)
+    np.testing.assert_allclose(y, wanted, rtol=1e-5, atol=1e-5)
+    if name == "plus":  # in place
+        call(instructions, name, a, b, c, own, a)
+        np.testing.assert_array_equal(a, y)
+
+
+def test_a_walk_turns_a_map(instructions):
+    x, turned = drawn((4, 3, 20)), np.zeros((20, 4, 3), np.float32)
+    own = walk((20, 4, 3), *[(1, 60, 20)] * 3, (12, 3, 1))
+    call(instructions, "copied", x, x, x, own, turned)
     np.testing.assert_array_equal(turned, x.transpose(2, 0, 1))
-    own = walk((4, 3, 20), (60, 20, 1), (60, 20, 1), (20, 0, 1))
-    call(instructions, "total", x, x, own, sums)
-    np.testing.assert_allclose(sums, x.sum(1), rtol=1e-6, atol=1e-6)

@@ -1,6 +1,6 @@
 """Maps that live at the same time share no memory, and lie close together."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from larq_nobn.deploy.c._plan import Block, plan
 
@@ -16,6 +16,7 @@ BLOCKS = st.lists(
 )
 
 
+@settings(max_examples=25)
 @given(BLOCKS)
 def test_no_two_that_live_at_once_share_a_word(blocks):
     starts, size = plan(blocks)
@@ -30,6 +31,7 @@ def test_no_two_that_live_at_once_share_a_word(blocks):
         assert max(used, default=0) < size
 
 
+@settings(max_examples=25)
 @given(BLOCKS)
 def test_memory_is_near_the_largest_sum(blocks):
     sums = (
