@@ -6,6 +6,7 @@
 # make examples docs                    as CI runs them
 # make check-docs                       looks at the built pages in Chromium
 # make check-boards                     runs a C file on emulated boards and in Chromium
+# make check-clients                    runs .tflite files in MediaPipe and LiteRT.js
 # make evidence tables, numbers and figures of the pages, from the logs in results/
 # make package  the files for the package index, checked
 # make hostile  opens model files that were changed at random
@@ -30,7 +31,7 @@ PYTEST = $(THREADS) $(EFFORT) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) -q
 # Many processes are started, each of which would compile the sources anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo quick test lint examples docs check-docs check-boards evidence package compat hostile clean
+.PHONY: demo quick test lint examples docs check-docs check-boards check-clients evidence package compat hostile clean
 
 demo: $(VENV)/.all
 	$(BIN)/larq-nobn demo --dataset "$(DATASET)"
