@@ -124,29 +124,36 @@ def _finish(
 @click.option(
     "--alpha",
     type=float,
-    default=0.2,
+    show_default="0.2, of A&B BNN 0.25",
     help="Factor on the residual branches, which no checkpoint contains.",
+)
+@click.option(
+    "--source",
+    type=click.Choice(["bnn_nobn", "ab"]),
+    show_default="what the names in it tell",
+    help="Whose code the checkpoint has to be of: BNN-BN or A&B BNN.",
 )
 def import_(
     checkpoint: Path,
     output: Path,
     published_image_size: tuple[int, int] | None,
     binary_weights: bool,
-    alpha: float,
+    alpha: float | None,
+    source: str | None,
 ) -> None:
     """Convert a published PyTorch checkpoint to a Keras model.
 
-    CHECKPOINT is a .pth.tar file of BNN-BN's code; the names in it identify the
-    network. OUT.keras computes the same function, for fold, convert or further
-    training.
+    CHECKPOINT is a .pth or .pth.tar file of BNN-BN's code or of A&B BNN's; the names in
+    it identify the network. OUT.keras computes the same function, for fold, convert or
+    further training.
 
     \b
     Example: larq-nobn import model_best.pth.tar reactnet18.keras
              larq-nobn import checkpoint.pth.tar reactnet.keras --image-size 32 32
     """
     with progress("importing"):
-        model = interop.load_bnn_nobn(
-            checkpoint, published_image_size, binary_weights, alpha
+        model = interop.import_checkpoint(
+            checkpoint, published_image_size, binary_weights, alpha, source
         )
         training.save_model(model, output)
     height, width, channels = model.input_shape[1:]

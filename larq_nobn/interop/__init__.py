@@ -1,5 +1,5 @@
-"""Opens networks that were trained with the published PyTorch code of "BNN - BN"."""
+"""Opens networks that were trained with published PyTorch code."""
 
-from ._bnn_nobn import load_bnn_nobn
+from ._bnn_nobn import import_checkpoint, load_bnn_nobn
 
-__all__ = ["load_bnn_nobn"]
+__all__ = ["import_checkpoint", "load_bnn_nobn"]

@@ -16,6 +16,7 @@ from ._half_turn import as_in_pytorch
 State = Mapping[str, np.ndarray]
 Size = tuple[int, int] | None  # (height, width); None to choose by the stem
 _CIFAR, _IMAGENET = (32, 32), (224, 224)  # pixels
+_CLASSES = 1000  # of ImageNet
 _SHOWN = 6
 _CLOSE = 1e-6  # relative to the largest weight of a filter; float32 has 1.2e-7
 
@@ -84,9 +85,12 @@ def convolution(source: str, layer: keras.layers.Layer) -> Slots:
 
 def _rprelu(layer: keras.layers.Layer, before: str, slope: str, after: str) -> Slots:
     """Returns the slots of a PReLU between two `LearnableBias`."""
+    value = (f"{slope}.weight", "slope")
+    if layer.power_of_two:
+        value = (f"{slope}.L_alpha", "log2_slope")
     return {
         **_shift(before, layer.shift_in),
-        f"{slope}.weight": _vector(layer.slope),
+        value[0]: _vector(getattr(layer, value[1])),
         **_shift(after, layer.shift_out),
     }
 
@@ -155,7 +159,8 @@ def reactnet18(
     model = as_in_pytorch(ours, image_size or size)
     slots = _with_norm("conv1", "bn1", model, "stem")
     slots |= _dense("fc", model.get_layer("head"))
-    parts = "move0 binary_conv bn1 move1 prelu move2"
+    conv = "conv1" if "layer1.0.conv1.weight" in state else "binary_conv"
+    parts = f"move0 {conv} bn1 move1 prelu move2"
     for stage, count in enumerate(blocks, 1):
         for block in range(count):
             source, name = f"layer{stage}.{block}", f"stage{stage}_block{block + 1}"
@@ -178,15 +183,16 @@ def reactnet_a(
         if widens or not blocks:
             blocks.append(0)
         blocks[-1] += 1
+    # BNN-BN's code has no other stem, for small images either.
+    small = arguments["power_of_two"] and arguments["classes"] < _CLASSES
     ours = ReActNetA(
         (*_IMAGENET, channels),
         width=width,
         blocks=tuple(blocks),
-        # The published code has this stem for small images too.
-        stem_stride=2,
+        stem_stride=1 if small else 2,
         **arguments,
     )
-    model = as_in_pytorch(ours, image_size or _IMAGENET)
+    model = as_in_pytorch(ours, image_size or (_CIFAR if small else _IMAGENET))
     slots = _with_norm("feature.0.conv1", "feature.0.bn1", model, "stem")
     slots |= _dense("fc", model.get_layer("head"))
     spatial = "move11 binary_3x3 bn1 move12 prelu1 move13"

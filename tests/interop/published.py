@@ -99,10 +99,25 @@ FLOAT = {"nobn": StdConv, "batch_norm": Conv}
 BINARY = {"nobn": StdSignConv, "batch_norm": MagnitudeConv}
 
 
-class Form:
-    """What a network does in place of batch norm."""
+class PowerPReLU(nn.Module):
+    """max(x, 0) + 2^round(L) min(x, 0), of A&B BNN."""
 
-    def __init__(self, name, binary=True, alpha=0.2):
+    def __init__(self, channels):
+        super().__init__()
+        self.L_alpha = nn.Parameter(torch.empty(channels))
+
+    def forward(self, x):
+        return F.prelu(x, 2 ** self.L_alpha.round())
+
+
+class Form:
+    """What a network does in place of batch norm; `ab` is A&B BNN."""
+
+    def __init__(self, name, binary=True, alpha=None):
+        self.ab = name == "ab"
+        name = "nobn" if self.ab else name
+        alpha = alpha or (0.25 if self.ab else 0.2)
+        self.prelu = PowerPReLU if self.ab else nn.PReLU
         self.is_free, self.has_norm = name == "nobn", name == "batch_norm"
         self.alpha = alpha if self.is_free else 1.0
         self.float, self.conv = FLOAT[name], (BINARY if binary else FLOAT)[name]
@@ -124,10 +139,11 @@ class Block18(nn.Module):
         super().__init__()
         self.alpha, self.beta = form.alpha, form.beta(variance)
         self.sign, self.move0 = Sign(), Shift(inputs)
-        self.binary_conv = form.conv(inputs, outputs, 3, stride)
+        self.conv = "conv1" if form.ab else "binary_conv"
+        self.add_module(self.conv, form.conv(inputs, outputs, 3, stride))
         form.add_norm(self, "bn1", outputs)
         self.move1, self.move2 = Shift(outputs), Shift(outputs)
-        self.prelu = nn.PReLU(outputs)
+        self.prelu, self.ab = form.prelu(outputs), form.ab
         if stride == 2:
             conv = form.conv(inputs, outputs, 1)
             self.downsample = nn.Sequential(nn.AvgPool2d(2), conv)
@@ -135,10 +151,10 @@ class Block18(nn.Module):
 
     def forward(self, x):
         scaled = self.beta * x
-        branch = self.binary_conv(self.sign(self.move0(scaled)))
+        branch = getattr(self, self.conv)(self.sign(self.move0(scaled)))
         branch = self.alpha * normed(self, "bn1", branch)
         if hasattr(self, "downsample"):
-            x = self.downsample(scaled)
+            x = self.downsample(x if self.ab else scaled)
         return self.move2(self.prelu(self.move1(branch + x)))
 
 
@@ -172,14 +188,14 @@ class BlockA(nn.Module):
     def __init__(self, form, inputs, widens, stride, variance):
         super().__init__()
         outputs = 2 * inputs if widens else inputs
-        self.alpha, self.stride = form.alpha, stride
+        self.alpha, self.stride, self.ab = form.alpha, stride, form.ab
         self.beta1 = form.beta(variance)
         self.beta2 = form.beta(variance + form.alpha**2)
         self.sign1, self.sign2 = Sign(), Sign()
         self.move11, self.move12, self.move13 = (Shift(inputs) for _ in range(3))
         self.binary_3x3 = form.conv(inputs, inputs, 3, stride)
         form.add_norm(self, "bn1", inputs)
-        self.prelu1, self.prelu2 = nn.PReLU(inputs), nn.PReLU(outputs)
+        self.prelu1, self.prelu2 = form.prelu(inputs), form.prelu(outputs)
         self.move21 = Shift(inputs)
         if widens:
             self.binary_pw_down1 = form.conv(inputs, inputs, 1)
@@ -198,7 +214,7 @@ class BlockA(nn.Module):
         scaled = self.beta1 * x
         branch = self.binary_3x3(self.sign1(self.move11(scaled)))
         if self.stride == 2:
-            x = nn.functional.avg_pool2d(scaled, 2)
+            x = nn.functional.avg_pool2d(x if self.ab else scaled, 2)
         x = self.alpha * normed(self, "bn1", branch) + x
         x = self.move13(self.prelu1(self.move12(x)))
         signs = self.sign2(self.move21(self.beta2 * x))
@@ -213,7 +229,7 @@ class BlockA(nn.Module):
 class Stem(nn.Module):
     def __init__(self, form, width):
         super().__init__()
-        self.conv1 = form.float(3, width, 3, 2)
+        self.conv1 = form.float(3, width, 3, 1 if form.ab else 2)
         form.add_norm(self, "bn1", width)
 
     def forward(self, x):
@@ -258,6 +274,8 @@ def randomized(network, seed):
                 normal(tensor, 0.02, 0.3)
             elif kind == "weight":
                 normal(tensor, 0.8, 0.4)  # of batch norms and ReLUs
+            elif kind == "L_alpha":
+                normal(tensor, -2.5, 1.0)
             elif kind in ("bias", "running_mean"):
                 normal(tensor, 0.0, 0.4)
     return network.eval()

@@ -29,14 +29,31 @@ SIZE = (16, 16)
         ("ReActNet18", "nobn", {}, (16, 12)),
         ("ReActNet18", "batch_norm", {"large": True, "blocks": (1, 1)}, (40, 32)),
         ("ReActNetA", "batch_norm", {}, (32, 24)),
+        ("ReActNet18", "ab", {}, (16, 12)),
+        ("ReActNet18", "ab", {"large": True, "blocks": (2, 3, 2)}, (64, 32)),
+        ("ReActNetA", "ab", {"blocks": (1, 2, 2)}, (16, 12)),
     ],
-    ids=["18-nobn", "18-imagenet", "a-batch_norm"],
+    ids=["18-nobn", "18-imagenet", "a-batch_norm", "18-ab", "34-ab", "a-ab"],
 )
 def test_outputs_are_those_of_pytorch(name, form, arguments, size, tmp_path):
     network = getattr(published, name)(Form(form), **arguments)
     network = randomized(network, seed=0)
     path = save(network, tmp_path / "checkpoint.pth.tar", prefix="module.")
-    assert_same_function(network, nobn.interop.load_bnn_nobn(path, size), size)
+    assert_same_function(network, nobn.interop.import_checkpoint(path, size), size)
+
+
+def test_a_source_that_it_is_not_of(tmp_path):
+    network = randomized(ReActNet18(Form("ab"), 4, (1, 1)), seed=0)
+    path = save(network, tmp_path / "ab.pth")
+    with pytest.raises(ValueError, match="source='bnn_nobn', but of A&B BNN"):
+        nobn.interop.import_checkpoint(path, SIZE, source="bnn_nobn")
+    result = command(path, tmp_path / "ab.keras", "--source", "ab")
+    assert result.exit_code == 0, result.output
+    assert open_model(tmp_path / "ab.keras").input_shape == (None, 32, 32, 3)
+    state = {k: v for k, v in network.state_dict().items() if "gain" not in k}
+    torch.save(state, path)
+    with pytest.raises(ValueError, match="no gains"):
+        nobn.interop.import_checkpoint(path)
 
 
 def test_first_stage_and_another_alpha(tmp_path):

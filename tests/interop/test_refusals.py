@@ -67,7 +67,7 @@ CONTENTS = (
     ({"a": torch.eye(3).to_sparse()}, NO_WEIGHTS),
     (
         {"fc.weight": torch.zeros(2, 3), "conv1.weight": ZERO},
-        "is not a checkpoint of BNN-BN: it has neither",
+        "is not a checkpoint of BNN-BN or A&B BNN: it has neither",
     ),
     (without("fc.weight"), "checkpoint's fc.weight is missing, but"),
     (without("layer1.0.move1.bias"), "misses tensors: layer1.0.move1.bias. Only"),
