@@ -8,6 +8,7 @@ variable. This module sets the variable in time, or raises an error with a remed
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import os
 import reprlib
@@ -184,6 +185,12 @@ def of_keras_3(value: Any) -> bool:
     return any(base.__module__.split(".")[0] == "keras" for base in kind.__mro__)
 
 
+def keras_3() -> Any:
+    """Returns Keras 3, which is imported for its own models and files only."""
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    return importlib.import_module("keras")
+
+
 def why_no_model(value: Any) -> str:
     """Returns the message for a value that is not a model of legacy Keras."""
     if isinstance(value, (str, os.PathLike)):
@@ -194,7 +201,9 @@ def why_no_model(value: Any) -> str:
     if of_keras_3(value):
         return (
             f"{value!r} is of Keras 3, but larq_nobn needs legacy Keras (tf_keras), as "
-            "Larq does. Build the model with tf.keras, after larq_nobn is imported."
+            "Larq does. Only deploy, convert and evaluate take it as it is. Build the "
+            "same layers with tf.keras, after larq_nobn is imported, and carry the "
+            "weights over: model.set_weights(given.get_weights())."
         )
     return (
         f"{reprlib.repr(value)} is not a Keras model. Pass a functional or Sequential "

@@ -52,6 +52,7 @@ PARTS: dict[str, tuple[set[str], ...]] = {
     ),
     "deploy": (
         {"_errors", "_shown"},
+        {"_foreign"},
         {"_opening"},
         {"lite"},
         {"trace"},

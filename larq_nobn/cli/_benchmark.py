@@ -17,7 +17,7 @@ from ._models import (
     is_lite,
     lite_predictor,
     open_any,
-    open_run_or_file,
+    open_network,
     statistics_images,
 )
 from ._outputs import json_option
@@ -106,7 +106,7 @@ def benchmark(
             "--formats compares one network in several formats. Give one FILE with it."
         )
     if formats:
-        model, origin = open_run_or_file(file, trust)
+        model, origin = open_network(file, trust)
         if dataset is None and origin is not None and origin.info.name != GIVEN:
             dataset = origin.info.name
         known: dict[str, Any] = {**counts, "data_name": f"test images of {dataset}"}

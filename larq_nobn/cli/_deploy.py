@@ -14,7 +14,7 @@ from rich.table import Table
 from .._names import GIVEN, IO_TYPES, RUNTIMES
 from . import _arguments
 from ._console import console, print_table, progress, say, show
-from ._models import Images, Origin, is_lite, open_run_or_file
+from ._models import Images, Origin, is_lite, open_network, open_run_or_file
 from ._outputs import TFLITE, C, Output, json_option
 from ._package import data, deploy, keras
 from ._package import models as networks
@@ -34,8 +34,8 @@ from ._package import models as networks
 @click.option(
     "--int8",
     is_flag=True,
-    help="Compute in int8 what is not binary; needs FakeQuantization layers, or "
-    "--calibrate.",
+    help="Compute in int8 what is not binary; needs --calibrate, or ranges in the "
+    "model.",
 )
 @click.option(
     "--calibrate",
@@ -80,6 +80,7 @@ from ._package import models as networks
     metavar="H,W,C",
     help="Size of an image, such as 96,96,3, where the model has an unknown size.",
 )
+@click.option("--signature", help="Name of the function of a SavedModel to convert.")
 @_arguments.trust_option
 @click.option("--verbose", is_flag=True, help="Print the whole report.")
 @json_option
@@ -91,17 +92,19 @@ def convert(
     trust: bool,
     report: str | None,
     range_images: int | None,
+    signature: str | None,
     verbose: bool,
     **options: Any,
 ) -> None:
     """Convert a model to TFLite or C and verify it against Keras.
 
-    RUN_OR_FILE is a run folder, a .keras, .h5 or packed .npz file, or the name of a
-    trained network (larq-nobn models). A run or trained network is verified on test
-    images of its own data set, a file on those of --dataset; where there are none, on
-    generated ones. If anything fails, OUT.tflite is not written. For a classifier of a
-    known data set, OUT.tflite.json tells an app its class names, mean and standard
-    deviation. A name that ends in .c writes model.c and model.h, which need no runtime.
+    RUN_OR_FILE is a run folder, a .keras, .h5 or packed .npz file, also of Keras 3, the
+    folder of a SavedModel, or the name of a trained network (larq-nobn models). A run
+    or trained network is verified on test images of its own data set, a file on those
+    of --dataset; where there are none, on generated ones. If anything fails, OUT.tflite
+    is not written. For a classifier of a known data set, OUT.tflite.json tells an app
+    its class names, mean and standard deviation. A name that ends in .c writes model.c
+    and model.h, which need no runtime.
 
     \b
     Example: larq-nobn convert runs/a model.tflite --json report.json
@@ -116,7 +119,7 @@ def convert(
             "--calibrate takes ranges for int8, and neither --int8 nor --runtime micro "
             "is given. Add one of them, or leave --calibrate out."
         )
-    network, origin = open_run_or_file(model, trust)
+    network, origin = open_network(model, trust, signature)
     own = any(type(each).__name__ == "FakeQuantization" for each in network.layers)
     if range_images is not None and not own:
         if dataset is None and origin is None:
@@ -127,7 +130,7 @@ def convert(
         images = Images(dataset, origin, data_dir, network)
         with progress("taking ranges from training images"):
             few = images.batches("train", range_images, shuffle=True)
-            network = deploy.fake_quantize(network, few)
+        options["calibrate"] = few
     result = converted(network, output, dataset, origin, data_dir, **options)
     show(result.to_dict(), report, *[result.table()] * verbose)
     if report != "-":

@@ -82,6 +82,15 @@ def open_run_or_file(path: Path, trust: bool) -> tuple[keras.Model, Origin | Non
     return model, Origin(known, settings)
 
 
+def open_network(
+    path: Path, trust: bool, signature: str | None = None
+) -> tuple[keras.Model, Origin | None]:
+    """Opens a function of a SavedModel, too, which is run and no more."""
+    if not loading.is_saved_model(path) or (trust and signature is None):
+        return open_run_or_file(path, trust)
+    return deploy._opening.with_known_sizes(path, None, None, signature), None
+
+
 def is_lite(path: Path) -> bool:
     """Whether a model is a `.tflite` or `.c` file; converting takes any case, too."""
     return not path.is_dir() and path.suffix.lower() in (".tflite", ".c")
@@ -95,7 +104,7 @@ def open_any(
     They have to be intact, and, if `strict`, there.
     """
     if not is_lite(path):
-        return open_run_or_file(path, trust)
+        return open_network(path, trust)
     if not strict and not os.path.lexists(f"{path}.json"):
         return None, None
     metadata = deploy.read_card(path)

@@ -53,7 +53,7 @@ def check_model(model: keras.Model) -> None:
         if isinstance(layer, keras.Model):
             continue
         for weight in layer.weights:
-            floats = weight.dtype.is_floating
+            floats = tf.as_dtype(weight.dtype).is_floating
             if floats and np.isnan(tf.cast(weight, tf.float32)).any():
                 raise ConversionError(
                     f"Weight {weight.name!r} of layer {label} contains NaN: training "

@@ -30,7 +30,7 @@ from ..data import DatasetInfo, classified_images
 from ._audit import Audit, Findings, audit_bytes
 from ._binary_layers import check_count, check_float
 from ._errors import ConversionError, VerificationError, conversion_errors
-from ._opening import verification_examples
+from ._opening import verification_examples, with_known_sizes
 from ._prepared import lowered_model, opened_model
 from .c._calls import Calls
 from .c._write import CFile, check_prefix
@@ -51,7 +51,7 @@ from .lite._file import read
 from .lite._micro import check_micro, open_in_micro, why_lacking, with_packed_kernels
 from .operations import Stages
 from .operations._kinds import Kernel
-from .trace._names import layer_name
+from .trace._names import layer_name, layer_of
 from .verify._agreement import tie_warnings
 from .verify._c import verify_c
 from .verify._lowered import REFERENCE, verify_file, verify_operations
@@ -67,7 +67,7 @@ _ENDS = ("DenseBincount",)
 
 @conversion_errors()
 def convert(
-    model: keras.Model,
+    model: Any,
     path: str | os.PathLike,
     verify: bool = True,
     data: Any = None,
@@ -75,6 +75,7 @@ def convert(
     *,
     batch_size: int = 1,
     int8: bool = False,
+    calibrate: Any = None,
     runtime: str | None = None,
     io: str | None = None,
     small: bool = False,
@@ -84,6 +85,7 @@ def convert(
     dataset: str | os.PathLike[str] | DatasetInfo | None = None,
     allow_float: bool = False,
     input_shape: Sequence[int] | None = None,
+    signature: str | None = None,
 ) -> ConversionReport:
     """Converts a trained model to a TFLite model, with LCE's binary kernels or without.
 
@@ -100,7 +102,8 @@ def convert(
     Arguments:
         model: A Larq model with any number of inputs and outputs; the file has them in
             the same order, by the same names. Of a subclassed model the operations of
-            its trace are all that is read.
+            its trace are all that is read. So they are of a model of Keras 3, of a
+            `tf.function` or concrete function, and of the folder of a SavedModel.
         path: The file to write; its name ends in `.tflite`, or in `.c`.
         verify: Whether to verify on all examples and to report the agreement. Without,
             8 examples are compared, and the report has no numbers of them. C is
@@ -113,10 +116,12 @@ def convert(
             how far the numbers of their channel are apart.
         batch_size: Batch size of the file, whatever the batch size of the model is;
             layers that depend on it must have been built for this one.
-        int8: Whether everything but binary layers computes in int8. The model must
-            contain the ranges: see `deploy.fake_quantize`. For Micro it is always so.
-            Such a file is compared feature map by feature map, in quantization steps
-            instead of `tolerance`.
+        int8: Whether everything but binary layers computes in int8. For Micro it is
+            always so. Such a file is compared feature map by feature map, in
+            quantization steps instead of `tolerance`.
+        calibrate: With `int8`, examples that show the ranges of feature maps, such as a
+            few hundred training images, in the forms of `data`. A model keeps ranges of
+            its own, which can be trained: see `deploy.fake_quantize`.
         runtime: Where the file runs. `"lce"`: with Larq Compute Engine's binary
             kernels. `"litert"`: in LiteRT, formerly TensorFlow Lite, with no custom
             operation, of the same function: kernels are ±1 in float32, or with `int8`
@@ -150,6 +155,8 @@ def convert(
             It also allows models without binary layers. The report lists the layers.
         input_shape: Shape of one example, such as (96, 96, 3), for a model with one
             input of unknown size, or a subclassed model that was never called.
+        signature: Which function of a SavedModel it is; by default its only one, or
+            `"serving_default"`.
 
     Returns:
         A `ConversionReport`.
@@ -188,6 +195,11 @@ def convert(
     check_flag("small", small)
     check_flag("pixels", pixels)
     int8 = int8 or runtime == "micro"
+    if calibrate is not None and not int8:
+        raise InvalidValue(
+            "calibrate is given, which takes ranges for int8. Pass int8=True, too, or "
+            "leave it out."
+        )
     outside = _outside(io, runtime, int8)
     if runtime == "c":
         check_prefix(path)
@@ -206,6 +218,8 @@ def convert(
         compute_engine()
     elif runtime == "micro":
         check_micro()
+    if not isinstance(model, keras.Model):
+        model = with_known_sizes(model, input_shape, data, signature)
     name, holdout, source = None, None, ON_GIVEN_DATA
     if dataset is not None:
         info, images = classified_images(model, dataset, input_shape)
@@ -219,14 +233,15 @@ def convert(
         labels = info.class_names or None if labels is None else labels
         if preprocessing is None and info.mean:
             preprocessing = preprocessing_of(info)
-    model, given, reason = opened_model(model, input_shape, data, int8)
+    more = calibrate if data is None else data
+    model, given, reason = opened_model(model, input_shape, more, int8)
     described = labels is not None or preprocessing is not None
     class_names = check_metadata(given, labels, preprocessing)
     steps = _steps(preprocessing, given) if pixels else None
     step("Tracing")
     # Micro runs what LiteRT runs.
     base = "litert" if runtime == "micro" else runtime
-    stages = lowered_model(model, given, batch_size, int8, base)
+    stages = lowered_model(model, given, batch_size, int8, base, calibrate)
     run = stages.traced.form.outputs_of if given is stages.traced.model else None
     examples, source = verification_examples(data, model, given, source, run)
     in_float = check_float(stages, base, allow_float, lambda: examples)
@@ -342,9 +357,9 @@ def _contents(
     stages: Stages, content: bytes, path: str, runtime: str
 ) -> tuple[Audit, list[str], list[str]]:
     """Audits a file; returns the binary layers that it should have, and merged ones."""
-    model, merged = stages.traced.model, list[str]()
+    merged = list[str]()
     left = [*map(layer_name, stages.binary)]
-    ends = [tensor._keras_history.layer.name for tensor in model.outputs]
+    ends = [layer_of(op) for op in stages.traced.ends]
     audit = audit_bytes(content, path, ends)
     if runtime != "litert":
         lacking = max(len(left) - audit.lce_bconv2d, 0)

@@ -20,7 +20,7 @@ from ..graph import _models
 from ..layers import FakeQuantization
 from ._convert import convert
 from ._errors import ConversionError, VerificationError
-from ._opening import as_functional, generated_examples, given_batches
+from ._opening import generated_examples, given_batches, opened, with_known_sizes
 from ._shown import Shown
 from .device._benchmark import (
     Timing,
@@ -30,7 +30,6 @@ from .device._benchmark import (
     check_runs,
 )
 from .int8._conversion import without_ranges
-from .int8._fake_quantize import fake_quantize
 from .lite._converter import Runner, run
 from .verify._agreement import top1_agreement
 
@@ -153,11 +152,10 @@ def compare_formats(
 ) -> FormatComparison:
     """Compares a network as a file for each runtime, in float and in int8.
 
-    For the int8 files, `fake_quantize` sets the ranges, without training afterwards; a
-    model with `FakeQuantization` layers keeps its own, and the other two files omit
-    them. Each file runs in the interpreter of its runtime: for the latency in turns, as
-    in `benchmark`, and on all examples for accuracy and agreement. What is fastest here
-    need not be so on a phone.
+    For the int8 files, examples set the ranges; a model with `FakeQuantization` layers
+    keeps its own, and the other files omit them. Each file runs in the interpreter of
+    its runtime: for the latency in turns, as in `benchmark`, and on all examples for
+    accuracy and agreement. What is fastest here need not be so on a phone.
 
     Arguments:
         model: A trained model that `convert` prepares. It is not changed.
@@ -188,13 +186,15 @@ def compare_formats(
         print(nobn.deploy.compare_formats(model, runs=20))
         ```
     """
+    if not isinstance(model, keras.Model):
+        model = with_known_sizes(model, None, data)
     check_model(model)
     check_counts(runs, warmup, threads)
     layers = getattr(model, "layers", ())
     ranged, plain = any(isinstance(x, FakeQuantization) for x in layers), model
     if ranged:
         plain = without_ranges(_models.flat(model))
-    given, labels, generated = as_functional(plain), None, ""
+    given, labels, generated = opened(plain)[0], None, ""
     if data is None:
         # Of numbers far beyond the usual, ranges would be too wide.
         examples, what = generated_examples(given)
@@ -269,10 +269,15 @@ def _files(
         try:
             if runtime in ("c", "micro"):
                 check_runs(runtime, phone)
-            if int8 and quantized is None:
-                quantized = fake_quantize(plain, ranges, verify=False)
-            model = quantized if int8 else plain
-            convert(model, file, verify=False, int8=int8, runtime=runtime)
+            own = int8 and quantized is not None
+            convert(
+                quantized if own else plain,
+                file,
+                verify=False,
+                int8=int8,
+                calibrate=ranges if int8 and not own else None,
+                runtime=runtime,
+            )
             files[name] = file
         except (ConversionError, VerificationError) as error:
             if name == "LCE":

@@ -14,9 +14,11 @@ import tensorflow as tf
 from .._keras import dtype_policy, keras, why_no_model
 from .._larq import lq
 from .._names import ON_GIVEN_DATA
+from .._progress import step
 from ..graph import _copies, _errors, _examples, _graph, _models, _signs
 from ..population._batches import batches, model_batches
 from ._errors import ConversionError, UnreadableError
+from ._foreign import Foreign, foreign_of, layers_of, source_of
 
 
 def as_functional(model: Any) -> keras.Model:
@@ -26,6 +28,10 @@ def as_functional(model: Any) -> keras.Model:
     """
     if not isinstance(model, keras.Model):
         raise ConversionError(why_no_model(model))
+    if foreign_of(model):
+        raise UnreadableError(
+            f"Model {model.name!r} is none of legacy Keras: its operations are read."
+        )
     if not getattr(model, "_is_graph_network", False):
         raise UnreadableError(
             f"Model {model.name!r} has no layer graph: it is subclassed, or a "
@@ -70,11 +76,15 @@ def opened(model: Any) -> tuple[keras.Model, str | None]:
 
 
 def with_known_sizes(
-    model: Any, input_shape: Sequence[int] | None, data: Any
+    model: Any,
+    input_shape: Sequence[int] | None,
+    data: Any,
+    signature: str | None = None,
 ) -> keras.Model:
     """Returns a functional model that computes the same, as a rule the given one.
 
-    `data` says the size of a subclassed model that was never called.
+    Of Keras 3, of functions and of SavedModels it is one with a `Foreign` layer. `data`
+    says the size of a subclassed model that was never called.
     """
     shape: tuple[int, ...] | None = None
     if input_shape is not None:
@@ -87,12 +97,18 @@ def with_known_sizes(
                 "channels, such as (96, 96, 3)."
             )
         shape = tuple(map(int, sides))
-    if not isinstance(model, keras.Model):
+    source = source_of(model, signature)
+    if source is not None:
+        model, specs, outputs = source
+    elif not isinstance(model, keras.Model):
         return model  # for others to reject
-    has_graph = getattr(model, "_is_graph_network", False)
+    has_graph = source is None and getattr(model, "_is_graph_network", False)
     if has_graph and shape is None:
         return model
-    specs = model.inputs if has_graph else _specs(model, shape, data)
+    if source is None:
+        specs, outputs = model.inputs if has_graph else _known_specs(model), ()
+    if specs is None:
+        specs = _specs(model, shape, data)
     first, *others = flat = tf.nest.flatten(specs)
     if shape is not None:
         if others:
@@ -108,28 +124,35 @@ def with_known_sizes(
             )
         if has_graph and None not in first.shape[1:]:
             return model
-        flat = [tf.TensorSpec((first.shape[0], *shape), first.dtype)]
+        name = None if has_graph else first.name
+        flat = [tf.TensorSpec((first.shape[0], *shape), first.dtype, name)]
     for given in flat:
         if None in given.shape[1:]:
             raise ConversionError(
-                f"Model {model.name!r} was called on {tuple(given.shape)}, which "
-                "leaves more open than the batch size. Pass the rest as input_shape."
+                f"Model {model.name!r} takes {given.shape}, which leaves more open "
+                "than the batch size. Pass the rest as input_shape."
             )
-    wrapped = _wrapped(model, tf.nest.pack_sequence_as(specs, flat))
+    wrapped = _wrapped(model, tf.nest.pack_sequence_as(specs, flat), outputs)
     # A Sequential model has its graph as soon as it was called.
     is_open = has_graph or not getattr(model, "_is_graph_network", False)
     return wrapped if is_open else model
 
 
-def _specs(model: keras.Model, shape: tuple[int, ...] | None, data: Any) -> Any:
-    """Returns the specs of the inputs of a model without a graph, in its structure."""
+def _known_specs(model: keras.Model) -> Any:
+    """Returns what a model without a graph was called on or built for, if it was."""
     saved = model.save_spec()
-    if saved is not None:  # it was called
+    if saved is not None:
         return saved[0][0]
     built: Any = getattr(model, "_build_input_shape", None)
-    if shape is not None or isinstance(built, (tuple, tf.TensorShape)):
-        sides = built[1:] if shape is None else shape
-        return tf.TensorSpec((None, *sides), keras.backend.floatx())
+    if isinstance(built, (tuple, tf.TensorShape)):
+        return tf.TensorSpec((None, *built[1:]), keras.backend.floatx())
+    return None
+
+
+def _specs(model: Any, shape: tuple[int, ...] | None, data: Any) -> Any:
+    """Returns the specs of the inputs of what was never called, in its structure."""
+    if shape is not None:
+        return tf.TensorSpec((None, *shape), keras.backend.floatx())
 
     def spec_of(x: Any) -> tf.TensorSpec:
         x = tf.convert_to_tensor(x)
@@ -149,10 +172,12 @@ def _specs(model: keras.Model, shape: tuple[int, ...] | None, data: Any) -> Any:
     )
 
 
-def _wrapped(model: keras.Model, specs: Any) -> keras.Model:
+def _wrapped(model: Any, specs: Any, outputs: Sequence[str] = ()) -> keras.Model:
     """Returns a functional model whose one layer is the given one."""
     flat = tf.nest.flatten(specs)
-    names = [None] if len(flat) == 1 else [f"input_{i + 1}" for i in range(len(flat))]
+    names = [spec.name for spec in flat] if isinstance(model, Foreign) else [None]
+    if len(flat) > 1 and len({*names} - {None}) < len(flat):
+        names = [f"input_{i + 1}" for i in range(len(flat))]
     starts = [
         keras.Input(batch_shape=spec.shape, dtype=spec.dtype, name=name)
         for spec, name in zip(flat, names, strict=True)
@@ -160,11 +185,13 @@ def _wrapped(model: keras.Model, specs: Any) -> keras.Model:
     inputs = tf.nest.pack_sequence_as(specs, starts)
     shapes = [tuple(spec.shape[1:]) for spec in flat]
     what = f"cannot be called on inputs of shape {shapes if shapes[1:] else shapes[0]}"
-    with _errors.raised_by(
-        model, what, "Pass an input_shape that it takes.", ConversionError
-    ):
-        outputs = model(inputs)
-    return keras.Model(inputs, outputs, name=model.name)
+    named, advice = str(model.name), "Pass an input_shape that it takes."
+    with _errors.raised_by(named, what, advice, ConversionError):
+        made = model(inputs)
+    wrapped = keras.Model(inputs, made, name=model.name)
+    if outputs:  # Keras names them after the one layer
+        wrapped.output_names = [*outputs]
+    return wrapped
 
 
 def in_float32(model: keras.Model) -> keras.Model:
@@ -172,6 +199,8 @@ def in_float32(model: keras.Model) -> keras.Model:
     policy = other_precision(model)
     if not policy:
         return model
+    if foreign := foreign_of(model):
+        return _wrapped(foreign.in_float32(), model._nested_inputs, model.output_names)
     more = f"Without that, it would stay in {policy}: build it in float32."
     # Larq leaves its scope open when a layer fails, and latent weights then read as ±1.
     with dtype_policy("float32"), lq.context.quantized_scope(False):
@@ -186,8 +215,7 @@ def in_float32(model: keras.Model) -> keras.Model:
 
 def other_precision(model: keras.Model) -> str:
     """The policy of a layer of other floats than float32; empty if none."""
-    layers = model._flatten_layers(include_self=False)
-    policies = (layer.dtype_policy for layer in layers)
+    policies = (layer.dtype_policy for layer in layers_of(model))
     others = ("float16", "bfloat16", "float64")
     return next((x.name for x in policies if x.compute_dtype in others), "")
 
@@ -197,6 +225,8 @@ _MOST = 256
 # Of large inputs, each segment sees thousands of numbers in a few examples.
 _RANDOM, _RANDOM_LARGE = 27, 3
 _LARGE = 128 * 128 * 3
+# Of how many examples at once the ends of ranges are taken.
+_RANGED = 32
 
 
 def verification_examples(
@@ -228,6 +258,15 @@ def generated_examples(flat: keras.Model) -> tuple[list[np.ndarray], str]:
     size = sum(prod(given.shape[1:]) for given in flat.inputs)
     random = _RANDOM if size < _LARGE else _RANDOM_LARGE
     return _examples.made_up(flat, random), f"{random} random and 5 regular inputs"
+
+
+def range_batches(model: keras.Model, data: Any) -> Iterator[list[np.ndarray]]:
+    """Yields the inputs of examples that show ranges, in batches."""
+    done = 0
+    for parts, _ in given_batches(model, data, _RANGED):
+        step("Calibrating ranges", done)
+        done += len(parts[0])
+        yield [x.numpy() for x in parts]
 
 
 def given_batches(

@@ -146,7 +146,7 @@ class _Layer(NamedTuple):
             )
         if len(call.inputs) != 1 or len(call.outputs) != 1:
             raise self._more()
-        x, y = (stages.lowered.value(ends[0]) for ends in call[1:])
+        x, y = (stages.lowered.value(ends[0]) for ends in (call.inputs, call.outputs))
         own = Program([x], (n for n in stages.lowered.nodes if x not in n.makes), [y])
         program = _in_order(own)
         if not binary_kernels(program):  # of the signs of another layer

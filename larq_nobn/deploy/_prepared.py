@@ -18,7 +18,8 @@ from ..quantizers._rsign import ThresholdSign
 from . import _checks
 from ._binary_layers import check_float
 from ._errors import VerificationError, conversion_errors
-from ._opening import as_functional, in_float32, opened, with_known_sizes
+from ._foreign import layers_of
+from ._opening import in_float32, opened, range_batches, with_known_sizes
 from .int8._conversion import check_int8
 from .lite._converter import io_spec, run
 from .operations import Stages, lower, outputs_of, stages_of
@@ -114,7 +115,7 @@ def opened_model(
 ) -> tuple[keras.Model, keras.Model, str | None]:
     """Returns a model of known sizes, the same in one graph, or why there is none."""
     whole = with_known_sizes(model, input_shape, data)
-    given, reason = (as_functional(whole), None) if int8 else opened(whole)
+    given, reason = opened(whole)
     if reason is None:
         check_int8(given, int8)
     _checks.check_model(given)
@@ -127,10 +128,12 @@ def lowered_model(
     batch_size: int = 1,
     int8: bool = False,
     runtime: str = "lce",
+    calibrate: Any = None,
 ) -> Stages:
     """Returns the stages of an opened model, up to what its file is written from."""
     traced, io = in_float32(given), io_spec(model, batch_size)
-    return stages_of(Trace(traced, io), runtime, int8)
+    batches = None if calibrate is None else range_batches(traced, calibrate)
+    return stages_of(Trace(traced, io), runtime, int8, batches)
 
 
 def few_examples(given: keras.Model) -> list[np.ndarray]:
@@ -146,7 +149,7 @@ class _Operations(keras.layers.Layer):
         self._autocast = False
         # Outer layers have the name of one inside them.
         model = trace.model
-        inside = [*model._flatten_layers(include_self=False)][::-1]
+        inside = [*layers_of(model)][::-1]
         layers = {layer.name: layer for layer in (*inside, *model.layers)}
         known: dict[Any, tf.Variable] = {}  # those of a layer that is used twice
         places: dict[Any, int] = defaultdict(int)

@@ -61,7 +61,8 @@ def raised_by(
     with the machine. A layer that only rewrites make is none of the user's.
 
     Arguments:
-        part: The layer, model, quantizer or function that the block calls.
+        part: The layer, model, quantizer or function that the block calls, or the name
+            of a model.
         what: What it cannot: "cannot be called".
         advice: What to do, as a sentence; empty for none.
         kind: The class of the error.
@@ -87,6 +88,8 @@ def raised_by(
 
 def _described(part: Any) -> str:
     kind = type(part).__name__
+    if isinstance(part, str):
+        return f"Model {part!r}"
     if isinstance(part, keras.Model):
         return f"Model {part.name!r}"
     if isinstance(part, keras.layers.Layer):

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import re
 import zipfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -38,10 +40,13 @@ _NAMING = re.compile(
 )
 
 
-def check_model_file(file: Path) -> None:
-    """Raises ValueError unless a file of `SUFFIXES` may be opened untrusted."""
+def check_model_file(file: Path, check: Callable[[Any], None] | None = None) -> None:
+    """Raises ValueError unless a file of `SUFFIXES` may be opened untrusted.
+
+    A `check` looks through what a file of another Keras says of the model.
+    """
     try:
-        _check(_READERS[file.suffix](file), "")
+        (check or partial(_check, layer=""))(_READERS[file.suffix](file))
     except Untrusted as error:
         raise InvalidValue(f"{file} {error}") from error
     except RecursionError as error:
@@ -130,20 +135,20 @@ def _check(
         for entry in part:
             _check(entry, layer, own, data, naming)
     elif isinstance(part, dict):
-        layer = _name_of(part) or layer
+        layer = name_of(part) or layer
         if part.get("function_type") == "lambda":
-            raise _code(layer)
+            raise code(layer)
         if "class_name" in part:
             _check_object(part, layer, data)
             own = _allowed.is_users(part.get("registered_name", part["class_name"]))
             naming = ""
         elif isinstance(part.get("module"), str):
-            raise _foreign(part, layer)
+            raise foreign(part, layer)
         for key, value in part.items():
             names = key if not own and _NAMING.fullmatch(key) else naming
             _check(value, layer, own, data or key == "inbound_nodes", names)
     elif part == "_COMPOSITE_TYPE":
-        raise _odd("contains a tensor with parts of its own", layer)
+        raise odd("contains a tensor with parts of its own", layer)
     elif naming and isinstance(part, str) and not _allowed.is_named(part):
         raise Untrusted(
             layer,
@@ -153,7 +158,7 @@ def _check(
         )
 
 
-def _name_of(part: dict[str, Any]) -> str:
+def name_of(part: dict[str, Any]) -> str:
     names = (_config(part).get("name"), part.get("name"))
     known = (name for name in names if isinstance(name, str) and "class_name" in part)
     return next(known, "")
@@ -167,15 +172,15 @@ def _config(part: dict[str, Any]) -> dict[str, Any]:
 def _check_object(part: dict[str, Any], layer: str, data: bool) -> None:
     name, other = part["class_name"], part.get("registered_name")
     if any(word in _CODE for word in (name, other) if isinstance(word, str)):
-        raise _code(layer)
+        raise code(layer)
     if not isinstance(name, str):
-        raise _odd(f"has {name!r} for the name of a class", layer)
+        raise odd(f"has {name!r} for the name of a class", layer)
     if name in _DATA:
         kind = _config(part).get("dtype", "int32")
         if not _allowed.is_dtype(kind):
-            raise _odd(f"contains data of the type {kind!r}", layer)
+            raise odd(f"contains data of the type {kind!r}", layer)
     elif data:
-        raise _odd("is called with an object from the file", layer)
+        raise odd("is called with an object from the file", layer)
     elif name == "function":
         _check_function(part, layer)
     else:
@@ -187,14 +192,14 @@ def _check_function(part: dict[str, Any], layer: str) -> None:
     name, other = part.get("config"), part.get("registered_name")
     module = part.get("module", "builtins")
     if not (isinstance(name, str) and isinstance(other, str)):
-        raise _odd(f"calls a function {name!r} and {other!r}", layer)
+        raise odd(f"calls a function {name!r} and {other!r}", layer)
     if other not in (name, "function") and _allowed.registered(other) is None:
-        raise _odd(f"calls one function {name!r} and {other!r}", layer)
+        raise odd(f"calls one function {name!r} and {other!r}", layer)
     if not _allowed.is_function(name):
-        raise _foreign(part, layer)
+        raise foreign(part, layer)
     known = _allowed.registered(name) is not None
     if not known and module != "builtins" and not _allowed.defines(module, name):
-        raise _foreign(part, layer)
+        raise foreign(part, layer)
 
 
 def _check_class(part: dict[str, Any], layer: str) -> None:
@@ -204,18 +209,18 @@ def _check_class(part: dict[str, Any], layer: str) -> None:
         # Keras uses this class, except if it finds one by `class_name`.
         other_name = name != known.__name__ and not _allowed.is_class(name)
         if other_name or _allowed.runs_code(known):
-            raise _foreign(part, layer)
+            raise foreign(part, layer)
     elif other not in (None, name) or not _allowed.is_class(name):
-        raise _foreign(part, layer)
+        raise foreign(part, layer)
     elif _allowed.registered(name) is None or "registered_name" in part:
         module = part.get("module")
         if module is not None and not _allowed.defines(module, name):
-            raise _foreign(part, layer)
+            raise foreign(part, layer)
     if name in _NAMED:
         _check_operation(part, layer)
     vocabulary = _config(part).get("vocabulary")
     if isinstance(vocabulary, str):
-        raise _odd(f"reads its vocabulary from the file {vocabulary!r}", layer)
+        raise odd(f"reads its vocabulary from the file {vocabulary!r}", layer)
 
 
 def _check_operation(part: dict[str, Any], layer: str) -> None:
@@ -233,7 +238,7 @@ def _check_operation(part: dict[str, Any], layer: str) -> None:
         )
 
 
-def _code(layer: str) -> Untrusted:
+def code(layer: str) -> Untrusted:
     return Untrusted(
         layer,
         "contains Python code (a Lambda), which is never run from a file",
@@ -241,7 +246,7 @@ def _code(layer: str) -> Untrusted:
     )
 
 
-def _foreign(part: dict[str, Any], layer: str) -> Untrusted:
+def foreign(part: dict[str, Any], layer: str) -> Untrusted:
     name = part.get("config") if part.get("class_name") == "function" else None
     if not isinstance(name, str):
         name = part.get("registered_name") or part.get("class_name")
@@ -259,5 +264,5 @@ def _foreign(part: dict[str, Any], layer: str) -> Untrusted:
     )
 
 
-def _odd(what: str, layer: str) -> Untrusted:
+def odd(what: str, layer: str) -> Untrusted:
     return Untrusted(layer, f"{what}, which is not opened", "save the model without it")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
 from .._checks import check_flag, check_path
 from .._errors import InvalidValue
-from .._keras import keras
+from .._keras import keras, keras_3
 from .._larq import without_starvation_warning
 from .._messages import first_line
 from .._names import find_pretrained
@@ -18,6 +19,7 @@ from ..graph import _errors, _operation
 from ..models import open_pretrained
 from ._configuration import SUFFIXES, check_model_file
 from ._images import describe, read_dataset
+from ._keras_3 import check_keras_3, is_of_keras_3
 
 
 def open_model(
@@ -25,6 +27,7 @@ def open_model(
 ) -> keras.Model:
     """Opens a model from a file or a run folder, without running code from it.
 
+    A file that Keras 3 wrote is opened by Keras 3, for `deploy`, `evaluate` and `init`.
     A file may name layers, losses and other objects of Keras, Larq and this package,
     objects that are registered with Keras in this process, and tensor operations that
     are known to be harmless. A file with other names is rejected before any object is
@@ -51,7 +54,7 @@ def open_model(
         model = nobn.training.open_model("runs/digits/model.keras")
         ```
     """
-    file = Path(check_path("path", path))
+    file, library, check = Path(check_path("path", path)), keras, None
     check_flag("trust", trust)
     if not file.is_dir() and find_pretrained(file) is not None:
         return open_pretrained(file)[0]
@@ -64,11 +67,14 @@ def open_model(
             )
     else:
         file = _file_of(file)
+        if is_of_keras_3(file):
+            library, check = keras_3(), check_keras_3
         if not trust:
-            check_model_file(file)
+            check_model_file(file, check)
     try:
         with without_starvation_warning():
-            model = keras.models.load_model(file, compile=compile, safe_mode=not trust)
+            opening: Any = library.models.load_model
+            model = opening(file, compile=compile, safe_mode=not trust)
             if isinstance(model, keras.Model):
                 # Keras does this only for some layers and formats.
                 _operation.finalize(model)
@@ -83,7 +89,7 @@ def open_model(
         raise InvalidValue(
             f"{file} cannot be opened as a Keras model: {reason}"
         ) from error
-    if not isinstance(model, keras.Model):
+    if not isinstance(model, library.Model):
         raise InvalidValue(
             f"{file} contains a {type(model).__name__}, which is not a Keras model. "
             "Save the model that it is part of."

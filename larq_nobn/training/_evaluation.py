@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._errors import InvalidType, InvalidValue
-from .._keras import check_model, keras, of_keras_3
+from .._keras import check_model, keras, keras_3, of_keras_3
 from ..data import batches_of
 from ..loading import described
 from ..population import Scores
@@ -26,7 +26,8 @@ def evaluate(
     """Returns loss, accuracy and calibration of a classifier.
 
     Arguments:
-        model: A Keras classifier of images, however it is compiled, the
+        model: A Keras classifier of images, however it is compiled, or one of Keras 3,
+            the
             `larq_nobn.deploy.Runner` of a `.tflite` file, or another function that
             returns logits or probabilities (N, classes) for images (N, ...). A model
             that was made under a `tf.distribute` strategy computes on the first replica
@@ -54,8 +55,9 @@ def evaluate(
         ```
     """
     predict: Any = model
+    of_3 = of_keras_3(model) and isinstance(model, keras_3().Model)
     is_model = isinstance(model, keras.Model) or of_keras_3(model)
-    if is_model or not callable(model) or isinstance(model, type):
+    if not of_3 and (is_model or not callable(model) or isinstance(model, type)):
         check_model(model)
     if isinstance(images, (tuple, list)):
         images = batches_of(images, described(model))
@@ -71,7 +73,9 @@ def evaluate(
             "labels) as arrays."
         )
     if is_model:
-        given, wanted = spec[0].shape[1:], predict.input_shape
+        # A subclassed model of Keras 3 does not say it.
+        given = spec[0].shape[1:]
+        wanted = getattr(predict, "input_shape", (None, *given))
         one = isinstance(wanted, tuple)  # input, without a name
         if not one or not given.is_compatible_with(wanted[1:]):
             raise InvalidValue(
@@ -79,7 +83,7 @@ def evaluate(
                 f"these have {tuple(given)}. Choose the data that it was trained on."
             )
         network = predict
-        if network.distribute_strategy.num_replicas_in_sync == 1:
+        if of_3 or network.distribute_strategy.num_replicas_in_sync == 1:
             predict = network.predict_on_batch
         else:  # Keras would share out each batch among the workers
             batches = tf.TensorSpec(wanted, network.input.dtype)

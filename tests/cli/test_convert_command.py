@@ -131,7 +131,7 @@ def test_wrong_options_are_one_sentence(invoke: Invoke, files: Path, tmp_path: P
         ("open", "", "pass that to convert as input_shape"),
         ("open", "--input-shape 10,8,1", "takes (None, None, None, 3)"),
         ("two", "--input-shape 10,8,3", "is for models of one input"),
-        ("open", "--int8 --input-shape 10,8,3", "contains no FakeQuantization"),
+        ("open", "--int8 --input-shape 10,8,3", "contains no ranges"),
         ("local", "--dataset cifar10 --data-dir gone", "larq-nobn data cifar10"),
         ("local", "--int8 --calibrate 8", "with --dataset"),
         (

@@ -275,7 +275,7 @@ def row(*rows):
     "make, options, message",
     [
         (lambda: Straight(name="new"), {}, "'new' .* never called.* input_shape or da"),
-        (row(binary_conv(4)), {"int8": True}, "be taken apart"),
+        (row(binary_conv(4)), {"int8": True}, "no ranges.*Pass calibrate=images"),
         (
             # LCE pools the bits, and forgets the ReLU that it fused before.
             row(layers.MaxPooling2D(), layers.ReLU(), binary_conv(4, name="a")),

@@ -36,13 +36,8 @@ from ..verify import _segments
 from ..verify._agreement import agreement
 from ..verify._lowered import verify_made
 from ..verify._same import matched
-from ..verify._segments import Recording
+from ..verify._segments import Recording, by_example
 from ._fake_quantize import without_ranges
-
-_REMEDY = (
-    "--calibrate 256 puts in what is missing (with --dataset, if the file names no "
-    "images), and so does larq_nobn.deploy.fake_quantize(model, data)."
-)
 
 
 def check_int8(model: keras.Model, int8: bool) -> None:
@@ -54,13 +49,8 @@ def check_int8(model: keras.Model, int8: bool) -> None:
             f"Layer {ranges[0].name!r} is a FakeQuantization, which makes int8 of what "
             "is around it. Pass int8=True (--int8), or convert the model without it."
         )
-    if not int8:
+    if not int8 or not ranges:
         return
-    if not ranges:
-        raise ConversionError(
-            f"Model {model.name!r} contains no FakeQuantization, so nothing says which "
-            f"numbers 8 bits should stand for. {_REMEDY}"
-        )
     for call in ranges:
         if not call.layer.has_range:
             raise ConversionError(
@@ -74,7 +64,8 @@ def check_int8(model: keras.Model, int8: bool) -> None:
         if not (rounded or given.dtype.is_integer):
             raise ConversionError(
                 f"Input {given.name!r} of model {model.name!r} does not go into a "
-                f"FakeQuantization, so that an int8 file cannot take it. {_REMEDY}"
+                "FakeQuantization, so that an int8 file cannot take it. Pass the model "
+                "without its ranges, and calibrate=images."
             )
 
 
@@ -166,7 +157,10 @@ def _compared(
                 "visible compute different outputs, so it cannot be compared map by "
                 "map. Convert the model without ranges and int8. No file was written."
             )
-        held = {id(node.y): x[..., :-1] for node, x in zip(inner, shown, strict=False)}
+        maps_of = zip(
+            inner, (by_example(x[..., :-1], len(rows)) for x in shown), strict=False
+        )
+        held = {id(node.y): x for node, x in maps_of}
         held |= {id(end): x for end, x in zip(program.outputs, outputs, strict=True)}
         given = [held[id(node.y)] for node in maps]
 
@@ -280,8 +274,11 @@ def verify_without_rounding(
     With ranges, two sums that differ in the last bit may be rounded to different steps;
     and the program keeps the ranges as they are. Its kernels are not rounded yet.
     """
-    plain, io = without_ranges(stages.traced.model), stages.io
-    trace, program = Trace(plain, io), no_ranges(stages.merged)
+    plain, io, trace = stages.traced.model, stages.io, stages.traced
+    if ranged := any(isinstance(x, FakeQuantization) for x in plain.layers):
+        plain = without_ranges(plain)
+        trace = Trace(plain, io)
+    program = no_ranges(stages.merged)
     pairs = zip(*matched(trace.signs(), stages.traced.signs()), strict=True)
     known = [(sign, stages.lowered.value(other.value)) for sign, other in pairs]
     known = [pair for pair in known if program.maker(pair[1]) is not None]
@@ -293,6 +290,8 @@ def verify_without_rounding(
         made = form.outputs_of(part)
         return Recording(made[: len(io.outputs)], made[len(io.outputs) :], {})
 
-    first = plain if given is stages.traced.model else without_ranges(given)
+    first = plain if given is stages.traced.model else given
+    if ranged and first is given:
+        first = without_ranges(given)
     same, _ = verify_made(first, trace, [sign for sign, _ in known], read, examples)
     return {**same, "reference": "the given model, before rounding to int8"}

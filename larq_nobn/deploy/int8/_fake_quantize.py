@@ -14,7 +14,6 @@ import numpy as np
 import tensorflow as tf
 
 from ..._keras import keras, register
-from ..._progress import step
 from ...graph import (
     _copies,
     _graph,
@@ -27,14 +26,11 @@ from ...graph import (
 from ...layers import FakeQuantization, RPReLU
 from ...layers._channelwise import ChannelwiseLayer
 from .._errors import ConversionError, conversion_errors
-from .._opening import given_batches
+from .._opening import range_batches
+from ..operations._ranges import CLIPPED, ends_of
 from ..verify._same import check_same_function
 
 _layers = keras.layers
-_BATCH = 32
-# Of a feature map, beyond either end of its range, so that steps are finer. Chosen on
-# training images, by results/runtimes/.
-_CLIPPED = 1e-4
 _PLAIN = (None, keras.activations.linear)
 
 
@@ -146,17 +142,14 @@ def _calibrate(model: keras.Model, data: Any) -> None:
         0.0
         if call.first_input.shape.rank < 3
         or whole & {id(call.first_input), id(call.first_output)}
-        else _CLIPPED
+        else CLIPPED
         for call in trained
     ]
     ends: list[list[np.ndarray]] = []
-    done = 0
-    for inputs, _ in given_batches(model, data, _BATCH):
-        step("Calibrating ranges", done)
-        done += len(inputs[0])
+    for inputs in range_batches(model, data):
         values = tf.nest.flatten(inner(inputs, training=False))
         pairs = zip(values, fractions, strict=True)
-        ends.append([_ends(x.numpy(), fraction) for x, fraction in pairs])
+        ends.append([ends_of(x.numpy(), fraction) for x, fraction in pairs])
     lows, highs = np.mean(ends, axis=0).T
     for name in dict.fromkeys(call.name for call in trained):
         uses = [i for i, call in enumerate(trained) if call.name == name]
@@ -168,16 +161,6 @@ def _calibrate(model: keras.Model, data: Any) -> None:
             )
         # A map that is all zero on the data has some range all the same.
         trained[uses[0]].layer.set_range(low, high if high > low else 1.0)
-
-
-def _ends(values: np.ndarray, clipped: float) -> np.ndarray:
-    """The range around 0 beyond which this fraction of the values lies on each side."""
-    if not np.isfinite(values).all():
-        return np.full(2, np.nan)
-    outside = int(clipped * values.size)
-    places = [outside, values.size - 1 - outside]
-    low, high = np.partition(values, places, axis=None)[places]
-    return np.array([min(low, 0), max(high, 0)])
 
 
 # --- the sums inside of layers

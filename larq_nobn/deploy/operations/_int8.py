@@ -49,12 +49,14 @@ from ._kinds import (
     channelwise,
 )
 from ._program import Edit, Program, Rule, everywhere
+from ._ranges import shift_before_sign
 from ._rules import (
     before_join,
     identity_goes,
     into_maker,
     scale_after_relu,
     scale_into_readers,
+    shift_into_parts,
     shift_into_readers,
 )
 from ._shapes import (
@@ -82,9 +84,14 @@ _RANGE_OF_INPUT = ("ResizeBilinear", "ResizeNearestNeighbor", "AvgPool", "Max", 
 _TRANSPOSED = "Conv2DBackpropInput"
 
 
-def merged(program: Program, runtime: str) -> Program:
-    """Returns a program with affine operations in the kernels before them."""
+def merged(program: Program, runtime: str, ranged: bool = True) -> Program:
+    """Returns a program with affine operations in the kernels before them.
+
+    If it is not `ranged` yet, shifts go where they cost nothing, and those of signs are
+    sums.
+    """
     rules: tuple[Rule, ...] = (identity_goes, into_maker, into_transposed)
+    rules += () if ranged else (shift_into_parts, shift_into_readers)
     rules += (before_reshape, before_join, into_kernel_of_signs)
     inner = (scale_after_relu,) if runtime == "lce" else ()
     program = everywhere(program, (*rules, *inner, *BINARY, pad_last, sign_last))
@@ -92,6 +99,7 @@ def merged(program: Program, runtime: str) -> Program:
     last: tuple[Rule, ...] = (pad_last, sign_last, spell_clip, merge_clips)
     if runtime == "lce":
         last += (leave_out_border, ones_around, pad_before_sign)
+    last += () if ranged else (shift_before_sign,)
     return everywhere(program, last)
 
 

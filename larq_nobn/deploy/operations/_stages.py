@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from .._errors import ConversionError
 from ..lite._converter import Function, IoSpec
 from ..lite._described import Steps
 from ..trace._form import Form
@@ -19,6 +20,7 @@ from ._emit import form_of, outputs_of, with_variables
 from ._kinds import Kernel, Node, Range, Sign, channelwise
 from ._lower import Lowered, lower
 from ._program import Program, binary_kernels, everywhere, repeated_kernels
+from ._ranges import with_ranges
 from ._rules import reduced, spelled
 
 _PIXELS = "net/pixels"
@@ -141,12 +143,29 @@ def _names(kernels: Sequence[Kernel]) -> list[str]:
     return [node.whole or node.name for node in kernels]
 
 
-def stages_of(trace: Trace, runtime: str, int8: bool = False) -> Stages:
-    """Applies rules to the operations of a trace, for a runtime."""
+def stages_of(
+    trace: Trace,
+    runtime: str,
+    int8: bool = False,
+    batches: Iterable[Sequence[np.ndarray]] | None = None,
+) -> Stages:
+    """Applies rules to the operations of a trace, for a runtime.
+
+    Without ranges of its own, batches of examples give those of int8.
+    """
     lowered = lower(trace)
     if not int8:
         merged = reduced(lowered.program)
         return Stages(trace, lowered, merged, merged, spelled(merged, runtime))
-    merged = _int8.merged(lowered.program, runtime)
+    ranged = any(isinstance(node, Range) for node in lowered.program.nodes)
+    merged = _int8.merged(lowered.program, runtime, ranged)
+    if not ranged and batches is not None:
+        merged = with_ranges(merged, runtime, batches)
+    elif not ranged:
+        raise ConversionError(
+            f"Model {trace.model.name!r} contains no ranges, so nothing says which "
+            "numbers 8 bits should stand for. Pass calibrate=images, some hundred "
+            "training images (--calibrate 256 and, if the file names none, --dataset)."
+        )
     rounded = _int8.rounded(merged, runtime)
     return Stages(trace, lowered, merged, rounded, _int8.spelled(rounded, runtime))

@@ -11,6 +11,7 @@ import tensorflow as tf
 from ..._keras import keras
 from .._errors import ConversionError
 from ._form import LARGE, session
+from ._inference import LayerCall
 from ._names import Names
 
 # Lists of tensors, as loops have, and tables.
@@ -90,7 +91,12 @@ def frozen(concrete: Any, model: keras.Model) -> Frozen:
     return Frozen(graph_def, [tensor.op.name for tensor in starts], numbers)
 
 
-def fold_constants(whole: Frozen, outputs: Sequence[str], model: keras.Model) -> Folded:
+def fold_constants(
+    whole: Frozen,
+    outputs: Sequence[str],
+    model: keras.Model,
+    calls: Sequence[LayerCall] = (),
+) -> Folded:
     """Puts constants in place of what makes them, as of quantized kernels.
 
     Operations get the names that `Names` has for them.
@@ -99,14 +105,16 @@ def fold_constants(whole: Frozen, outputs: Sequence[str], model: keras.Model) ->
         whole: A graph.
         outputs: The names of its outputs.
         model: Of whose layers it is.
+        calls: Those of its layers.
     """
     graph = _pruned(whole, outputs)
+    whole = whole._replace(numbers={**whole.numbers, **_sizes(graph)})
     ends = [graph.get_tensor_by_name(name) for name in outputs]
     moving = _moving(graph, whole.numbers)
     read = (x for op in moving.values() for x in op.inputs)
     fixed = {x.name: x for x in (*read, *ends) if x.op.name not in moving}
     values = _computed(graph, list(fixed.values()), whole.numbers)
-    names = Names(model, whole.inputs)
+    names = Names(model, whole.inputs, calls)
 
     def name_of(tensor: Any) -> str:
         name, place = names.of(tensor.op), tensor.value_index
@@ -137,6 +145,16 @@ def _pruned(whole: Frozen, outputs: Sequence[str]) -> tf.Graph:
     return graph
 
 
+def _sizes(graph: tf.Graph) -> dict[str, np.ndarray]:
+    """The shapes that are asked for, and known without any example."""
+    asked = (op for op in graph.get_operations() if op.type == "Shape")
+    return {
+        op.name: np.array(op.inputs[0].shape, op.outputs[0].dtype.as_numpy_dtype)
+        for op in asked
+        if op.inputs[0].shape.is_fully_defined()
+    }
+
+
 def _moving(graph: tf.Graph, numbers: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """The operations that an input decides, or a state, by their names."""
     moving: dict[str, Any] = {}
@@ -144,7 +162,8 @@ def _moving(graph: tf.Graph, numbers: Mapping[str, np.ndarray]) -> dict[str, Any
         starts = op.type == "Placeholder" and op.name not in numbers
         starts = starts or op.op_def.is_stateful
         starts = starts or any(x.dtype in _NO_NUMBERS for x in op.outputs)
-        if starts or any(tensor.op.name in moving for tensor in op.inputs):
+        moved = any(tensor.op.name in moving for tensor in op.inputs)
+        if starts or (moved and op.name not in numbers):
             moving[op.name] = op
     return moving
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial, wraps
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import tensorflow as tf
+from tensorflow.python.eager.polymorphic_function import polymorphic_function
 from tensorflow.python.framework import ops, smart_cond
 from tensorflow.python.ops import cond as conditions
 from tensorflow.python.ops import custom_gradient, gen_math_ops, gen_nn_ops
@@ -20,7 +22,6 @@ from ...graph import _probe
 from ...layers._groups import group_moments
 from ..lite._converter import Function
 
-_GroupNorm: Any = keras.layers.GroupNormalization
 _CONVOLUTION: Any = keras.layers.Conv2D.__mro__[1]
 _QUANTIZED: Any = lq.quantized_variable.QuantizedVariable
 
@@ -37,30 +38,50 @@ def as_built(function: Function) -> Any:
 
 
 class LayerCall(NamedTuple):
-    """A call of a layer, with the tensors that it took and made."""
+    """A call of a layer, with the tensors that it took and made.
+
+    Of a layer of Keras 3, `operations` names those made meanwhile: those of Keras 3 are
+    numbered through all calls, so that they do not tell whose they are.
+    """
 
     layer: Any
     inputs: list[Any]
     outputs: list[Any]
+    operations: list[str]
 
 
 @contextmanager
 def noting_calls(calls: list[LayerCall]) -> Iterator[None]:
     """Notes the calls of all layers and models, those inside others before these."""
-    layer: Any = keras.layers.Layer
-    own = layer.__call__
 
     def tensors(nested: Any) -> list[Any]:
         return [x for x in tf.nest.flatten(nested) if tf.is_symbolic_tensor(x)]
 
-    @wraps(own)
-    def called(self: Any, *given: Any, **more: Any) -> Any:
-        made = own(self, *given, **more)
-        calls.append(LayerCall(self, tensors((given, more)), tensors(made)))
-        return made
+    def noting(own: Callable[..., Any], named: bool) -> Callable[..., Any]:
+        @wraps(own)
+        def called(self: Any, *given: Any, **more: Any) -> Any:
+            graph = tf.compat.v1.get_default_graph()
+            before = len(graph.get_operations()) if named else 0
+            made = own(self, *given, **more)
+            new = graph.get_operations()[before:] if named else ()
+            names = [op.name for op in new]
+            call = LayerCall(self, tensors((given, more)), tensors(made), names)
+            calls.append(call)
+            return made
 
-    with patch.object(layer, "__call__", called):
+        return called
+
+    with ExitStack() as stack:
+        for layer in _both("Layer"):
+            called = noting(layer.__call__, layer is not keras.layers.Layer)
+            stack.enter_context(patch.object(layer, "__call__", called))
         yield
+
+
+def _both(name: str) -> list[Any]:
+    """A class of layers of legacy Keras, and of Keras 3 if anybody uses that."""
+    kerases: tuple[Any, Any] = keras, sys.modules.get("keras")
+    return [getattr(x.layers, name) for x in kerases if hasattr(x, "layers")]
 
 
 @contextmanager
@@ -83,7 +104,6 @@ def at_inference() -> Iterator[None]:
     quantized = _once(_QUANTIZED._dense_var_to_tensor)
     with (
         patch.object(device_context, "enclosing_tpu_context", object),
-        patch.object(_GroupNorm, "call", _of_statistics(_GroupNorm.call)),
         patch.object(gen_math_ops, "dense_bincount", _counted),
         patch.object(gen_nn_ops, "top_kv2", _top_k(gen_nn_ops.top_kv2)),
         patch.object(gen_nn_ops, "max_pool", _max_pool(gen_nn_ops.max_pool)),
@@ -91,7 +111,11 @@ def at_inference() -> Iterator[None]:
         patch.object(custom_gradient, "_graph_mode_decorator", forward),
         patch.object(_QUANTIZED, "_dense_var_to_tensor", quantized),
         patch.object(_CONVOLUTION, "_jit_compiled_convolution_op", plain),
+        patch.object(polymorphic_function.Function, "__init__", _interpreted),
+        ExitStack() as stack,
     ):
+        for norm in _both("GroupNormalization"):
+            stack.enter_context(patch.object(norm, "call", _of_statistics(norm)))
         yield
 
 
@@ -107,12 +131,21 @@ def forgotten_gradients() -> Iterator[None]:
             del registry[name]
 
 
-def _of_statistics(own: Callable[..., Any]) -> Callable[..., Any]:
+_function: Any = polymorphic_function.Function.__init__
+
+
+def _interpreted(self: Any, *given: Any, **more: Any) -> None:
+    """A `tf.function` whose operations are seen, as Keras 3 compiles convolutions."""
+    _function(self, *given, **{**more, "jit_compile": None})
+
+
+def _of_statistics(norm: Any) -> Callable[..., Any]:
     """The call of group normalization, as files compute it right."""
+    own = norm.call
 
     @wraps(own)
     def call(self: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
-        plain = type(self) is _GroupNorm and more.get("mask") is None
+        plain = type(self) is norm and more.get("mask") is None
         last = self.axis in (-1, inputs.shape.rank - 1)
         if not plain or not last or inputs.dtype != tf.float32:
             return own(self, inputs, *rest, **more)

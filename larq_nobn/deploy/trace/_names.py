@@ -8,6 +8,8 @@ from typing import Any
 
 from ..._keras import keras
 from ..._larq import lq
+from .._foreign import Foreign, foreign_of, layers_of
+from ._inference import LayerCall
 
 
 def layer_of(op: Any) -> str:
@@ -22,7 +24,7 @@ def layer_name(name: str) -> str:
 
 def layers_by_name(model: keras.Model) -> dict[str, keras.layers.Layer]:
     """Returns the layers of a model; those inside before those around them."""
-    return {layer.name: layer for layer in model._flatten_layers(include_self=False)}
+    return {layer.name: layer for layer in layers_of(model)}
 
 
 class Names:
@@ -31,15 +33,26 @@ class Names:
     Arguments:
         model: The model.
         inputs: The operations that keep their names.
+        calls: Of layers, those inside others before these.
     """
 
-    def __init__(self, model: keras.Model, inputs: Sequence[str]) -> None:
+    def __init__(
+        self, model: keras.Model, inputs: Sequence[str], calls: Sequence[LayerCall]
+    ) -> None:
         inner = (lq.quantizers.Quantizer, keras.Model)  # of a layer, or of layers
         self._layers = {
             layer.name
-            for layer in model._flatten_layers(include_self=False)
-            if not isinstance(layer, inner) or layer in model.layers
+            for layer in layers_of(model)
+            if not isinstance(layer, Foreign)
+            and (not isinstance(layer, inner) or layer in model.layers)
         }
+        scopes = getattr(foreign_of(model), "scopes", None)
+        self._layers.update(scopes or ())
+        self._by_scope = scopes is not None
+        self._calls: dict[str, str] = {}
+        for call in calls:
+            for name in call.operations:
+                self._calls.setdefault(name, call.layer.name)
         self._model, self._count = model.name, len(inputs)
         self._names = {name: name for name in inputs}
 
@@ -53,12 +66,19 @@ class Names:
         return self._names[op.name]
 
     def _layer(self, name: str) -> str:
-        """Names may have slashes; a convolution is the last part of its own scope."""
+        """Names may have slashes; a convolution is the last part of its own scope.
+
+        Of a function that has no layers, the last scope is one.
+        """
         parts = name.split("/")
         ends = range(len(parts) - 1, 0, -1)
+        for end in (len(parts), *ends) if self._calls else ():
+            if known := self._calls.get("/".join(parts[:end])):
+                return known
         scopes = ["/".join(parts[i:j]) for j in ends for i in range(j)]
         for scope in (*scopes, parts[-1]):
             for known in (scope, re.sub(r"_\d+$", "", scope)):
                 if known in self._layers:
                     return known
-        return str(self._model)
+        own = self._by_scope and [x for x in parts[:-1] if "PartitionedCall" not in x]
+        return own[-1] if own else str(self._model)

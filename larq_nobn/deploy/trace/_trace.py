@@ -14,6 +14,7 @@ from ..._keras import keras
 from ..._math import unfused
 from ...graph import _errors, _models, _operation
 from .._errors import ConversionError
+from .._foreign import layers_of
 from ..lite._converter import Function, IoSpec, quiet
 from ._constants import constant, fold_constants, frozen, imported
 from ._form import Form, Number
@@ -93,7 +94,7 @@ class Trace:
                 _check_inference(concrete.graph.as_graph_def(), model)
             whole = frozen(concrete, model)
             ends = [tensor.name for tensor in concrete.outputs]
-            folded = fold_constants(whole, ends, model)
+            folded = fold_constants(whole, ends, model, calls)
         graph, graph_def = imported(folded), folded.graph
         self.inputs = [graph.get_tensor_by_name(f"{name}:0") for name in whole.inputs]
         self.outputs = [graph.get_tensor_by_name(end) for end in folded.outputs]
@@ -105,11 +106,23 @@ class Trace:
             return [graph.get_tensor_by_name(name) for name in known]
 
         there = concrete.graph
-        self.calls = [LayerCall(x.layer, own(x.inputs), own(x.outputs)) for x in calls]
+        self.calls = [
+            x._replace(inputs=own(x.inputs), outputs=own(x.outputs)) for x in calls
+        ]
         if graph_def.library.function:  # bodies of loops, for functions that call them
             del graph_def.node[:]
             bodies = partial(tf.graph_util.import_graph_def, graph_def, name="")
             tf.compat.v1.wrap_function(bodies, [])
+
+    @cached_property
+    def ends(self) -> list[Any]:
+        """The operations that make the outputs, before those that hand them on."""
+        ends = [tensor.op for tensor in self.outputs]
+        for place, op in enumerate(ends):
+            while op.type in NOTHING:
+                op = op.inputs[0].op
+            ends[place] = op
+        return ends
 
     @cached_property
     def form(self) -> Form:
@@ -171,7 +184,7 @@ class Trace:
 
 def _check_inference(graph: Any, model: keras.Model) -> None:
     """Rejects what a layer does in training only, unless it is called for that."""
-    names = {layer.name for layer in model._flatten_layers(include_self=False)}
+    names = {layer.name for layer in layers_of(model)}
     functions = (node for f in graph.library.function for node in f.node_def)
     for node in (*graph.node, *functions):
         random, assigns = _RANDOM.search(node.op), _ASSIGNS.fullmatch(node.op)

@@ -20,7 +20,12 @@ from ...graph import _errors
 from .._errors import ConversionError
 from ..lite._converter import in_batches
 from ..trace._form import as_one_graph
-from ..trace._inference import as_built, forgotten_gradients
+from ..trace._inference import (
+    LayerCall,
+    as_built,
+    forgotten_gradients,
+    noting_calls,
+)
 from ..trace._names import Names, layer_name, layer_of
 from ..trace._signs import TracedSign, signs_of
 from ..trace._trace import Trace
@@ -143,10 +148,12 @@ def _at_signs(
     model: keras.Model, trace: Trace, size: int
 ) -> tuple[list[TracedSign], Callable[[Examples], Recording]]:
     """Returns the signs of a trace that a model has, too, and what reads them there."""
-    found, names = list[TracedSign](), Names(model, ())
+    found, calls = list[TracedSign](), list[LayerCall]()
 
     def shown(inputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        made = _step(model, inputs)
+        with noting_calls(calls):
+            made = _step(model, inputs)
+        names = Names(model, (), calls)
         operations = tf.compat.v1.get_default_graph().get_operations()
         found[:] = signs_of(operations, size, lambda op: layer_name(names.of(op)))
         return [*made, *(sign.value for sign in found)]

@@ -471,7 +471,7 @@ def no_input_range():
         (
             lambda: chain(binary_conv(), name="m"),
             True,
-            "'m' contains no FakeQuantization",
+            "'m' contains no ranges, .* Pass calibrate=images",
         ),
         (lambda: ranged(binary_conv()), True, "Layer 'before' has no range yet"),
         (no_input_range, True, "Input .* does not go into a FakeQuantization"),

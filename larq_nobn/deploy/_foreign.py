@@ -1,0 +1,316 @@
+"""What is no model of legacy Keras: models of Keras 3 and functions of TensorFlow.
+
+It becomes the one layer of a functional model, which is traced, compared and written
+like any other. All that is known of it are its inputs and outputs, its layers, if it is
+of Keras 3, and the operations that calling it makes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from .._keras import keras, keras_3, of_keras_3
+from ..graph import _errors
+from ._errors import ConversionError
+
+# Of floats; layers of Keras 3 that are quantized stay so.
+_HALVES = ("float16", "bfloat16", "float64")
+_SIGNATURE = "serving_default"
+# What a function of a SavedModel may do besides computing. Others read or write files,
+# run Python, print, or keep a state.
+_ALLOWED = re.compile(
+    "(Stateful)?PartitionedCall|VarHandleOp|ReadVariableOp|Assign.*VariableOp|NoOp"
+    "|VarIsInitializedOp|(Stateless)?(If|While)|.*HashTable.*|LookupTable.*"
+    "|InitializeTable|Assert|Placeholder"
+)
+_FILES = re.compile(".*(File|Python|PyFunc).*")
+# Run by another Python, in which Keras 3 has TensorFlow as its backend.
+_EXPORT = """
+import importlib, os, sys
+file, folder, path, *modules = sys.argv[1:]
+sys.path = path.split(os.pathsep)
+import keras
+for module in modules: importlib.import_module(module)
+model = keras.models.load_model(file, compile=False)
+model.export(folder, format="tf_saved_model", verbose=False)
+"""
+
+
+class Foreign(keras.layers.Layer):
+    """A layer that calls what is no model of legacy Keras.
+
+    Arguments:
+        name: Its name.
+        function: What it computes, of tensors in the structure of the inputs.
+        layers: Those of a Keras 3 model, which has their names in reports.
+        scopes: Of a function, the names in its operations that are those of layers.
+        float32: Whether layers of another precision compute in float32.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        function: Callable[[Any], Any],
+        layers: Sequence[Any] = (),
+        scopes: Sequence[str] | None = None,
+        float32: bool = False,
+    ) -> None:
+        super().__init__(name=name, dtype="float32", autocast=False)
+        self.function, self.scopes = function, scopes
+        # Not as an attribute that legacy Keras would search for its own layers.
+        self._own = lambda: layers
+        self.float32 = float32
+
+    @property
+    def layers(self) -> Sequence[Any]:
+        return self._own()
+
+    def in_float32(self) -> Foreign:
+        """The same, of which no layer computes in half precision."""
+        return Foreign(self.name, self.function, self.layers, self.scopes, True)
+
+    def call(self, inputs: Any) -> Any:
+        with _in_float32(self.layers) if self.float32 else nullcontext():
+            return self.function(inputs)
+
+
+class Source(NamedTuple):
+    """What there is to trace: its layer, the specs that it takes, and its names."""
+
+    layer: Foreign
+    specs: Any
+    outputs: Sequence[str] = ()
+
+
+def foreign_of(model: keras.Model) -> Foreign | None:
+    """The layer that is no model of legacy Keras, if that is all there is."""
+    found = (x for x in getattr(model, "layers", ()) if isinstance(x, Foreign))
+    return next(found, None)
+
+
+def layers_of(model: keras.Model) -> Iterator[Any]:
+    """Yields all layers inside a model, those of Keras 3, too."""
+    yield from model._flatten_layers(include_self=False)
+    yield from getattr(foreign_of(model), "layers", ())
+
+
+@contextmanager
+def _in_float32(layers: Sequence[Any]) -> Iterator[None]:
+    """Has layers of Keras 3 compute in float32, whatever their policies say."""
+    policies = [layer._dtype_policy for layer in layers]
+    get = keras_3().dtype_policies.get
+    for layer, policy in zip(layers, policies, strict=True):
+        if layer.compute_dtype in _HALVES:
+            mode = getattr(policy, "quantization_mode", None)
+            layer._dtype_policy = get(f"{mode}_from_float32" if mode else "float32")
+    try:
+        yield
+    finally:
+        for layer, policy in zip(layers, policies, strict=True):
+            layer._dtype_policy = policy
+
+
+def source_of(given: Any, signature: str | None) -> Source | None:
+    """Returns what is to be traced of something; None of models of legacy Keras.
+
+    The specs are None of what does not say what it takes.
+
+    Arguments:
+        given: A model of Keras 3, a function of TensorFlow, or the folder of a
+            SavedModel.
+        signature: The name of a signature of that.
+    """
+    if isinstance(given, (str, os.PathLike)) and os.path.isdir(given):
+        return _of_folder(Path(given), signature)
+    if signature is not None:
+        raise ConversionError(
+            f"signature={signature!r} is for the folder of a SavedModel. Leave it out."
+        )
+    if isinstance(given, tf.types.experimental.ConcreteFunction):
+        return _of_concrete(given, str(given.graph.name))
+    if isinstance(given, tf.types.experimental.GenericFunction):
+        return _of_function(given)
+    if of_keras_3(given) and isinstance(given, keras_3().Model):
+        return _of_keras_3(given)
+    return None
+
+
+def _plain(name: str) -> str:
+    """A name that operations can have."""
+    return re.sub(r"[^\w.-]", "_", name, flags=re.ASCII).lstrip("_.-") or "model"
+
+
+def _of_keras_3(model: Any) -> Source:
+    backend = keras_3().backend.backend()
+    if backend != "tensorflow":
+        return _rebuilt(model, backend)
+    inner = getattr(model, "_functional", None) or model
+    layers = model._flatten_layers(include_self=False)
+    layer = Foreign(_plain(model.name), partial(model, training=False), layers)
+    nested = getattr(inner, "_inputs_struct", None)
+    if nested is not None:
+        spec_of = lambda x: tf.TensorSpec(x.shape, x.dtype, x.name)  # noqa: E731
+        return Source(layer, tf.nest.map_structure(spec_of, nested), inner.output_names)
+    shapes = list((getattr(model, "_build_shapes_dict", None) or {}).values())
+    return Source(layer, _specs_of(shapes[0]) if len(shapes) == 1 else None)
+
+
+def _specs_of(shapes: Any) -> Any:
+    """Specs of the shapes that a subclassed model was built for, in their structure."""
+    if isinstance(shapes, dict):
+        return {name: _specs_of(shape) for name, shape in shapes.items()}
+    if all(size is None or isinstance(size, int) for size in shapes):
+        return tf.TensorSpec((None, *shapes[1:]), keras.backend.floatx())
+    return [_specs_of(shape) for shape in shapes]
+
+
+def _rebuilt(model: Any, backend: str) -> Source:
+    """Has another Python build a model of another backend, as a SavedModel."""
+    modules = {type(x).__module__ for x in (model, *model._flatten_layers())}
+    own = sorted(x for x in modules if x.split(".")[0] not in ("keras", "__main__"))
+    with tempfile.TemporaryDirectory() as folder:
+        file, made = Path(folder, "model.keras"), Path(folder, "model")
+        what, kind = "cannot be saved to be rebuilt with TensorFlow", ConversionError
+        with _errors.raised_by(model.name, what, kind=kind):
+            model.save(file)
+        path = os.pathsep.join(sys.path)
+        more = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        said = subprocess.run(
+            [sys.executable, "-c", _EXPORT, file, made, path, *own],
+            env={**os.environ, **more},
+            capture_output=True,
+            text=True,
+            check=False,
+        ).stderr.strip()
+        if made.is_dir():
+            source = _of_concrete(_loaded(made, None), model.name)
+            if _same(model, source):
+                return source._replace(outputs=getattr(model, "output_names", ()))
+            said = "it computes something else there, so a get_config lacks something"
+    why = (said or "it cannot be saved").splitlines()[-1].rstrip(".")
+    raise ConversionError(
+        f"Model {model.name!r} is of Keras 3 with the backend {backend!r}, and cannot "
+        f"be rebuilt with TensorFlow: {why}. Build it in a process that has "
+        "KERAS_BACKEND=tensorflow, and load its weights there."
+    )
+
+
+def _same(model: Any, source: Source) -> bool:
+    """Whether a model of another backend computes what it does with TensorFlow."""
+    random, to_numpy = np.random.default_rng(0), keras_3().ops.convert_to_numpy
+    shapes = ([size or 2 for size in x.shape] for x in tf.nest.flatten(source.specs))
+    given = [random.integers(0, 2, shape).astype(np.float32) for shape in shapes]
+    nested = getattr(model, "_inputs_struct", given)
+    own = model(tf.nest.pack_sequence_as(nested, given), training=False)
+    wanted = [to_numpy(x) for x in tf.nest.flatten(own)]
+    packed = tf.nest.pack_sequence_as(source.specs, [*map(tf.constant, given)])
+    pairs = zip(tf.nest.flatten(source.layer.function(packed)), wanted, strict=True)
+    return all(np.allclose(*pair, 1e-3, 1e-3) for pair in pairs)
+
+
+def _of_function(function: Any) -> Source:
+    """A `tf.function`, traced for what its `input_signature` says, or is told."""
+    name = _plain(getattr(function, "__name__", "function"))
+    wanted = function.input_signature
+    if wanted is None:
+        return Source(Foreign(name, function, scopes=()), None)
+    specs = wanted[0] if len(wanted) == 1 else list(wanted)
+    whole = (lambda x: function(*x)) if len(wanted) != 1 else function
+    scopes = _scopes(function.get_concrete_function())
+    return Source(Foreign(name, whole, scopes=scopes), specs)
+
+
+def _of_concrete(function: Any, name: str) -> Source:
+    given, named = function.structured_input_signature
+    parts = tf.nest.flatten((given, named))
+    specs = named if named and not given else given[0] if len(parts) == 1 else parts
+    if not parts or not all(isinstance(x, tf.TensorSpec) for x in parts):
+        raise ConversionError(
+            f"Function {name!r} takes {parts or 'nothing'}, and a file takes tensors. "
+            "Pass a function of these alone."
+        )
+    if named and len(parts) == 1:
+        ((word, specs),) = named.items()
+        whole: Any = lambda x: function(**{word: x})  # noqa: E731
+    elif named:
+        whole = lambda x: function(**x)  # noqa: E731
+    else:
+        whole = lambda x: function(*tf.nest.pack_sequence_as(given, tf.nest.flatten(x)))  # noqa: E731
+    return Source(Foreign(_plain(name), whole, scopes=_scopes(function)), specs)
+
+
+def _scopes(function: Any) -> list[str]:
+    """The names of layers, as far as a function has their variables."""
+    paths = (x.name.rpartition("/")[0] for x in function.variables)
+    return [path.rpartition("/")[2] for path in paths if path]
+
+
+def _of_folder(folder: Path, signature: str | None) -> Source:
+    if not (folder / "saved_model.pb").is_file():
+        raise ConversionError(
+            f"{str(folder)!r} is not the folder of a SavedModel: it contains no "
+            "saved_model.pb. Open a model file with larq_nobn.training.open_model."
+        )
+    return _of_concrete(_loaded(folder, signature), folder.resolve().name)
+
+
+def _loaded(folder: Path, signature: str | None) -> Any:
+    """Opens a signature of a SavedModel, whose operations are looked through first."""
+    from tensorflow.python.saved_model import loader_impl
+
+    opening = partial(_errors.raised_by, folder.name, "cannot be opened")
+    with opening(kind=ConversionError):
+        graph = loader_impl.parse_saved_model(str(folder)).meta_graphs[0]
+    check_operations(graph, folder)
+    with opening(kind=ConversionError):
+        loaded = tf.saved_model.load(str(folder))
+    known = getattr(loaded, "signatures", {})
+    name = signature or (_SIGNATURE if len(known) != 1 else next(iter(known)))
+    if name not in known:
+        has = ", ".join(map(repr, known)) or "none"
+        raise ConversionError(
+            f"SavedModel {str(folder)!r} has no signature {name!r}; it has {has}. "
+            "Pass one of them as signature, or export the model with one."
+        )
+    function = known[name]
+    function._loaded = loaded  # whose variables live as long as it does
+    return function
+
+
+def check_operations(meta_graph: Any, folder: Path) -> None:
+    """Rejects a SavedModel whose functions do more than compute.
+
+    What saves and restores its variables is left out, which only saving calls.
+    """
+    from tensorflow.python.framework import op_def_registry
+
+    saver = meta_graph.saver_def
+    ends = {saver.save_tensor_name, saver.restore_op_name, saver.filename_tensor_name}
+    starts = {name.partition(":")[0] for name in ends}
+    graph = meta_graph.graph_def
+    saving = {n.attr["f"].func.name for n in graph.node if n.name in starts}
+    nodes = [n for n in graph.node if n.name not in starts]
+    for function in graph.library.function:
+        if function.signature.name not in saving:
+            nodes += function.node_def
+    for node in nodes:
+        known = op_def_registry.get(node.op)
+        pure = known is not None and not known.is_stateful
+        if _FILES.match(node.op) or not (pure or _ALLOWED.fullmatch(node.op)):
+            raise ConversionError(
+                f"SavedModel {str(folder)!r} contains the operation {node.op!r}, which "
+                "does more than compute, and is not opened. If it is your own, pass "
+                f"tf.saved_model.load({str(folder)!r}).signatures[...] instead."
+            )
