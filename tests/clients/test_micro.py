@@ -85,7 +85,7 @@ def test_micro_computes_the_same_of_kernels_in_bits(files):
     np.testing.assert_array_equal(outputs, in_micro(whole, steps))
     np.testing.assert_array_equal(run.output_tensors[0].decode(outputs), run(x))
     far = np.abs(run(x) - Runner(whole)(x)).max() / run.output_tensors[0].scale
-    assert far < 4.5  # XNNPACK and Micro round sums otherwise
+    assert far < 9.5  # XNNPACK and Micro round sums otherwise
     assert report.verify["int8"]["worst_steps"] < 1.1
     assert report.float_ops == [] and report.runtime == "micro"
 
@@ -147,7 +147,7 @@ def repeated():
 def test_what_cannot_be(monkeypatch, tmp_path):
     path, x = tmp_path / "m.tflite", images(4)
     plain = chain(binary_conv(), *head())
-    with pytest.raises(ConversionError, match="no FakeQuantization.*--calibrate"):
+    with pytest.raises(ConversionError, match="contains no ranges.*--calibrate"):
         convert(plain, path, runtime="micro")
     ranged = fake_quantize(repeated(), images(4, (4, 4, 8)), verify=False)
     with pytest.raises(ConversionError, match="'often'.*'TILE'.*runtime, such as"):

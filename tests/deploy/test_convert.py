@@ -26,7 +26,7 @@ pytestmark = pytest.mark.convert
 
 KEYS = "path size_bytes runtime binary_layers lce_bconv2d float_ops binary_macs "
 KEYS += "float_macs int8_ops int8_macs verify merged in_float not_prepared "
-KEYS += "warnings flash_bytes arena_bytes"
+KEYS += "warnings flash_bytes arena_bytes unpacked_bytes resolver feed"
 NUMBERS = "examples exact_share explained unexplained segments worst_abs worst_rel "
 NUMBERS += "top1_agreement ties"
 

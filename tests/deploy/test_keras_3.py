@@ -213,6 +213,7 @@ def no_layer(rows: Any) -> None:
 def test_no_code_of_a_file_runs(edit, files, tmp_path, monkeypatch):
     (tmp_path / "nobn_trap.py").write_text("raise SystemExit('it ran')")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "nobn_trap", raising=False)
     file = changed(files[".keras"], tmp_path / "model.keras", edit)
     with pytest.raises(ValueError, match=r"in layer 'first'|not trusted"):
         open_model(file)

@@ -239,7 +239,7 @@ OF_ONE_RANGE = {
     "log_softmax in a layer": Own(tf.nn.log_softmax),
     "softmax in a layer": Own(tf.nn.softmax),
     "tanh in a layer": Own(tf.tanh),
-    "of vectors": lambda x: Own(tf.nn.log_softmax)(
+    "of vectors": lambda x: Own(tf.nn.log_softmax, name="vectors")(
         keras.layers.Dense(5)(keras.layers.GlobalMaxPooling2D()(x))
     ),
     "transposed": lambda x: keras.layers.Conv2DTranspose(4, 3, 2, activation="relu")(x),
