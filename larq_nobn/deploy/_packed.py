@@ -19,12 +19,12 @@ from .operations._binary import BINARY, split_groups
 from .operations._emit import form_of
 from .operations._kinds import (
     Affine,
-    Channels,
     Constant,
     InvalidProgram,
     Kernel,
     Node,
     Pad,
+    Part,
     Sign,
     Value,
 )
@@ -38,7 +38,7 @@ from .verify._lowered import verify_operations
 
 # A layer alone, as signs, a binary kernel with scale and offset, and an activation.
 _GIVEN = "given"
-_KINDS = {Pad: "p", Sign: "s", Channels: "c", Affine: "a"}
+_KINDS = {Pad: "p", Sign: "s", Part: "c", Affine: "a"}
 _CHAIN = re.compile("p?sc?a?")
 _RULES = tuple(rule for rule in RULES if rule is not scale_after_relu)
 _ORDER = (

@@ -542,8 +542,8 @@ operations: a kernel of 0 and -1 is one of 0 and 1
 -side, is_one = np.sign(weights.sum()), np.abs(weights) > largest / 2
 +side, is_one = 1.0, np.abs(weights) > largest / 2
 operations: groups take shifts of their outputs
--shift=whole.shift[taken]
-+shift=np.tile(whole.shift, filters)[given]
+-shift=sign.shift[taken]
++shift=np.tile(sign.shift, filters)[given]
 operations: ones around a map where the padding is not
 -around = np.pad(around, pad.sides, constant_values=1.0 - pad.value)
 +around = np.pad(around, pad.sides, constant_values=pad.value)
@@ -570,9 +570,9 @@ operations: merged kernels are counted twice
 -return [*self.lowered.repeated, *_names(repeated_kernels(self.merged))]
 +return self.lowered.repeated
 @ tests/deploy/operations/test_affine.py -k turned
-verify: opposite channels of a file are not undone
--return inside != sign.opposite
-+return inside
+operations: opposite channels of a file are not undone
+-origins[sign.y] = Origin((bits,), partial(np.multiply, turn))
++origins[sign.y] = Origin((bits,), np.asarray)
 @ tests/deploy/test_batch_and_calls.py
 verify: an example may depend on the others
 -if not any(map(differ, made, _predicted(model, copies, size))):
@@ -584,9 +584,9 @@ opening: what the call of a subclass does more is dropped
 -    return has_graph and type(model).call in _PLAIN
 +    return has_graph
 @ tests/deploy/verify/test_verify.py -k border
-verify: a border is a sign of the model
--positive[tuple(slice(a, size - b) for size, (a, b) in pairs)]
-+positive[tuple(slice(0, size - a - b) for size, (a, b) in pairs)]
+operations: a border is a sign of the model
+-slice(before, -after or None)
++slice(0, -(before + after) or None)
 @ tests/deploy/verify/test_planted.py -k inside_a_file
 verify: a threshold in a file is one more
 -wrong = (numbers < 0) != (counts > thresholds)

@@ -75,7 +75,7 @@ _REDUCTIONS = {
 }
 # What only moves numbers, or leaves zeros.
 _MOVES = {
-    *("joined", "channels", "pad", "Transpose", "Slice", "StridedSlice", "ConcatV2"),
+    *("joined", "part", "pad", "Transpose", "Slice", "StridedSlice", "ConcatV2"),
     *("Pack", "Unpack", "Split", "SplitV", "Tile", "BroadcastTo", "Pad"),
     *("ResizeNearestNeighbor", "SpaceToBatchND", "BatchToSpaceND", "DepthToSpace"),
     *("SpaceToDepth", "ReverseV2", "MirrorPad"),

@@ -279,19 +279,22 @@ def verify_without_rounding(
         plain = without_ranges(plain)
         trace = Trace(plain, io)
     program = no_ranges(stages.merged)
-    pairs = zip(*matched(trace.signs(), stages.traced.signs()), strict=True)
-    known = [(sign, stages.lowered.value(other.value)) for sign, other in pairs]
-    known = [pair for pair in known if program.maker(pair[1]) is not None]
-
-    outputs = [*program.outputs, *(value for _, value in known)]
+    own, others = matched(trace.signs(), stages.traced.signs())
+    same_signs = dict(zip(map(id, others), own, strict=True))
+    known = stages.signs_in(program, others)
+    sources = dict.fromkeys(x for _, value in known for x in program.sources(value))
+    outputs, count = [*program.outputs, *sources], len(io.outputs)
     form = form_of(Program(program.inputs, program.nodes, outputs))
 
     def read(part: Sequence[np.ndarray]) -> Recording:
         made = form.outputs_of(part)
-        return Recording(made[: len(io.outputs)], made[len(io.outputs) :], {})
+        arrays = dict(zip(sources, made[count:], strict=True))
+        values = [program.decoded(value, arrays) for _, value in known]
+        return Recording(made[:count], values, {})
 
     first = plain if given is stages.traced.model else given
     if ranged and first is given:
         first = without_ranges(given)
-    same, _ = verify_made(first, trace, [sign for sign, _ in known], read, examples)
+    cuts = [same_signs[id(sign)] for sign, _ in known]
+    same, _ = verify_made(first, trace, cuts, read, examples)
     return {**same, "reference": "the given model, before rounding to int8"}

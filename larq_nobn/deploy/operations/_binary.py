@@ -16,8 +16,10 @@ as part of the kernel it would make rounding of a sum that is 0.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -25,13 +27,13 @@ from ...graph import _signs
 from ._emit import form_of
 from ._kinds import (
     Affine,
-    Channels,
     Constant,
     Joined,
     Kernel,
     Node,
     Other,
     Pad,
+    Part,
     PlusLast,
     SaturatingSign,
     Sign,
@@ -40,8 +42,8 @@ from ._kinds import (
     channelwise,
     per_channel,
 )
-from ._program import Edit, Program, Rule
-from ._shapes import padded_apart, passes_signs, zeros_around
+from ._program import Edit, Origin, Program, Rule
+from ._shapes import inside, padded_apart, passes_signs, zeros_around
 
 # What takes each number for itself, of one map or of several.
 _ELEMENTWISE = {
@@ -86,12 +88,12 @@ def _with_sign(program: Program, node: Node) -> Program | None:
             known = (n for n in signs if side > 0 and np.all(n.shift == -at))
             own, before, made = next(known, None), x.like(), list[Node]()
             if own is None:
-                shift, opposite = -side * at, side < 0
-                own = Sign(node.name, (before,), (x.like(),), shift, opposite)
+                own = Sign(node.name, (before,), (x.like(),), -side * at)
                 made += [Affine(f"{node.name}_side", (x,), (before,), side), own]
             middle = (low + high) / 2
             half = Affine(node.name, own.makes[:1], node.makes, side * size, middle)
-            return program.with_nodes([node], [*made, half])
+            origin = Origin(own.makes, partial(np.multiply, side))
+            return program.with_nodes([node], [*made, half], origins={node.y: origin})
     return None
 
 
@@ -260,29 +262,30 @@ def split_groups(program: Program, node: Kernel) -> Edit:
         pads.insert(0, maker)
         maker = program.maker(maker.x)
     source = pads[0].x if pads else node.x
-    whole = Sign(node.name, (source,), (source,))
-    if isinstance(maker, Sign):
-        source, whole = maker.x, replace(maker, whole=maker.whole or maker.name)
-    made, ends = list[Node](), list[Value]()
-    for i in range(node.groups):
-        made += _group(node, pads, whole, source, i)
-        ends.append(made[-1].y)
-    made.append(Joined(f"{node.name}_groups", tuple(ends), node.makes))
-    return program.with_nodes([node], made)
+    sign = maker
+    if not isinstance(sign, Sign):
+        sign = Sign(node.name, (source,), (source,))
+    groups = [list(_group(node, pads, sign, i)) for i in range(node.groups)]
+    ends = tuple(group[-1].y for group in groups)
+    joined = Joined(f"{node.name}_groups", ends, node.makes)
+    signs = tuple(group[1].y for group in groups)
+    origin = Origin(signs, lambda *parts: np.concatenate(parts, -1))
+    made = [*(part for group in groups for part in group), joined]
+    return program.with_nodes([node], made, origins={sign.y: origin})
 
 
 def _group(
-    node: Kernel, pads: Sequence[Pad], whole: Sign, source: Value, number: int
+    node: Kernel, pads: Sequence[Pad], sign: Sign, number: int
 ) -> Iterator[Node]:
     """One group of a convolution: its channels, their sign, its pads and kernel."""
     scope, _, last = node.name.rpartition("/")
-    name, channels = f"{scope}/{number + 1}/{last}", source.channels or 0
+    source, name = sign.x, f"{scope}/{number + 1}/{last}"
+    channels = source.channels or 0
     size, filters = channels // node.groups, len(node.scale) // node.groups
     taken, given = (slice(number * n, (number + 1) * n) for n in (size, filters))
     part, value = source.of_channels(size), source.of_channels(size)
-    yield Channels(f"{name}_part", (source,), (part,), taken)
-    opposite = np.broadcast_to(whole.opposite, channels)[taken]
-    own = replace(whole, makes=(value,), shift=whole.shift[taken], opposite=opposite)
+    yield Part(f"{name}_part", (source,), (part,), (..., taken))
+    own = replace(sign, makes=(value,), shift=sign.shift[taken])
     yield replace(own, name=f"{name}_sign", reads=(part,))
     for pad in pads:
         longer = pad.y.of_channels(size)
@@ -291,7 +294,7 @@ def _group(
     numbers = {n: getattr(node, n)[..., given] for n in ("weights", "scale", "bias")}
     end = node.y.of_channels(filters)
     one = replace(node, name=name, reads=(value,), makes=(end,), groups=1, **numbers)
-    yield replace(one, whole=node.name)
+    yield replace(one, part_of=node.name)
 
 
 BINARY: tuple[Rule, ...] = (pad_signs, kernel_is_binary, kernel_of_zero_one)
@@ -310,8 +313,10 @@ def plain_pad(program: Program, node: Pad) -> Edit:
     first, *padding, last = node.sides
     if node.value != 1 or len(padding) != 2 or any((*first, *last)):
         return "it is not by ones around the rows and columns of a map"
-    made = replace(sign, padding=padding, makes=(node.y, *sign.makes))
-    return program.with_nodes([sign, node], [made])
+    made = replace(sign, padding=padding).making(node.y)
+    part = Part(sign.name, made.makes, sign.makes, inside(node.sides))
+    origin = Origin(made.makes, operator.itemgetter(part.of))
+    return program.with_nodes([sign, node], [made, part], origins={sign.y: origin})
 
 
 def plain_kernel(program: Program, node: Kernel) -> Edit:

@@ -248,7 +248,7 @@ class Kernel(Node):
         weights: As TensorFlow has them; ±1 if `binary`, else scaled, too.
         of: 'Conv2D', 'DepthwiseConv2dNative' or 'MatMul'.
         binary: Whether it is a binary kernel, which reads signs.
-        whole: The name of the kernel in groups that it is a part of.
+        part_of: The name of the kernel in groups that it is a part of.
     """
 
     weights: Any
@@ -260,7 +260,7 @@ class Kernel(Node):
     strides: Sequence[int] = (1, 1, 1, 1)
     padding: str = "VALID"
     dilations: Sequence[int] = (1, 1, 1, 1)
-    whole: str = ""
+    part_of: str = ""
     per_channel = ("scale", "bias")
     reals = ("weights", "scale", "bias")
 
@@ -351,21 +351,13 @@ def channelwise(name: str, x: Value, k: Numbers, y: Value, b: Numbers = 0.0) -> 
 class Sign(Node):
     """y = 1 where x + shift >= 0, else -1.
 
-    What it makes besides y is the same in other shapes, which only verification reads.
-
     Attributes:
-        opposite: Where it is the opposite of the sign of the model, per channel.
         compared: Whether it is written as a comparison, not as Larq's sign.
-        whole: The name of the sign that it is a part of, or has a border around.
-        border: How far ones are around that.
         quantizer: What computes a sign and its gradient, in Keras.
     """
 
     shift: Numbers = 0.0
-    opposite: np.ndarray | bool = False
     compared: bool = False
-    whole: str = ""
-    border: Sides = ()
     quantizer: Callable[[Any], Any] | None = None
     per_channel = ("shift",)
 
@@ -377,16 +369,13 @@ class Sign(Node):
 
     def emit(self, name: str, x: Any) -> Any:
         if self.quantizer is not None:
-            return self._shaped(self.quantizer(tf.add(x, _numbers(self.shift))))
+            return self.quantizer(tf.add(x, _numbers(self.shift)))
         if not np.any(self.shift) and not self.compared:
-            return self._shaped(lq.math.sign(x))
+            return lq.math.sign(x)
         # Larq's spelling of a sign is sign(sign(x) + 0.1), for which LCE would take a
         # shifted sign of a sign too, and drop the shift.
         above = tf.add(x, _numbers(self.shift)) >= 0
-        return self._shaped(tf.where(above, 1.0, -1.0, name=name))
-
-    def _shaped(self, y: Any) -> list[Any]:
-        return [y, *_in_shapes(y, self.makes[1:])]
+        return tf.where(above, 1.0, -1.0, name=name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -395,8 +384,7 @@ class SaturatingSign(Node):
 
     Attributes:
         step: That of the numbers of x, whose sign is in int8; None of float32 numbers.
-        padding: How far ones are made around a map; None if not at all. The sign
-            without them is made, too.
+        padding: How far ones are made around a map; None if not at all.
     """
 
     shift: Numbers = 0.0
@@ -410,13 +398,7 @@ class SaturatingSign(Node):
             if shape.rank != 4:
                 x = tf.reshape(x, (-1, 1, math.prod(shape[1:-1]), shape[-1]))
             y = self._of_floats(x) if self.step is None else self._of_steps(x)
-            if shape.rank != 4:
-                y = tf.reshape(y, (-1, *shape[1:]))
-            if self.padding is None:
-                return [y, *_in_shapes(y, self.makes[1:])]
-            (top, bottom), (left, right) = self.padding
-            inner = y[:, top : y.shape[1] - bottom, left : y.shape[2] - right]
-            return [y, inner, *_in_shapes(inner, self.makes[2:])]
+            return tf.reshape(y, (-1, *shape[1:])) if shape.rank != 4 else y
 
     def _of_floats(self, x: Any) -> Any:
         """2^100 x saturates, but for numbers below 2^-100, before that is times 4.
@@ -562,14 +544,14 @@ class Joined(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class Channels(Node):
-    """Some of the channels of a map."""
+class Part(Node):
+    """The numbers of a map within bounds along each axis."""
 
-    of: slice
+    of: tuple[Any, ...]
     through = Through.NUMBERS
 
     def emit(self, name: str, x: Any) -> Any:
-        return x[..., self.of]
+        return x[self.of]
 
 
 @dataclass(frozen=True, eq=False)
@@ -739,10 +721,6 @@ def _scaled(x: Any, k: Any, b: Any, name: str) -> Any:
 
 def _sizes(value: Value) -> list[int]:
     return [-1 if size is None else size for size in value.shape or ()]
-
-
-def _in_shapes(y: Any, values: Sequence[Value]) -> list[Any]:
-    return [tf.reshape(y, _sizes(value)) for value in values]
 
 
 def _saturated(x: Any, factor: float, shift: Numbers) -> Any:

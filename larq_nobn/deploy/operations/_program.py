@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 import numpy as np
 import tensorflow as tf
@@ -20,6 +20,19 @@ if TYPE_CHECKING:
     K = TypeVar("K", bound=Node, default=Node)
 
 
+class Origin(NamedTuple):
+    """Where the signs come from that a program has in the place of others.
+
+    Attributes:
+        of: The values that it has.
+        decode: Makes the signs that were there, ±1, of arrays of these. It is linear,
+            so that it makes pre-activations of pre-activations, too.
+    """
+
+    of: tuple[Value, ...]
+    decode: Callable[..., np.ndarray]
+
+
 class Program:
     """Operations, each after those that it depends on.
 
@@ -27,15 +40,22 @@ class Program:
         inputs: What is given.
         nodes: In any order; what no output depends on is left out.
         outputs: What is wanted.
+        origins: By signs that rules have replaced, what tells these. Only verification
+            reads it.
 
     Raises:
         InvalidProgram: If nothing makes what a node reads, or an output.
     """
 
     def __init__(
-        self, inputs: Sequence[Value], nodes: Iterable[Node], outputs: Sequence[Value]
+        self,
+        inputs: Sequence[Value],
+        nodes: Iterable[Node],
+        outputs: Sequence[Value],
+        origins: Mapping[Value, Origin] | None = None,
     ):
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
+        self.origins = origins or {}
         self._makers: dict[Value, Node | None] = dict.fromkeys(self.inputs)
         self._makers.update((value, node) for node in nodes for value in node.makes)
         self.nodes = tuple(self._ordered())
@@ -110,17 +130,34 @@ class Program:
         old: Iterable[Node],
         new: Iterable[Node],
         moved: Mapping[Value, Value] | None = None,
+        origins: Mapping[Value, Origin] | None = None,
     ) -> Program:
         """Returns the program with some nodes in the place of others.
 
-        What else reads a value of `moved`, outputs included, reads the one there.
+        What else reads a value of `moved`, outputs included, reads the one there. A
+        rule that replaces a sign says where to find it: `origins` has these.
         """
         gone, to = {*old}, moved or {}
         kept = (node for node in self.nodes if node not in gone)
         if to:
             kept = (node.reading_moved(to) for node in kept)
         outputs = [to.get(output, output) for output in self.outputs]
-        return Program(self.inputs, [*kept, *new], outputs)
+        known = {**self.origins, **(origins or {})}
+        return Program(self.inputs, [*kept, *new], outputs, known)
+
+    def sources(self, value: Value) -> list[Value]:
+        """The values of the program that tell a sign; none if it is lost."""
+        if value in self._makers or value not in self.origins:
+            return [value] * (value in self._makers)
+        parts = [self.sources(x) for x in self.origins[value].of]
+        return [x for part in parts for x in part] if all(parts) else []
+
+    def decoded(self, value: Value, arrays: Mapping[Value, np.ndarray]) -> np.ndarray:
+        """Returns a sign, ±1, of arrays of its sources."""
+        if value in self._makers:
+            return arrays[value]
+        origin = self.origins[value]
+        return origin.decode(*(self.decoded(x, arrays) for x in origin.of))
 
     def replace(self, value: Value, by: Value) -> Program:
         """Returns the program in which all that reads a value reads another one."""
@@ -159,7 +196,7 @@ def repeated_kernels(program: Program) -> list[Kernel]:
     """
     seen, repeated = set[Any](), list[Kernel]()
     for node in binary_kernels(program):
-        plain = replace(node, scale=1.0, bias=0.0, weights=node.weights > 0, whole="")
+        plain = replace(node, scale=1.0, bias=0.0, weights=node.weights > 0, part_of="")
         key = key_of(plain)
         repeated += [node] * (key in seen)
         seen.add(key)

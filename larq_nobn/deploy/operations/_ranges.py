@@ -55,7 +55,7 @@ def shift_before_sign(program: Program, node: Sign) -> Edit:
         return "it has no shift"
     value, name = node.x.like(), f"{node.name}_shift"
     shift = Affine(name, node.reads, (value,), 1.0, node.shift)
-    sign = Sign(node.name, (value,), node.makes, opposite=node.opposite)
+    sign = Sign(node.name, (value,), node.makes)
     return program.with_nodes([node], [shift, sign])
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -34,7 +35,7 @@ from ._kinds import (
     Through,
     Value,
 )
-from ._program import Edit, Program, Rule, everywhere
+from ._program import Edit, Origin, Program, Rule, everywhere
 from ._shapes import (
     after_flatten,
     before_reshape,
@@ -492,7 +493,7 @@ def opposite_sign(program: Program, node: Affine) -> Edit:
     if any(map(program.is_output, (node.y, *(reader.y for reader in readers)))):
         return "it or a sign of it is an output, which no kernel undoes"
     step, new = _step_of_sums(program, node.x), list[Node]()
-    turn = np.where(k < 0, -1.0, 1.0)[:, None]
+    turn, origins = np.where(k < 0, -1.0, 1.0), dict[Value, Origin]()
     for sign in readers:
         if not isinstance(sign, Sign):
             return "others than signs read it"
@@ -500,18 +501,18 @@ def opposite_sign(program: Program, node: Affine) -> Edit:
         shift = limit.shift()
         if step is not None:
             shift = -_thresholds.between_steps(limit.value, step, limit.negated)
-        bits, opposite = sign.y.like(), (k < 0) ^ sign.opposite
-        own = replace(sign, shift=shift, opposite=opposite)
-        new.append(own.between(node.x, bits))
+        bits = sign.y.like()
+        origins[sign.y] = Origin((bits,), partial(np.multiply, turn))
+        new.append(replace(sign, shift=shift).between(node.x, bits))
         for kernel in program.readers(sign.y):
             if not isinstance(kernel, Kernel) or not _has_bits(kernel):
                 return "its signs have other readers than binary convolutions"
-            turned = replace(kernel, weights=kernel.weights * turn)
+            turned = replace(kernel, weights=kernel.weights * turn[:, None])
             new.append(turned.reading(sign.y, bits))
             old.append(kernel)
     if len(new) == len(readers):
         return "no kernel reads a sign of it"
-    return program.with_nodes([*old, *readers], new)
+    return program.with_nodes([*old, *readers], new, origins=origins)
 
 
 def _has_bits(kernel: Kernel) -> bool:

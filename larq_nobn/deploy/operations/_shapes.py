@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import replace
 
 import numpy as np
@@ -22,7 +23,7 @@ from ._kinds import (
     Through,
     Value,
 )
-from ._program import Edit, Program
+from ._program import Edit, Origin, Program
 
 
 def spell_dense(program: Program, node: Kernel) -> Edit:
@@ -126,16 +127,13 @@ def sign_last(program: Program, node: Reshape | Other) -> Edit:
             value, name = sign.x.like(), f"{sign.name}_shift"
             made.append(Affine(name, sign.reads, (value,), 1.0, shift))
         shift = 0.0
-    alone = program.reader(node.x) is not None
-    old, makes = list[Node]([node]), node.makes
-    if alone:  # its own value can still be asked for
-        old, makes = [node, sign], (node.y, *sign.makes)
     moved = node.y.like()
     made += [
         node.reading(node.x, value).making(moved),
-        replace(sign, shift=shift, reads=(moved,), makes=makes),
+        replace(sign, shift=shift, reads=(moved,), makes=node.makes),
     ]
-    return program.with_nodes(old, made)
+    origin = Origin(node.makes, lambda x: x.reshape(-1, *(sign.y.shape or ())[1:]))
+    return program.with_nodes([node], made, origins={sign.y: origin})
 
 
 def passes_signs(node: Node) -> bool:
@@ -258,10 +256,15 @@ def pad_before_sign(program: Program, node: Kernel) -> Edit:
     number = max(0.0, float(-np.min(sign.shift)))
     wide, bits = node.x.like(), node.x.like()
     padded = replace(pad, value=number, reads=sign.reads, makes=(wide,))
-    name, whole = f"{node.name}_sign", sign.whole or sign.name
-    made = replace(sign, name=name, whole=whole, border=pad.sides)
-    made = made.between(wide, bits)
-    return program.with_nodes([node], [padded, made, node.reading(node.x, bits)])
+    made = replace(sign, name=f"{node.name}_sign").between(wide, bits)
+    origin = Origin((bits,), operator.itemgetter(inside(pad.sides)))
+    new = [padded, made, node.reading(node.x, bits)]
+    return program.with_nodes([node], new, origins={sign.y: origin})
+
+
+def inside(sides: Sides) -> tuple[slice, ...]:
+    """Returns the bounds of what is padded, in what it is padded to."""
+    return tuple(slice(before, -after or None) for before, after in sides)
 
 
 def zeros_around(kernel: Kernel) -> Pad | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from ..trace._signs import TracedSign, TracedSum
 from ..trace._trace import Trace
 from . import _int8
 from ._emit import form_of, outputs_of, with_variables
-from ._kinds import Kernel, Node, Range, Sign, channelwise
+from ._kinds import Kernel, Node, Range, Value, channelwise
 from ._lower import Lowered, lower
 from ._program import Program, binary_kernels, everywhere, repeated_kernels
 from ._ranges import with_ranges
@@ -97,7 +96,8 @@ class Stages:
             nodes.append(
                 channelwise(f"{_PIXELS}/normalize", taken, scale, image, offset)
             )
-            return Program([start], [*nodes, *program.nodes], program.outputs)
+            made = [*nodes, *program.nodes]
+            return Program([start], made, program.outputs, program.origins)
 
         made, rounded = after_pixels(self.spelled), self.rounded
         if int8:
@@ -110,22 +110,20 @@ class Stages:
         """The signs of the trace, and sums whose terms cancel in the program."""
         return self.traced.cuts(self.lowered.sums)
 
-    def makers(self, tensor: Any) -> Sequence[Node]:
-        """What of the operations of the file makes a tensor of the trace.
+    def signs_in(
+        self, program: Program, signs: Sequence[TracedSign]
+    ) -> list[tuple[TracedSign, Value]]:
+        """Returns the signs of the trace that a program has, perhaps in another form.
 
-        Or the signs that it became: the opposite in some channels, within a border, or
-        of a part of the channels each.
+        And what they are for `Program.sources` and `Program.decoded`.
         """
-        if known := self.spelled.maker(self.lowered.value(tensor)):
-            return [known]
-        signs = (node for node in self.spelled.nodes if isinstance(node, Sign))
-        return [x for x in signs if tensor.op.name in (x.name, x.whole)]
+        pairs = ((sign, self.lowered.value(sign.value)) for sign in signs)
+        return [(sign, value) for sign, value in pairs if program.sources(value)]
 
-    def function(self, more: Sequence[Any] = ()) -> Function:
-        """Returns what computes the outputs, and more tensors of the trace."""
-        values = [self.lowered.value(tensor) for tensor in more]
+    def function(self, more: Sequence[Value] = ()) -> Function:
+        """Returns what computes the outputs, and more values, for a file."""
         program = with_variables(self.spelled)
-        return lambda inputs: outputs_of(program, inputs, values)
+        return lambda inputs: outputs_of(program, inputs, more)
 
     @cached_property
     def exact(self) -> Form:
@@ -140,7 +138,7 @@ class Stages:
 
 
 def _names(kernels: Sequence[Kernel]) -> list[str]:
-    return [node.whole or node.name for node in kernels]
+    return [node.part_of or node.name for node in kernels]
 
 
 def stages_of(

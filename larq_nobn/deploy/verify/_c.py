@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,10 +15,9 @@ from ..lite._compiled import compiled, memory, pointer, pointers, runs
 from ..lite._converter import in_batches
 from ..operations import Stages
 from ..operations._emit import form_of
-from ..operations._kinds import Sign, Value
+from ..operations._kinds import Value
 from ..operations._moves import sizes_of
 from ..trace._names import layer_name
-from ..trace._signs import TracedSign
 from ._agreement import agreement
 from ._file import signs_after, sums_of
 from ._lowered import NOTHING_WRITTEN, mismatch
@@ -150,18 +148,16 @@ def _file_signs(stages: Stages, file: CFile, library: Any) -> Any:
     """
     calls, io, room = file.calls, stages.io, memory(file.info["memory_bytes"])
     place = {calls.given.get(call.y, call.y): i for i, call in enumerate(calls.calls)}
-    found, makers = list[TracedSign](), list[list[Any]]()
-    for sign in stages.traced.signs():
-        parts = [
-            (place[root], node)
-            for node in stages.makers(sign.value)
-            if (root := calls.root(node.y)) in place
-        ]
-        counts = (prod(sizes_of(node.y)) for _, node in parts)
-        if parts and sum(counts) == prod(sign.value.shape):
-            found.append(sign)
-            makers.append(parts)
-    shown = {i for parts in makers for i, _ in parts}
+    program = stages.spelled
+    found = [
+        (sign, value)
+        for sign, value in stages.signs_in(program, stages.traced.signs())
+        if all(calls.root(x) in place for x in program.sources(value))
+    ]
+    sources = {
+        x: place[calls.root(x)] for _, value in found for x in program.sources(value)
+    }
+    shown = {*sources.values()}
     outputs = [np.zeros(sizes_of(x), np.float32) for x in calls.outputs]
     at = {x: room[4 * start :] for x, start in file.places.items()}
     at |= dict(zip(calls.outputs, outputs, strict=True))
@@ -175,10 +171,8 @@ def _file_signs(stages: Stages, file: CFile, library: Any) -> Any:
             library.one_call(i, reads, pointer(y), pointer(given.get(call, room)))
             if i in shown:
                 words[i] = y.view(np.uint8).ravel()[: 4 * calls.words(call.y)].copy()
-        values = []
-        for sign, parts in zip(found, makers, strict=True):
-            signs = [_signs(calls, i, node, words[i]) for i, node in parts]
-            values.append(np.concatenate(signs, -1).reshape(sign.value.shape))
+        made = {x: _signs(calls, i, x, words[i]) for x, i in sources.items()}
+        values = [program.decoded(value, made) for _, value in found]
         return [*whole(arrays), *values]
 
     def recording(examples: Examples) -> Recording:
@@ -186,17 +180,14 @@ def _file_signs(stages: Stages, file: CFile, library: Any) -> Any:
         count = len(calls.outputs)
         return Recording(made[:count], made[count:], {})
 
-    return found, recording
+    return [sign for sign, _ in found], recording
 
 
-def _signs(calls: Any, place: int, node: Any, words: np.ndarray) -> np.ndarray:
-    """What a node makes, of the words that a call made."""
-    shape, y = sizes_of(node.y), calls.calls[place].y
-    if y not in calls.packed:
-        values = words.view(np.float32).reshape(shape)
-    else:
-        data = words.reshape(*shape[:-1], -1)
-        ones = np.unpackbits(data, axis=-1, count=shape[-1], bitorder="little")
-        values = np.where(ones, 1.0, -1.0).astype(np.float32)
-    opposite = node.opposite if isinstance(node, Sign) else False
-    return np.where(opposite, -values, values)
+def _signs(calls: Any, place: int, value: Value, words: np.ndarray) -> np.ndarray:
+    """The numbers of a value, of the words that a call made."""
+    shape = sizes_of(value)
+    if calls.calls[place].y not in calls.packed:
+        return words.view(np.float32).reshape(shape)
+    data = words.reshape(*shape[:-1], -1)
+    ones = np.unpackbits(data, axis=-1, count=shape[-1], bitorder="little")
+    return np.where(ones, 1.0, -1.0).astype(np.float32)

@@ -22,7 +22,7 @@ from ..lite._described import with_note
 from ..lite._file import FileOperation, Subgraph, Tensor, edited
 from ..operations import Stages
 from ..operations._binary import sign_before
-from ..operations._kinds import Affine, Kernel, Node, Sign
+from ..operations._kinds import Affine, Kernel, Node, Sign, Value
 from ..operations._program import Program
 from ..trace._names import layer_name
 from ..trace._signs import TracedSign
@@ -42,30 +42,16 @@ def file_signs(
     graph: Subgraph,
     runner: _converter.Runner,
 ) -> tuple[list[TracedSign], Callable[[Sequence[np.ndarray]], Recording]]:
-    """Returns those signs that a file of `stages` has, and what reads it there."""
+    """Returns those signs that a file of `stages` has, and what reads them there."""
+    program = stages.spelled
+    found = stages.signs_in(program, signs)
+    sources = dict.fromkeys(x for _, value in found for x in program.sources(value))
     packed = _packed(stages, graph.operations)
-    found, bits, numbers = list[TracedSign](), {}, {}
-    for sign in signs:
-        makers, number = stages.makers(sign.value), len(found)
-        own = (node for node in makers if isinstance(node, Sign))
-        parts = [(node, packed[id(node)]) for node in own if id(node) in packed]
-        channels = sum(node.y.channels or 0 for node, _ in parts)
-        if parts and channels * _positions(parts[0][0]) == prod(sign.value.shape[1:]):
-            bits[number] = parts
-            (node, first), *others = parts
-            quantized = graph.producer(first)
-            plain = not others and not node.border and not np.any(node.opposite)
-            if plain and quantized and quantized.op == "LceQuantize":
-                given = quantized.input(0)
-                if not given.constant and given not in graph.inputs:
-                    numbers[number] = given
-        elif not any(stages.lowered.value(sign.value) in node.makes for node in makers):
-            continue
-        found.append(sign)
+    bits = {value: packed[value] for value in sources if value in packed}
+    numbers = {x: made for x, y in bits.items() if (made := _quantized(graph, y))}
     ends = [tensor.index for tensor in graph.outputs]
-    inner = [tensor for parts in bits.values() for _, tensor in parts]
-    inner += numbers.values()
-    shown = [*ends, *dict.fromkeys(x.index for x in inner if x.index not in ends)]
+    inner = (x.index for x in (*bits.values(), *numbers.values()))
+    shown = [*ends, *dict.fromkeys(x for x in inner if x not in ends)]
     visible = runner
     if shown != ends:
 
@@ -73,9 +59,8 @@ def file_signs(
             model.subgraphs[0].outputs = shown
 
         visible = _converter.Runner(edited(content, show), runner.runtime)
-    rest = [i for i in range(len(found)) if i not in bits]
-    others = [found[i].value for i in rest]
-    probe = _probe(stages, others, runner.runtime) if others else None
+    rest = [value for value in sources if value not in bits]
+    probe = _probe(stages, rest, runner.runtime) if rest else None
 
     def recorded(examples: Sequence[np.ndarray]) -> Recording:
         arrays = proper = runner.outputs(examples)
@@ -83,21 +68,24 @@ def file_signs(
             arrays = visible.outputs(examples)
             _check_same(arrays[: len(ends)], proper)
         made = dict(zip(shown, arrays, strict=True))
-        values = dict[int, np.ndarray]()
-        for i, parts in bits.items():
-            shape = found[i].value.shape[1:]
-            positive = [_bits(node, made[tensor.index]) for node, tensor in parts]
-            together = np.concatenate(positive, axis=-1).reshape(-1, *shape)
-            values[i] = np.where(together, 1, -1)
+        known = {x: _signs(x, made[tensor.index]) for x, tensor in bits.items()}
         if probe is not None:
             joined, *more = probe(examples)
             rows = [y.reshape(len(y), -1) for y in proper]
             _check_same([joined], [np.concatenate(rows, axis=1)])
-            values.update(zip(rest, more, strict=True))
-        known = {i: made[tensor.index] for i, tensor in numbers.items()}
-        return Recording(proper, [values[i] for i in range(len(found))], known)
+            known |= {x: _shaped(x, y) for x, y in zip(rest, more, strict=True)}
+        taken = {x: _shaped(x, made[given.index]) for x, given in numbers.items()}
+        return Recording(
+            proper,
+            [program.decoded(value, known) for _, value in found],
+            {
+                i: program.decoded(value, taken)
+                for i, (_, value) in enumerate(found)
+                if all(x in taken for x in program.sources(value))
+            },
+        )
 
-    return found, recorded
+    return [sign for sign, _ in found], recorded
 
 
 def _check_same(parts: Sequence[np.ndarray], proper: Sequence[np.ndarray]) -> None:
@@ -111,8 +99,8 @@ def _check_same(parts: Sequence[np.ndarray], proper: Sequence[np.ndarray]) -> No
             )
 
 
-def _packed(stages: Stages, operations: Sequence[FileOperation]) -> dict[int, Tensor]:
-    """The tensors of a file that contain the bits of signs, by the ids of these.
+def _packed(stages: Stages, operations: Sequence[FileOperation]) -> dict[Value, Tensor]:
+    """The tensors of a file that contain the bits of signs.
 
     Of kernels that are equal or opposite, nothing says which is whose.
     """
@@ -123,7 +111,7 @@ def _packed(stages: Stages, operations: Sequence[FileOperation]) -> dict[int, Te
     packed = {}
     for key, kernels in _binary_kernels(stages.spelled).items():
         before = (sign_before(stages.spelled, node.x) for node, _ in kernels)
-        sign, *others = {id(sign): sign for sign in before}.values()
+        sign, *others = dict.fromkeys(before)
         if sign is None or others or key not in ops:
             continue
         first = ops[key].input(0)
@@ -132,28 +120,25 @@ def _packed(stages: Stages, operations: Sequence[FileOperation]) -> dict[int, Te
         alike = prod(positions) == prod(wanted) and words == -(-channels // 32)
         # Of a dense layer of several examples these are positions.
         if alike and first.shape[0] % stages.io.batch_size == 0:
-            packed[id(sign)] = first
+            packed[sign.y] = first
     return packed
 
 
-def _positions(sign: Sign) -> int:
-    """How many positions a sign has within its border."""
-    sizes = zip(sign.y.sizes, _border(sign), strict=True)
-    return prod(size - sum(sides) for size, sides in [*sizes][1:-1])
+def _quantized(graph: Subgraph, bits: Tensor) -> Tensor | None:
+    """The numbers that bits are the signs of, if an operation makes these."""
+    maker = graph.producer(bits)
+    given = maker.input(0) if maker and maker.op == "LceQuantize" else None
+    return None if not given or given.constant or given in graph.inputs else given
 
 
-def _border(sign: Sign) -> Sequence[tuple[int, int]]:
-    """How far a sign makes ones on both sides of each axis."""
-    return sign.border or [(0, 0)] * len(sign.y.shape or ())
+def _shaped(value: Value, array: np.ndarray) -> np.ndarray:
+    """Returns the numbers of all examples in the shape of a value."""
+    return array.reshape(-1, *(value.shape or ())[1:])
 
 
-def _bits(sign: Sign, words: np.ndarray) -> np.ndarray:
-    """Where the sign of the model is +1 of which a file has these bits."""
-    shape, ends = sign.y.shape or (), _border(sign)
-    positive = _unpacked(words, sign.y.channels or 0).reshape(-1, *shape[1:])
-    pairs = zip(positive.shape, ends, strict=True)
-    inside = positive[tuple(slice(a, size - b) for size, (a, b) in pairs)]
-    return inside != sign.opposite
+def _signs(value: Value, words: np.ndarray) -> np.ndarray:
+    """Returns the signs that bits are."""
+    return _shaped(value, np.where(_unpacked(words, value.channels or 0), 1, -1))
 
 
 def _unpacked(words: np.ndarray, channels: int) -> np.ndarray:
@@ -163,7 +148,7 @@ def _unpacked(words: np.ndarray, channels: int) -> np.ndarray:
 
 
 def _probe(
-    stages: Stages, values: Sequence[Any], runtime: str
+    stages: Stages, values: Sequence[Value], runtime: str
 ) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
     """Returns what gives the outputs of a file in one array, and the values of signs.
 
@@ -182,7 +167,7 @@ def _probe(
         content = with_note(content, stages.steps)
     probe = _converter.Runner(content, runtime)
     # Counted from the end, since the outputs are in front.
-    sizes = [prod(x.shape) // io.batch_size for x in values]
+    sizes = [prod(x.sizes) // io.batch_size for x in values]
     starts = np.cumsum([-size for size in sizes[::-1]])[::-1]
     return lambda examples: np.split(probe.outputs(examples)[0], starts, axis=1)
 

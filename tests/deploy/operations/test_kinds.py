@@ -7,7 +7,6 @@ from larq_nobn.deploy.operations import _kinds
 from larq_nobn.deploy.operations._emit import form_of
 from larq_nobn.deploy.operations._kinds import (
     Affine,
-    Channels,
     Clip,
     Constant,
     Copy,
@@ -16,6 +15,7 @@ from larq_nobn.deploy.operations._kinds import (
     Magnitude,
     Other,
     Pad,
+    Part,
     PReLU,
     Range,
     Reshape,
@@ -99,7 +99,7 @@ NODES = {
     "reshape": lambda: made(Reshape, shape=(2, 36, 4)),
     "flatten": lambda: made(Reshape, shape=(2, 144)),
     "pad": lambda: made(Pad, [(0, 0), (1, 1), (1, 1), (0, 0)], 1.0, shape=(2, 8, 8, 4)),
-    "channels": lambda: made(Channels, slice(1, 3), shape=(2, 6, 6, 2)),
+    "part": lambda: made(Part, (..., slice(1, 3)), shape=(2, 6, 6, 2)),
     "clip": lambda: made(Clip, -0.5, 1.0),
     "range": lambda: made(Range, -3.0, 3.0),
     "copy": lambda: made(Copy),
