@@ -21,18 +21,22 @@ from ._errors import VerificationError, conversion_errors
 from ._foreign import layers_of
 from ._opening import in_float32, opened, range_batches, with_known_sizes
 from .int8._conversion import check_int8
-from .lite._converter import io_spec, run
+from .lite._converter import in_batches, io_spec
 from .operations import Stages, lower, outputs_of, stages_of
-from .operations._kinds import Constant, Kernel, Node, Sign
-from .operations._program import Program
+from .operations._kinds import Constant, Kernel, Node, Pad, Sign, Value
+from .operations._program import Program, key_of
 from .trace._names import layer_name
+from .trace._signs import TracedSign, signs_of
 from .trace._trace import Trace
 from .verify._lowered import verify_operations
-from .verify._same import FEW
+from .verify._same import FEW, matched
+from .verify._segments import Recording, by_example, compare
 
 # What numbers of nodes are called as weights, if not as they are.
 _NAMES = {"k": "scale", "b": "bias", "weights": "kernel", "value": "constant"}
 _ONE = ("k", "scale")
+# What several examples at once may be off by.
+_EQUAL = 1e-4
 
 
 @conversion_errors()
@@ -50,8 +54,7 @@ def prepared(
     signs are random. Here, as in the file, kernels are ±1 and scaled afterwards, so
     that these sums are 0 and their sign is +1. The accuracy of this model is that of
     the file; float layers before signs can be trained for it. Sums of real numbers may
-    still differ from the file in the last bit, and for LCE so may sums of 0 after zero
-    padding, which it corrects in float32 after the scale.
+    still differ from the file in the last bit.
 
     Arguments:
         model: A Larq model that `convert` can read. It is not changed.
@@ -91,23 +94,57 @@ def prepared(
     specs = [tf.TensorSpec(x.shape, s.dtype, s.name) for x, s in pairs]
     open_batch = stages.io._replace(inputs=specs)
     trace = Trace(traced, open_batch)
-    program = lower(trace).program
+
+    def key(node: Node) -> Any:
+        """What layers have of their own are no equal nodes of a program."""
+        call = trace.owners.get(node.name)
+        own = call is not None and (node.reals or isinstance(node, Sign))
+        return key_of(node), id(call.layer) if call and own else None
+
+    lowered = lower(trace, key)
+    operations = _Operations(lowered.program, trace)
     starts = [
         keras.Input(batch_shape=x.shape, dtype=x.dtype, name=name)
         for x, name in zip(open_batch.inputs, traced.input_names, strict=True)
     ]
-    made = keras.Model(starts, _Operations(program, trace)(starts), name=model.name)
+    made = keras.Model(starts, operations(starts), name=model.name)
     if verify:
         examples = few_examples(given)
-        _, wanted = verify_operations(whole, stages, examples, ending="")
-        pairs = zip(wanted, run(made, examples), strict=True)
-        if not all(np.allclose(*pair, 1e-4, 1e-5) for pair in pairs):
-            raise VerificationError(
-                f"The operations of model {model.name!r} compute something else for "
-                "several examples at once than for one. Look for a layer whose output "
-                "for an example depends on the others."
-            )
+        verify_operations(whole, stages, examples, ending="")
+        signs = signs_of(trace.operations, traced.inputs[0].shape[0])
+        cuts, others = matched(stages.traced.signs(), signs)
+        values = [lowered.value(sign.value) for sign in others]
+        _verify(stages, cuts, operations.program, values, examples)
     return made
+
+
+def _verify(
+    stages: Stages,
+    signs: Sequence[TracedSign],
+    program: Program,
+    values: Sequence[Value],
+    examples: Sequence[np.ndarray],
+) -> None:
+    """Compares a program of several examples at once with the stages of a model."""
+    pairs = zip(signs, values, strict=True)
+    known = [pair for pair in pairs if program.maker(pair[1]) is not None]
+    cuts, ends = [sign for sign, _ in known], [value for _, value in known]
+    shown = tf.function(lambda x: outputs_of(program, x, ends), autograph=False)
+    count = len(program.outputs)
+
+    def read(part: Sequence[np.ndarray]) -> Recording:
+        size = stages.traced.model.inputs[0].shape[0] or len(part[0])
+        made = in_batches(lambda x: [y.numpy() for y in shown([*x])], part, size)
+        inner = [by_example(x, len(part[0])) for x in made[count:]]
+        return Recording(made[:count], inner, {})
+
+    segments = compare(stages.exact, stages.io, cuts, read, examples, _EQUAL)
+    if segments.finding:
+        raise VerificationError(
+            f"The operations of model {stages.traced.model.name!r} compute something "
+            f"else for several examples at once than for one: {segments.finding}. Look "
+            "for a layer whose output for an example depends on the others."
+        )
 
 
 def opened_model(
@@ -160,8 +197,12 @@ class _Operations(keras.layers.Layer):
             key = (id(call), type(node)) if call else (node.name, type(node))
             place = (id(call.layer) if call else node.name, type(node), places[key])
             places[key] += 1
-            nodes.append(self._with_weights(node, place, layers, known))
-        own = Program(program.inputs, nodes, program.outputs)
+            readers = program.readers(node.y)
+            # What surrounds a map, or is only compared, has no gradient.
+            moves = any(reader.y.dtype.is_floating for reader in readers)
+            fixed = isinstance(node, Pad if moves else Pad | Constant)
+            nodes.append(self._with_weights(node, place, layers, known, fixed))
+        self.program = own = Program(program.inputs, nodes, program.outputs)
         self._function = tf.function(lambda x: outputs_of(own, x), autograph=False)
         self._shapes = [value.shape for value in program.outputs]
 
@@ -177,6 +218,7 @@ class _Operations(keras.layers.Layer):
         place: Any,
         layers: Mapping[str, keras.layers.Layer],
         known: dict[Any, tf.Variable],
+        fixed: bool,
     ) -> Node:
         name = layer_name(node.name)
         if isinstance(node, Constant):
@@ -185,8 +227,8 @@ class _Operations(keras.layers.Layer):
         if isinstance(node, Sign):
             return replace(node, quantizer=_quantizer_of(given))
         made: dict[str, Any] = {}
-        binary = isinstance(node, Kernel) and node.binary
-        trainable = not binary and bool(given and given.trainable_weights)
+        fixed = fixed or (isinstance(node, Kernel) and node.binary)
+        trainable = not fixed and bool(given and given.trainable_weights)
         for key in node.reals:
             value, said = np.asarray(getattr(node, key)), _NAMES.get(key, key)
             nothing = float(key in _ONE) if key != "value" else np.nan

@@ -5,7 +5,7 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from deploy.nets import Subclassed, binary_conv, chain, head, images
+from deploy.nets import Subclassed, binary_conv, chain, head, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy import (
     ConversionError,
@@ -124,5 +124,93 @@ def test_each_number_of_a_layer_is_a_weight_of_its_own():
     assert [count(x) for x in ("act", "slopes", "shared", "one")] == [3, 1, 2, 2]
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(made(images(2, (8, 8, 4))))
-    weights = [w for w in made.trainable_weights if not w.name.startswith("conv/")]
+    weights = made.trainable_weights
     assert all(x is not None for x in tape.gradient(loss, weights))
+
+
+def scaled(x, gain=(0.3, 2), **options):
+    """Sums of signs and of zeros around these, times one number per channel."""
+    norm = keras.layers.BatchNormalization(center=False)
+    y = norm(binary_conv(8, **{"pad_values": 0.0, **options})(x))
+    norm.gamma.assign(np.random.default_rng(0).uniform(*gain, 8))
+    return y
+
+
+def add(*parts):
+    return keras.layers.Add()([*parts])
+
+
+half = keras.layers.MaxPooling2D(2, padding="same")
+BESIDE_ZEROS = {
+    "alone": scaled,
+    "shortcut": lambda x: add(scaled(x), x),
+    "stride": lambda x: add(scaled(x, strides=2), half(x)),
+    "groups": lambda x: add(scaled(x, groups=2), x),
+    "dilation": lambda x: keras.layers.Concatenate()([scaled(x, dilation_rate=2), x]),
+    "negative": lambda x: add(scaled(x, (-2, -0.3)), x),
+}
+
+
+@pytest.mark.parametrize("kind", BESIDE_ZEROS)
+def test_sums_that_are_0_beside_zeros_are_0_in_a_file(kind, tmp_path):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 5, 4))
+    x = scaled(keras.layers.Conv2D(8, 3, padding="same")(inputs))
+    x = BESIDE_ZEROS[kind](x)
+    model, x = keras.Model(inputs, [scaled(x), x]), images(8, (6, 5, 4))
+    # Kernels of ±1 sum up exactly in Keras, too.
+    expected = model(x)
+    assert np.mean(expected[1] == 0) > 1e-3
+    convert(model, tmp_path / "m.tflite", data=x)
+    for actual in (Runner(tmp_path / "m.tflite")(x), prepared(model)(x)):
+        assert_allclose(actual[0], expected[0], rtol=1e-4, atol=1e-4)
+        assert_allclose(actual[1], expected[1], rtol=1e-4, atol=1e-4)
+
+
+TWICE = {
+    "conv": lambda name: keras.layers.Conv2D(4, 3, name=name),
+    "dense": lambda name: keras.layers.Dense(4, name=name),
+    "depthwise": lambda name: keras.layers.DepthwiseConv2D(3, name=name),
+    "slopes": lambda name: keras.layers.PReLU(shared_axes=[1, 2], name=name),
+    "norm": lambda name: keras.layers.BatchNormalization(name=name),
+}
+
+
+@pytest.mark.parametrize("kind", TWICE)
+def test_equal_layers_have_weights_of_their_own(kind):
+    inputs = keras.Input((4, 4, 8))
+    first, second = TWICE[kind]("first"), TWICE[kind]("second")
+    model = keras.Model(inputs, add(first(inputs), 2 * second(inputs)))
+    scrambled(model)
+    second.set_weights(first.get_weights())
+    made, x = prepared(model, allow_float=True), images(2, (4, 4, 8))
+    assert_allclose(made(x), model(x), rtol=1e-4, atol=1e-4)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(made(x))
+    grads = tape.gradient(loss, made.trainable_weights)
+    named = {
+        w.name: g.numpy() for w, g in zip(made.trainable_weights, grads, strict=True)
+    }
+    own = {name for name in named if name.startswith("first/")}
+    assert own and len(named) == 2 * len(own)
+    for name in own:
+        other = named[name.replace("first", "second")]
+        assert_allclose(other, 2 * named[name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("function", ["swish", "selu", "gelu", "sigmoid"])
+def test_numbers_that_processors_make_0_are_no_reason_to_refuse(function):
+    """Below -87, parts of these functions are too small for float32."""
+    keras.utils.set_random_seed(0)
+    stem = keras.layers.Conv2D(8, 1, name="stem")
+    model = chain(
+        stem,
+        keras.layers.Activation(function),
+        keras.layers.BatchNormalization(center=False),
+        binary_conv(8),
+        shape=(6, 6, 4),
+        stem=False,
+        scramble=False,
+    )
+    stem.bias.assign(np.linspace(-110, -80, 8))
+    assert prepared(model)(images(4, (6, 6, 4))).shape == (4, 6, 6, 8)

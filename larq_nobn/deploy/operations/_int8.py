@@ -124,7 +124,7 @@ def rounded(program: Program, runtime: str) -> Program:
     for rule in (magnitude, *rules):
         program = everywhere(program, (rule,))
     nodes = [part for node in program.nodes for part in _with_steps(program, node)]
-    return Program(program.inputs, nodes, program.outputs)
+    return Program(program.inputs, nodes, program.outputs, program.origins)
 
 
 def spelled(program: Program, runtime: str) -> Program:
@@ -597,7 +597,8 @@ def _outputs_apart(program: Program) -> Program:
             copies.append(Copy(name, (value,), (value.like(),)))
             value = copies[-1].y
         outputs.append(value)
-    return Program(program.inputs, [*program.nodes, *copies], outputs)
+    nodes = [*program.nodes, *copies]
+    return Program(program.inputs, nodes, outputs, program.origins)
 
 
 def uneven_bias(program: Program, node: Affine | Kernel) -> Edit:

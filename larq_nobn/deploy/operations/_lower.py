@@ -59,13 +59,13 @@ class Lowered:
         return self.values[tensor.name]
 
 
-def lower(trace: Trace) -> Lowered:
+def lower(trace: Trace, key: Callable[[Node], Any] = key_of) -> Lowered:
     """Reads the operations of a trace.
 
     What `_KNOWN` does not read as another kind is a TensorFlow operation as it is.
-    Kernels of ±c that read signs are ±1.
+    Kernels of ±c that read signs are ±1. Nodes that share a `key` are one.
     """
-    lowering = _Lowering([tensor.op for tensor in trace.inputs])
+    lowering = _Lowering([tensor.op for tensor in trace.inputs], key)
     for op in trace.operations:
         lowering.read(op)
     values = lowering.values
@@ -111,8 +111,8 @@ class _Lowering:
         repeated: The names of kernels that do what an earlier one does, and of that.
     """
 
-    def __init__(self, inputs: Sequence[Any]) -> None:
-        self._inputs = inputs
+    def __init__(self, inputs: Sequence[Any], key: Callable[[Node], Any]) -> None:
+        self._inputs, self._key = inputs, key
         self.values: dict[str, Value] = {}
         self.nodes: list[Node] = []
         self.repeated: list[tuple[str, str]] = []
@@ -130,7 +130,7 @@ class _Lowering:
         elif makes and not given and op not in self._inputs:
             node = self._node(op, reads, makes)
             changes = op.op_def.is_stateful
-            first = node if changes else self._firsts.setdefault(key_of(node), node)
+            first = node if changes else self._firsts.setdefault(self._key(node), node)
             if first is node:
                 self.add(node)
             elif isinstance(node, Kernel):

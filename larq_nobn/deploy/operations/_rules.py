@@ -47,6 +47,7 @@ from ._shapes import (
     sign_last,
     spell_dense,
     trim_pad,
+    zeros_around,
 )
 
 _HOMOGENEOUS = (PReLU, "Relu", "LeakyRelu")
@@ -76,7 +77,7 @@ def reduced(program: Program) -> Program:
 def spelled(program: Program, runtime: str) -> Program:
     """Returns a program as the converter of a runtime reads it."""
     last: tuple[Rule, ...] = (ones_around, pad_before_sign, sign_of_signs)
-    last += (compare_sum_with_sign, keep_apart)
+    last += (compare_sum_with_sign, keep_apart, scale_apart)
     last = {"litert": PLAIN, "c": (odd_pad,)}.get(runtime, last)
     return everywhere(program, (spell_levels, *last))
 
@@ -251,6 +252,49 @@ def _is_after_binary(program: Program, value: Value) -> bool:
         maps = [m for m in makers if not isinstance(m, Constant)]
         node = maps[0] if len(maps) == 1 else None
     return isinstance(node, Kernel) and node.binary
+
+
+def scale_apart(program: Program, node: Kernel) -> Edit:
+    """Sums with zeros around their map are scaled apart, if signs see where they are 0.
+
+    LCE takes back what it counted for these zeros from what is scaled already, so that
+    1e-8 is left where a sum is 0; nothing is if the scale is a power of two.
+    """
+    zeros = zeros_around(node) if node.binary and not np.any(node.bias) else None
+    if zeros is None or not np.any(zeros.sides):
+        return "it is no sum alone of signs and of zeros around them"
+    exact = np.all(np.frexp(node.scale)[0] == 0.5)
+    if exact or not _has_sign_at_0(program, node.y):
+        return "its scale is exact, or no sign sees where it is 0"
+    sums, copy = node.y.like(), node.y.like()
+    made = [
+        replace(node, scale=1.0).making(sums),
+        Copy(f"{node.name}_apart", (sums,), (copy,)),
+        Affine(f"{node.name}_scale", (copy,), node.makes, node.scale),
+    ]
+    return program.with_nodes([node], made)
+
+
+def _has_sign_at_0(program: Program, value: Value) -> bool:
+    """Whether a sign is of a value, or of a sum that is 0 where its parts are."""
+    for reader in program.readers(value):
+        if isinstance(reader, Sign) or reader.type == "Sign":
+            if not isinstance(reader, Sign) or not np.all(reader.shift):
+                return True
+        elif _adds_sums(program, reader) and _has_sign_at_0(program, reader.y):
+            return True
+    return False
+
+
+def _adds_sums(program: Program, node: Node | None) -> bool:
+    """Whether a node makes numbers that are 0 where sums of signs are."""
+    if isinstance(node, Kernel):
+        return node.binary and not np.any(node.bias)
+    if isinstance(node, Affine):
+        return node.is_scale
+    if isinstance(node, Sum):
+        return all(_adds_sums(program, program.maker(x)) for x in node.reads)
+    return node is not None and Through.FACTOR in node.through
 
 
 def scale_after_relu(program: Program, node: Kernel) -> Edit:

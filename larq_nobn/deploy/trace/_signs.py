@@ -94,7 +94,9 @@ class TracedSum(NamedTuple):
 
 
 def signs_of(
-    operations: Iterable[Any], size: int, layer_of: Callable[[Any], str] = layer_of
+    operations: Iterable[Any],
+    size: int | None,
+    layer_of: Callable[[Any], str] = layer_of,
 ) -> list[TracedSign]:
     """Lists the signs that show what they are of.
 
@@ -103,7 +105,7 @@ def signs_of(
 
     Arguments:
         operations: Of a graph.
-        size: How many examples it takes at once.
+        size: How many examples it takes at once; None for any number.
         layer_of: The name of the layer that an operation is of.
     """
     signs = filter(None, map(sign_taken_by, operations))
@@ -114,10 +116,14 @@ def signs_of(
     ]
 
 
-def has_examples(tensor: Any, size: int) -> bool:
+def has_examples(tensor: Any, size: int | None) -> bool:
     """Whether a tensor has rows of so many examples, as far as its shape tells."""
     shape = tensor.shape
-    return bool(shape.rank and shape.is_fully_defined() and shape[0] % size == 0)
+    if not shape.rank or not shape[1:].is_fully_defined():
+        return False
+    if size is None or shape[0] is None:
+        return size is shape[0]
+    return bool(shape[0] % size == 0)
 
 
 def sign_taken_by(op: Any) -> TracedSign | None:
