@@ -39,7 +39,7 @@ def test_what_stands_between_sign_and_convolution_is_told(tmp_path, monkeypatch)
     right = Sign.emit
 
     def halved(node, name, x):
-        return [0.5 * y for y in right(node, name, x)]
+        return 0.5 * right(node, name, x)
 
     monkeypatch.setattr(Sign, "emit", halved)
     model = chain(binary_conv(name="left"), keras.layers.ReLU(), *head())

@@ -600,7 +600,7 @@ prepared: the shift of a sign counts twice
 -sign = alias(sign, shift=None, offset=0.0)
 +pass
 prepared: binary kernels are trained
--trainable = not binary and bool(given and given.trainable_weights)
+-trainable = not fixed and bool(given and given.trainable_weights)
 +trainable = bool(given and given.trainable_weights)
 @ tests/deploy/test_packed.py
 packed: the border of opposite signs
