@@ -245,6 +245,8 @@ def test_every_public_name_is_in_the_reference():
         for name in module.__all__
         if inspect.isclass(actual := getattr(module, name))
         or (callable(actual) and "Example" in (actual.__doc__ or ""))
+        # An earlier name is said where the present one is.
+        if getattr(actual, "__name__", name) == name
     }
     top = {name for name in nobn.__all__ if callable(getattr(nobn, name))}
     again = {f"{space}.{name}" for space in spaces for name in top}
