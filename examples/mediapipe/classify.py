@@ -16,4 +16,4 @@ with vision.ImageClassifier.create_from_options(options) as classifier:
     for image in images:
         found = classifier.classify(mp.Image.create_from_file(image))
         best = found.classifications[0].categories[0]
-        print(f"{image}: {best.category_name} ({best.score:.3f})")
+        print(f"{image}: {best.category_name} ({best.score:.6g})")

@@ -82,7 +82,7 @@ class Classifier:
         self.interpreter.set_tensor(self.input["index"], x)
         self.interpreter.invoke()
         scores = self.interpreter.get_tensor(self.output["index"])[0]
-        if self.output["dtype"] == np.int8:
+        if self.output["dtype"] in (np.int8, np.uint8):
             scale, zero = self.output["quantization"]
             scores = (scores.astype(np.float32) - zero) * np.float32(scale)
         if self.scores == "logits":

@@ -48,7 +48,7 @@ from .lite._compiled import compiler
 from .lite._converter import IoSpec, compute_engine
 from .lite._described import Described, with_metadata, with_note
 from .lite._file import read
-from .lite._micro import check_micro, open_in_micro, why_lacking, with_packed_kernels
+from .lite._micro import check_micro, with_packed_kernels
 from .operations import Stages
 from .operations._kinds import Kernel
 from .trace._names import layer_name, layer_of
@@ -249,10 +249,9 @@ def convert(
         examples = [x[:_FEW] for x in examples]
     taken = examples
     if steps is not None:
-        (image,) = examples
         scale, offset = steps
-        taken = [np.clip(np.rint((image - offset) / scale), 0, 255).astype(np.uint8)]
-        examples = [taken[0] * scale + offset]
+        taken = [_converter.pixels_of(x, steps) for x in examples]
+        examples = [x * scale + offset for x in taken]
     same: dict[str, Any] = {}
     numbers: dict[str, Any] = {}
     with replacing(path) as temporary, ExitStack() as stack:
@@ -273,8 +272,11 @@ def convert(
         else:
             if steps is not None:
                 stages = stages.of_pixels(steps, int8)
+            said = None
+            if runtime == "litert" and described:
+                said = _described(given, class_names, preprocessing, pixels)
             content, audit, runner, binary, merged = _converted(
-                stages, path, int8, base, outside
+                stages, path, int8, base, outside, said
             )
             if int8:
                 same = verify_without_rounding(given, stages, examples)
@@ -288,10 +290,6 @@ def convert(
                 step("Running TensorFlow Lite Micro")
                 content, runner = _for_micro(content, taken)
                 audit = audit_bytes(content, path)
-            elif runtime == "litert" and described:
-                content = with_metadata(
-                    content, _described(given, class_names, preprocessing, pixels)
-                )
         temporary.write_bytes(content)
         if described:
             write_metadata(
@@ -332,6 +330,7 @@ def _converted(
     int8: bool,
     runtime: str,
     outside: str,
+    described: Described | None,
 ) -> tuple[bytes, Audit, _converter.Runner, list[str], list[str]]:
     """Has a converter write the operations, checks the file, and opens it.
 
@@ -347,6 +346,8 @@ def _converted(
     content = _converter.to_flatbuffer(function, io, int8, runtime, outside)
     if stages.steps is not None:
         content = with_note(content, stages.steps)
+    if described is not None:
+        content = with_metadata(content, described)
     audit, left, merged = _contents(stages, content, path, runtime)
     _check_file(audit, left, int8, runtime)
     runner = _converter.Runner(content, runtime)
@@ -433,13 +434,7 @@ def _for_micro(
     content: bytes, examples: Sequence[np.ndarray]
 ) -> tuple[bytes, _converter.Runner]:
     """Packs the kernels of a file, and compares both in Micro, bit by bit."""
-    graph = read(content, "the file")[0]
-    packed = with_packed_kernels(content, graph)
-    with _converter.quiet() as chatter:
-        try:
-            open_in_micro(content)
-        except RuntimeError as error:
-            raise why_lacking(error, chatter(), graph) from error
+    packed = with_packed_kernels(content, read(content, "the file")[0])
     runners = [_converter.Runner(x, "micro") for x in (content, packed)]
     for first, second in zip(*(run.outputs(examples) for run in runners), strict=True):
         if not np.array_equal(first, second):

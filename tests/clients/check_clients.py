@@ -10,6 +10,7 @@ those of LiteRT in Python, and classes have to have their names.
 
 import http.server
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -20,31 +21,17 @@ from pathlib import Path
 import numpy as np
 
 import larq_nobn as nobn  # isort: skip
+import larq as lq
 from ai_edge_litert.interpreter import Interpreter
 from larq_nobn._keras import keras
 from larq_nobn.deploy import Preprocessing, convert, fake_quantize
 from PIL import Image
 
 MEDIAPIPE, LITERT_JS = "mediapipe==1.2.3", "@litertjs/core@2.5.3"
-WEB = Path(__file__).parents[2] / "examples" / "web"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 SIZE, COUNT = 32, 8
 LABELS = ["cat", "dog", "grün", "two words", "e"]
 STEPS = Preprocessing((0.49, 0.48, 0.45), (0.25, 0.24, 0.26), (SIZE, SIZE))
-# In another environment: prints the class and the score of each picture.
-IN_MEDIAPIPE = """
-import json, sys
-import mediapipe as mp
-from mediapipe.tasks.python import BaseOptions, vision
-found = {}
-model, *pictures = sys.argv[1:]
-options = vision.ImageClassifierOptions(BaseOptions(model_asset_path=model))
-with vision.ImageClassifier.create_from_options(options) as classifier:
-    for picture in pictures:
-        given = mp.Image.create_from_file(picture)
-        best = classifier.classify(given).classifications[0].categories[0]
-        found[picture] = best.category_name, best.score
-print(json.dumps(found))
-"""
 HARNESS = """<!doctype html><iframe src="/litert.html?%s"></iframe><script>
 const look = setInterval(() => {
   const page = document.querySelector('iframe').contentDocument;
@@ -61,8 +48,6 @@ const look = setInterval(() => {
 def own():
     """A network of its own: binary layers and ordinary ones."""
     sign = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
-    import larq as lq
-
     return keras.Sequential(
         [
             keras.layers.Conv2D(32, 3, strides=2, input_shape=(SIZE, SIZE, 3)),
@@ -126,20 +111,20 @@ def check_mediapipe(folder, wanted):
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, MEDIAPIPE], check=True)
     pictures = [f"{folder}/{number}.png" for number in range(COUNT)]
+    script = EXAMPLES / "mediapipe" / "classify.py"
     for name, outputs in wanted.items():
-        call = [python, "-c", IN_MEDIAPIPE, folder / name, *pictures]
+        call = [python, script, folder / name, *pictures]
         done = subprocess.run(call, check=True, capture_output=True, text=True)
-        found = [*json.loads(done.stdout).values()]
-        assert [label for label, _ in found] == [
-            LABELS[k] for k in outputs.argmax(axis=1)
-        ], (name, found)
-        scores = [score for _, score in found]
+        found = re.findall(r": (.+) \((\S+)\)$", done.stdout, re.MULTILINE)
+        best = [LABELS[k] for k in outputs.argmax(axis=1)]
+        assert [label for label, _ in found] == best, (name, found)
+        scores = [float(score) for _, score in found]
         np.testing.assert_allclose(scores, outputs.max(axis=1), rtol=1e-4, atol=1e-4)
         print(f"MediaPipe, {name}: {COUNT} of {COUNT} classes, and their scores")
 
 
 def check_litert_js(folder, wanted):
-    shutil.copy(WEB / "litert.html", folder)
+    shutil.copy(EXAMPLES / "web" / "litert.html", folder)
     subprocess.run(["npm", "install", "--silent", LITERT_JS], cwd=folder, check=True)
     arrived, told = threading.Event(), {}
 

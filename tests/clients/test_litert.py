@@ -212,3 +212,10 @@ def test_what_cannot_be(tmp_path):
     with pytest.raises(ConversionError, match="one input and one output"):
         convert(two, path, runtime="litert", preprocessing=steps, pixels=True)
     assert not [*tmp_path.iterdir()]
+
+
+def test_a_report_counts_the_metadata(tmp_path):
+    """They are part of the file that was verified."""
+    model, path = chain(binary_conv(), *head()), tmp_path / "m.tflite"
+    report = convert(model, path, runtime="litert", labels=LABELS)
+    assert report.size_bytes == path.stat().st_size == len(tables(path)[1])

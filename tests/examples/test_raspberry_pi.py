@@ -38,16 +38,15 @@ def test_preprocessing_bit_for_bit(script, side, crop, mean, std):
 
 
 @pytest.mark.convert
-@pytest.mark.parametrize("int8, softmax", [(False, True), (True, False)])
-def test_probabilities_are_those_of_the_package(
-    script, tmp_path, capsys, int8, softmax
-):
+@pytest.mark.parametrize("int8, pixels", [(False, False), (True, False), (True, True)])
+def test_probabilities_are_those_of_the_package(script, tmp_path, capsys, int8, pixels):
     model = scrambled(nobn.models.ReActNet18((8, 8, 3), 3, width=8, blocks=(1,)))
-    if softmax:
+    if not int8:
         ending = tf.keras.layers.Softmax()(model.output)
         model = tf.keras.Model(model.input, ending)
     random = np.random.default_rng(0)
-    images = random.integers(0, 256, (6, 20, 24, 3), np.uint8)
+    sides = (8, 8) if pixels else (20, 24)
+    images = random.integers(0, 256, (6, *sides, 3), np.uint8)
     prepare = nobn.deploy.Preprocessing((0.5,) * 3, (0.25,) * 3, (8, 8))
     x = prepare(images)
     if int8:
@@ -55,9 +54,10 @@ def test_probabilities_are_those_of_the_package(
     path = tmp_path / "model.tflite"
     labels = ["ant", "bee", "cat"]
     card = {"labels": labels, "preprocessing": prepare, "verify": False}
+    card |= {"pixels": pixels, "io": "uint8" if pixels else None}
     nobn.convert(model, path, int8=int8, runtime="litert", **card)
     wanted = nobn.deploy.Runner(path)(x)
-    if not softmax:
+    if int8:
         wanted = tf.nn.softmax(wanted).numpy()
     names = [tmp_path / f"{number}.png" for number in range(len(images))]
     for name, image in zip(names, images, strict=True):

@@ -35,13 +35,14 @@ from ._file import (
     open_axes,
     packed,
     parsing,
+    read,
     read_file,
     signature,
     unpacked,
     with_half_kernels,
 )
 from ._lce_faults import add_room
-from ._micro import DECODE, run_in_micro
+from ._micro import DECODE, micro_error, run_in_micro
 
 # What both take and give.
 _TYPES = ("float32", "uint8", "int8", "int16", "int32", "int64", "bool")
@@ -284,9 +285,14 @@ class PixelInfo(TensorInfo):
     def encode(self, values: np.ndarray) -> np.ndarray:
         """Returns bytes as they are, and of a normalized image those that it was of."""
         if values.dtype != np.uint8:
-            scale, offset = (np.array(numbers, np.float32) for numbers in self.steps)
-            values = np.clip(np.rint((values - offset) / scale), 0, 255)
-        return super().encode(values.astype(np.uint8))
+            values = pixels_of(values, self.steps)
+        return super().encode(values)
+
+
+def pixels_of(images: np.ndarray, steps: Steps) -> np.ndarray:
+    """Returns the bytes that normalized images are of."""
+    scale, offset = (np.array(numbers, np.float32) for numbers in steps)
+    return np.clip(np.rint((images - offset) / scale), 0, 255).astype(np.uint8)
 
 
 # Values of one input: more than any image has, and 16 bytes each when drawn.
@@ -406,6 +412,9 @@ def interpreter_of(
         try:
             interpreter = opened(roomy, num_threads=threads)
         except (RuntimeError, ValueError, MemoryError) as error:
+            if runtime == "micro":
+                first = read(content, path or what)[0]
+                raise micro_error(error, chatter(), first) from error
             raise ConversionError(
                 f"{name}'s interpreter cannot run {what}: {cause(error, chatter())}. "
                 "Replace what it names."

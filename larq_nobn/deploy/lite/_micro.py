@@ -56,17 +56,18 @@ def packed_kernels(graph: Subgraph) -> list[tuple[Tensor, int, int]]:
     """Returns the kernels that take less space as bits, their axis, and their bits."""
     found = {}
     for op in graph.operations:
-        axis = _CHANNELS.get(op.op)
-        kernel = None if axis is None else op.inputs[1]
-        if kernel is None or not kernel.constant or kernel.dtype != "int8":
+        if op.op not in _CHANNELS:
             continue
-        rows = np.moveaxis(kernel.values, axis or 0, 0)
+        axis, kernel = _CHANNELS[op.op], op.input(1)
+        if not kernel.constant or kernel.dtype != "int8":
+            continue
+        rows = np.moveaxis(kernel.values, axis, 0)
         rows = np.sort(rows.reshape(len(rows), -1), axis=1)
         most = 1 + int((np.diff(rows, axis=1) != 0).sum(axis=1).max(initial=0))
         bits = 1 if most <= 2 else 2
         saved = kernel.bytes * (8 - bits) // 8 - len(rows) * 2**bits - _OPERATION
         if most <= 2**bits and saved > 0:
-            found[kernel.index] = kernel, (axis or 0) % len(kernel.shape), bits
+            found[kernel.index] = kernel, axis % len(kernel.shape), bits
     return list(found.values())
 
 
@@ -126,7 +127,7 @@ def arena_bytes(content: bytes, chatter: Callable[[], str]) -> int | None:
     return int(found[1]) if found else None
 
 
-def why_lacking(error: Exception, said: str, graph: Subgraph) -> ConversionError:
+def micro_error(error: Exception, said: str, graph: Subgraph) -> ConversionError:
     """Returns what to raise where Micro cannot open a file, of what it said."""
     found = _LACKING.search(said)
     if found is None:

@@ -62,10 +62,11 @@ class Classifier(assets: AssetManager, threads: Int) : AutoCloseable {
         fun encoded(values: FloatArray, tensor: Tensor): ByteBuffer {
             val bytes = buffer(tensor)
             val steps = tensor.quantizationParams()
+            val least = if (tensor.dataType() == DataType.UINT8) 0f else -128f
             for (value in values) {
-                if (tensor.dataType() == DataType.INT8) {
+                if (tensor.dataType() != DataType.FLOAT32) {
                     val step = round(value / steps.scale) + steps.zeroPoint
-                    bytes.put(step.coerceIn(-128f, 127f).toInt().toByte())
+                    bytes.put(step.coerceIn(least, least + 255f).toInt().toByte())
                 } else {
                     bytes.putFloat(value)
                 }
@@ -78,8 +79,10 @@ class Classifier(assets: AssetManager, threads: Int) : AutoCloseable {
             bytes.rewind()
             val steps = tensor.quantizationParams()
             return FloatArray(tensor.numElements()) {
-                if (tensor.dataType() == DataType.INT8) {
-                    (bytes.get() - steps.zeroPoint) * steps.scale
+                if (tensor.dataType() != DataType.FLOAT32) {
+                    val byte = bytes.get().toInt()
+                    val step = if (tensor.dataType() == DataType.UINT8) byte and 255 else byte
+                    (step - steps.zeroPoint) * steps.scale
                 } else {
                     bytes.getFloat()
                 }
