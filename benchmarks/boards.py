@@ -17,6 +17,7 @@ commands.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import statistics
@@ -57,8 +58,12 @@ for (const file of process.argv.slice(1)) {
 
 def said(*command, folder):
     """What a command prints, which has to succeed."""
+    # A make that runs this would have others say where they are.
+    own = {name: x for name, x in os.environ.items() if not name.startswith("MAKE")}
     done = subprocess.run(
-        [*map(str, command)], cwd=folder, capture_output=True, text=True, timeout=3600
+        [*map(str, command)],
+        **{"cwd": folder, "env": own, "capture_output": True, "text": True},
+        timeout=3600,
     )
     if done.returncode:
         lines = [*done.stderr.splitlines(), "no message"]
