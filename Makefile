@@ -2,6 +2,7 @@
 #               DATASET=path/to/images does it with your images
 # make quick    oracles and units of all methods: the inner loop
 # make test     the whole test suite
+# make test-as-users    the same, slower: TensorFlow does all that it does for users
 # make lint     style, formatting and types
 # make examples docs                    as CI runs them
 # make check-docs                       looks at the built pages in Chromium
@@ -31,7 +32,7 @@ PYTEST = $(THREADS) $(EFFORT) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) -q
 # Many processes are started, each of which would compile the sources anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo quick test lint examples docs check-docs check-boards check-clients evidence package compat hostile clean
+.PHONY: demo quick test test-as-users lint examples docs check-docs check-boards check-clients evidence package compat hostile clean
 
 demo: $(VENV)/.all
 	$(BIN)/larq-nobn demo --dataset "$(DATASET)"
@@ -41,6 +42,9 @@ quick: $(VENV)/.test
 
 test: $(VENV)/.dev
 	$(PYTEST) --dist worksteal tests
+
+test-as-users: export TESTS_AS_USERS = 1
+test-as-users: test
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -56,11 +56,7 @@ def pytest_configure(config):
         import larq_nobn  # noqa: F401
         import lighter
 
-        lighter.keep_no_stacks()
-        lighter.tune_no_datasets()
-        lighter.read_signatures_once()
-        lighter.know_protocols()
-        lighter.open_no_saved_models()
+        lighter.replace_all()
 
 
 def pytest_collection_modifyitems(items):

@@ -1,9 +1,13 @@
-"""What TensorFlow does beside its work, and tests do without."""
+"""What TensorFlow does beside its work, and tests do without.
+
+But for `make test-as-users`, which runs them once a night as users run the package.
+"""
 
 import contextlib
 import functools
 import inspect
 import operator
+import os
 import types
 import typing
 import weakref
@@ -14,6 +18,18 @@ from tensorflow.lite.python import lite
 from tensorflow.python.autograph.core.ag_ctx import ControlStatusCtx, Status
 from tensorflow.python.data.ops.dataset_ops import DatasetV2
 from tensorflow.python.framework import ops
+
+AS_USERS = "TESTS_AS_USERS" in os.environ
+
+
+def replace_all():
+    """But AutoGraph, which some tests need."""
+    if not AS_USERS:
+        keep_no_stacks()
+        tune_no_datasets()
+        read_signatures_once()
+        know_protocols()
+        open_no_saved_models()
 
 
 def keep_no_stacks():
@@ -27,6 +43,9 @@ def without_autograph():
 
     Which takes up to a third of the time, where there is no control flow in Python.
     """
+    if AS_USERS:
+        yield
+        return
     usual = tf.function
     tf.function = functools.partial(usual, autograph=False)
     try:

@@ -10,10 +10,7 @@ import lighter
 import sklearn.datasets  # noqa: F401  (the digits)
 import tensorflow as tf
 
-lighter.keep_no_stacks()
-lighter.tune_no_datasets()
-lighter.read_signatures_once()
-lighter.know_protocols()
+lighter.replace_all()
 with tf.Graph().as_default():
     # Balanced filters would ask which devices there are.
     _network = nobn.models.ReActNet18(
