@@ -1,9 +1,9 @@
-"""Notebooks, run when the site is built: docs/notebooks/*.py become pages with results.
+"""Notebooks, run when the site is built: docs/notebooks/*.ipynb become pages.
 
-A script is cut into cells at lines that start with `# %%`; a cell `# %% [markdown]` is
-text in comments. Each page offers the executed notebook to download. What a run has
-left is kept in .cache/ for as long as the script and the package stay as they are, and
-nothing of it is committed.
+The committed notebooks have no results. Each page offers the executed notebook to
+download, and a button that opens the committed one in Colab if CITATION.cff has the
+public address. What a run has left is kept in .cache/ for as long as the notebook and
+the package stay as they are, and nothing of it is committed.
 """
 
 from __future__ import annotations
@@ -26,43 +26,33 @@ from nbconvert import MarkdownExporter
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "notebooks"
 SECONDS = 900  # for one cell, on a busy machine
-BEGIN = re.compile(r"^# %%(.*)$", re.MULTILINE)
 OUTPUT = re.compile(r"(?:^ {4}.*\n+)+", re.MULTILINE)
 
 
-def cells(script: str) -> nbformat.NotebookNode:
-    """The notebook of a script."""
-    notebook = nbformat.v4.new_notebook()
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
-    parts = BEGIN.split(script)
-    if parts[0].strip():
-        raise ValueError("Something stands before the first '# %%'.")
-    for number, (kind, body) in enumerate(zip(parts[1::2], parts[2::2], strict=True)):
-        body = body.strip("\n")
-        if kind.strip() == "[markdown]":
-            text = re.sub(r"^# ?", "", body, flags=re.MULTILINE)
-            cell = nbformat.v4.new_markdown_cell(text)
-        else:
-            cell = nbformat.v4.new_code_cell(body)
-        cell["id"] = f"cell-{number}"
-        notebook.cells.append(cell)
-    return notebook
+def in_colab(citation: str, name: str) -> str:
+    """The button that opens a notebook in Colab; none without a public address."""
+    address = re.search(r"^repository-code: *\W?https://([\w./-]+)", citation, re.M)
+    if address is None:
+        return ""
+    place = address[1].replace("github.com", "colab.research.google.com/github", 1)
+    place = f"https://{place}/blob/main/docs/notebooks/{name}.ipynb"
+    return f"[Open in Colab]({place}){{ .md-button }} "
 
 
-def fingerprint(script: str) -> str:
-    """Changes with the script and with every module of the package."""
-    found = hashlib.sha256(script.encode())
+def fingerprint(content: str) -> str:
+    """Changes with the notebook and with every module of the package."""
+    found = hashlib.sha256(content.encode())
     for module in sorted((ROOT / "larq_nobn").rglob("*.py")):
         found.update(module.read_bytes())
     return found.hexdigest()[:24]
 
 
-def executed(script: str) -> nbformat.NotebookNode:
+def executed(content: str) -> nbformat.NotebookNode:
     """The notebook with its outputs, run in an empty folder unless that was done."""
-    kept = CACHE / f"{fingerprint(script)}.ipynb"
+    kept = CACHE / f"{fingerprint(content)}.ipynb"
     if kept.exists():
         return nbformat.read(kept, as_version=4)
-    notebook = cells(script)
+    notebook = nbformat.reads(content, as_version=4)
     # As wide as the tables of Larq's summary, for which the site's style has room.
     wide = {"COLUMNS": "108", "TERM": "dumb"}
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT), **wide}
@@ -101,7 +91,8 @@ def pages(name: str, notebook: nbformat.NotebookNode) -> dict[str, str | bytes]:
     text = "".join(
         part if part.startswith("```") else OUTPUT.sub(_fenced, part) for part in parts
     )
-    link = f"[Download this notebook]({name}.ipynb)\n"
+    link = in_colab((ROOT / "CITATION.cff").read_text(encoding="utf-8"), name)
+    link += f"[Download this notebook]({name}.ipynb)\n"
     text = text.replace("![png](", "![What the cell above has drawn](")
     title, _, rest = text.strip().partition("\n")
     found: dict[str, str | bytes] = {f"{name}.md": f"{title}\n\n{link}\n{rest}\n"}
@@ -111,12 +102,13 @@ def pages(name: str, notebook: nbformat.NotebookNode) -> dict[str, str | bytes]:
 
 def on_files(files: Any, config: Any) -> Any:
     folder = Path(config["docs_dir"]) / "notebooks"
-    for script in sorted(folder.glob("*.py")):
+    for path in sorted(folder.glob("*.ipynb")):
         try:
-            notebook = executed(script.read_text(encoding="utf-8"))
-        except (CellExecutionError, CellTimeoutError, ValueError) as error:
-            raise PluginError(f"notebooks/{script.name}: {error}") from error
-        for path, content in pages(script.stem, notebook).items():
-            place = f"notebooks/{path}"
+            notebook = executed(path.read_text(encoding="utf-8"))
+        except (CellExecutionError, CellTimeoutError) as error:
+            raise PluginError(f"notebooks/{path.name}: {error}") from error
+        files.remove(files.get_file_from_path(f"notebooks/{path.name}"))
+        for name, content in pages(path.stem, notebook).items():
+            place = f"notebooks/{name}"
             files.append(File.generated(config, place, content=content))
     return files

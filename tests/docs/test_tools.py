@@ -11,6 +11,7 @@ import larq_nobn as nobn
 import check_site
 import cross_links
 import formulas
+import nbformat
 import notebooks
 import pytest
 import summaries
@@ -97,14 +98,23 @@ def test_names_in_the_text_lead_to_the_reference(monkeypatch: pytest.MonkeyPatch
     )
 
 
-def test_notebooks_are_scripts_without_results():
+def test_notebooks_have_no_results():
     for path in (ROOT / "docs" / "notebooks").glob("*"):
-        assert path.suffix == ".py"
-        text = path.read_text(encoding="utf-8")
-        first, *rest = notebooks.cells(text).cells
+        assert path.suffix == ".ipynb"
+        first, *rest = nbformat.read(path, as_version=4).cells
         assert first.source.startswith("# ")
         assert {cell.cell_type for cell in rest} == {"markdown", "code"}
+        assert not any(cell.get("outputs") for cell in rest)
         assert f"notebooks/{path.stem}.md" in (ROOT / "mkdocs.yml").read_text()
+
+
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_colab_opens_the_notebook_at_the_public_address(quote: str):
+    address = f"\nrepository-code: {quote}https://github.com/me/larq_nobn{quote}\n"
+    place = "colab.research.google.com/github/me/larq_nobn/blob/main/docs/notebooks"
+    button = notebooks.in_colab(f"title: x{address}license: y\n", "surgery")
+    assert button == f"[Open in Colab](https://{place}/surgery.ipynb){{ .md-button }} "
+    assert notebooks.in_colab("title: https://github.com/me/x\n", "surgery") == ""
 
 
 def test_links_that_lead_nowhere(tmp_path: Path):
