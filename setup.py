@@ -71,6 +71,7 @@ URLS = {
     "Larq": "https://docs.larq.dev",
 }
 LINK = re.compile(r"(!?\[[^\]]*\]\()(?!https?:|#)([^)]+\))")
+IMAGE = re.compile(r"(\bsrc(?:set)?=\")(?!https?:)")
 
 
 def on_the_index(page: str) -> str:
@@ -78,6 +79,7 @@ def on_the_index(page: str) -> str:
     if not FOUND:
         return page
     tree = f"{FOUND[1]}/raw/v{NUMBER}/", f"{FOUND[1]}/blob/v{NUMBER}/"
+    page = IMAGE.sub(rf"\g<1>{tree[0]}", page)
     return LINK.sub(lambda m: m[1] + tree[m[1][0] != "!"] + m[2], page)
 
 

@@ -1,8 +1,8 @@
 """Draws the figures of README and of the guides from files in results/.
 
-Those of the guides are for light and dark pages. Each SVG of them in docs/images/ bears
-the SHA-256 of the numbers it shows, by which a test finds those that are older than
-their numbers. Nothing is measured, and TensorFlow is not needed.
+They are for light and dark pages. Each SVG in docs/images/ bears the SHA-256 of the
+numbers it shows, by which a test finds those that are older than their numbers. Nothing
+is measured, and TensorFlow is not needed.
 
     python benchmarks/figures.py             # or: make evidence
 """
@@ -13,7 +13,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from _drawing.figures import FIGURES, PROMISE, in_words, promise
+from _drawing.figures import FIGURES
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -43,8 +43,6 @@ def write(figure, place, description):
 
 
 def main():
-    shown = content(PROMISE)
-    write(promise(False, *shown), path("promise"), in_words(*shown))
     for name, (draw, *files) in FIGURES.items():
         for dark in (False, True):
             figure = draw(dark, *content(files))

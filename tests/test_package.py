@@ -264,11 +264,13 @@ def test_links_of_the_index_lead_to_the_public_address(tree):
     (tree / "CITATION.cff").write_text(given)
     made = json.loads(done.stdout)
     assert made["project_urls"]["Source"] == address
-    links = re.findall(r"(!?)\[[^\]]*\]\(([^)]+)\)", made["long_description"])
+    links = re.findall(r"(\]\(|src=\"|srcset=\")([^)\"]+)", made["long_description"])
     assert all(link.startswith("https://") for _, link in links)
     tag = f"v{nobn.__version__}"
-    assert ("!", f"{address}/raw/{tag}/docs/images/promise.svg") in links
-    assert ("", f"{address}/blob/{tag}/LICENSE") in links
+    images = f"{address}/raw/{tag}/docs/images"
+    assert ('src="', f"{images}/promise.svg") in links
+    assert ('srcset="', f"{images}/promise-dark.svg") in links
+    assert ("](", f"{address}/blob/{tag}/LICENSE") in links
 
 
 @pytest.mark.slow

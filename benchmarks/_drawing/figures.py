@@ -219,10 +219,10 @@ def scaling(dark, result):
 
 
 LONGEST, CELL = 100, "w16-100"
-NAMES = {"nobn": "larq_nobn", "batch_norm": "batch norm"}
+NAMES = {"nobn": "without batch norm", "batch_norm": "with batch norm"}
 
 
-def promised(budgets, larger, small_batches, deployment):
+def promise(dark, budgets, larger, small_batches, deployment):
     """What the package promises, in numbers: of epochs, batches and operations."""
     curves, batches = ({name: {} for name in NAMES} for _ in range(2))
     for group in budgets["groups"]:
@@ -236,61 +236,50 @@ def promised(budgets, larger, small_batches, deployment):
     for stream, row in small_batches["rows"].items():
         for name in NAMES if stream.isdecimal() else ():
             batches[name][stream] = statistics.mean(row[name]["reached"])
+    sheet = Sheet(dark, 9.6, 3.4, columns=3, width_ratios=(5, 5, 4))
+    long, small, bars = sheet.places
+    for number, (name, label) in enumerate(NAMES.items()):
+        colour = sheet.colour(COLOURS[number])
+        style = {"color": colour, "marker": MARKERS[number], "label": label}
+        epochs = sorted(curves[name])
+        low, mean, high = zip(*(curves[name][n] for n in epochs), strict=True)
+        long.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0)
+        long.plot(epochs, mean, **style)
+        sizes = list(batches[name].values())
+        small.plot(list(batches[name]), sizes, **style)
+        apart = {"ha": "center", "va": ("bottom", "top")[number]}
+        for axes, at, value in ((long, LONGEST, mean[-1]), (small, "1", sizes[0])):
+            shift = (0, (7, -7)[number])
+            sheet.annotate(axes, f"{value:.1f}", (at, value), shift, **apart)
+    long.set_xscale("log")
+    long.set_xticks(epochs, epochs)
+    long.minorticks_off()
+    for axes, title, unit in (
+        (long, "the same accuracy", "epochs of training"),
+        (small, "more in small batches", "batch size, half an epoch"),
+    ):
+        axes.margins(x=0.13, y=0.16)
+        sheet.label(axes, title, unit, "CIFAR-10 accuracy, %")
+    sheet.legend(*long.get_legend_handles_labels(), ncols=2)
     row = deployment["rows"]["ReActNet18"]["batch_norm"]
     kinds = {"LCE alone": "unprepared", "convert": "prepared"}
-    operations = {name: row[kind]["float_ops"] for name, kind in kinds.items()}
-    return curves, batches, operations
-
-
-def in_words(*results):
-    """The same, which the file contains for readers and for a test."""
-    curves, batches, operations = promised(*results)
-    last = [curves[name][LONGEST][1] for name in NAMES]
-    alone = [batches[name]["1"] for name in NAMES]
-    return (
-        f"CIFAR-10 after {LONGEST} epochs: {last[0]:.1f} % without batch norm, "
-        f"{last[1]:.1f} % with it. Half an epoch at batch size 1: {alone[0]:.1f} % and "
-        f"{alone[1]:.1f} %. Float operations of a ReActNet-18 in TFLite: "
-        "{convert} by convert, {LCE alone} by the converter alone."
-    ).format(**operations)
-
-
-def promise(dark, *results):
-    """The same in three panels."""
-    sheet = Sheet(dark, 8.4, 2.9, columns=3, width_ratios=(5, 5, 4))
-    sheet.figure.patch.set(alpha=1, facecolor="white")
-    *lines, operations = promised(*results)
-    *places, bars = sheet.places
-    for number, name in enumerate(NAMES):
-        colour = COLOURS[number]
-        style = {"color": colour, "marker": MARKERS[number], "label": NAMES[name]}
-        curve, sizes = (line[name] for line in lines)
-        epochs = sorted(curve)
-        low, mean, high = zip(*(curve[n] for n in epochs), strict=True)
-        places[0].fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0)
-        places[0].plot(epochs, mean, **style)
-        places[1].plot(list(sizes), list(sizes.values()), **style)
-    places[0].set_xscale("log")
-    places[0].set_xticks(epochs, epochs)
-    places[0].minorticks_off()
-    for axes, title in zip(places, ("epochs of training", "batch size"), strict=True):
-        sheet.label(axes, x=title, y="CIFAR-10 accuracy, %")
-        axes.legend(frameon=False, loc="lower right")
-    drawn = bars.bar(
-        list(operations), list(operations.values()), color=["#999999", BLUE]
-    )
-    bars.bar_label(drawn, padding=2)
+    operations = [row[kind]["float_ops"] for kind in kinds.values()]
+    drawn = bars.bar(list(kinds), operations, color=["#999999", sheet.colour(BLUE)])
+    bars.bar_label(drawn, padding=2, color=sheet.ink)
     bars.margins(y=0.15)
-    sheet.label(bars, x="ReActNet-18 in TFLite", y="float operations")
+    sheet.label(bars, "fewer float operations", "ReActNet-18 in TFLite")
     return sheet.figure
 
 
-PROMISE = (
-    *("budgets/compare.json", "larger/runs.json", "small_batches/result.json"),
-    "deployment/result.json",
-)
 # Name of an image: what draws it, and the files below results/ that it shows.
 FIGURES = {
+    "promise": (
+        promise,
+        "budgets/compare.json",
+        "larger/runs.json",
+        "small_batches/result.json",
+        "deployment/result.json",
+    ),
     "batch_norm": (batch_norm, "own_network/result.json"),
     "choosing": (choosing, "normalizations/result.json", "methods/compare.json"),
     "own_network": (own_network, "own_network/result.json"),

@@ -89,9 +89,9 @@ ALLOWED_NAMES = {
 
 
 def prose(page: str) -> str:
-    """A page without code, targets of links and comments."""
+    """A page without code, targets of links, comments and tags."""
     text = re.sub(r"^ *```.*?^ *```", "", page, flags=re.DOTALL | re.MULTILINE)
-    text = re.sub(r"<!--.*?-->|`[^`\n]*`", "", text, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->|`[^`\n]*`|</?[a-z].*?>", "", text, flags=re.DOTALL)
     return re.sub(r"\]\([^)]*\)", "]", text)
 
 
