@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import subprocess
 from collections import defaultdict
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import evidence
 import pytest
+from experiments import EXPERIMENTS
 from faults import FAULTS
 from larq_nobn.models import BUILDERS, pretrained
 
@@ -23,6 +25,11 @@ PAGE = "docs/results.md"
 FOLDERS = sorted(path.name for path in RESULTS.iterdir() if path.is_dir())
 NOTES = [f"results/{name}/README.md" for name in FOLDERS]
 GRIDS = sorted(path.parent.name for path in RESULTS.glob("*/compare.json"))
+# A script that is gone, and the commit that has it.
+PAST = re.compile(
+    r"`python\s(\S+\.py)[^`]*`,\sa\sscript[^()]*\(last\sin\scommit\s`(\w+)`\)"
+)
+TEXT: dict[str, Any] = {"capture_output": True, "text": True}
 CURVES = sorted(path.parent.name for path in RESULTS.glob("*/curves.csv"))
 
 
@@ -95,8 +102,23 @@ def test_a_folder_has_a_note_and_is_mentioned(name: str):
     assert note.startswith("# ") and re.search(r"^- \S", note, re.MULTILINE)
     assert name == "pretrained" or f"`results/{name}/`" in text(PAGE)
     assert f"[{name}]({name}/README.md)" in text("results/README.md")
-    for script in re.findall(r"^python (\S+\.py)", note, re.MULTILINE):
-        assert (ROOT / script).exists()
+    commands = re.findall(r"^(python|make|larq-nobn) (\S+)(?: (\w+))?", note, re.M)
+    assert commands or PAST.search(note)
+    for program, script, task in commands:
+        assert program != "python" or (ROOT / script).exists()
+        assert script != "benchmarks/experiments.py" or task in EXPERIMENTS
+
+
+def test_scripts_that_are_gone_are_in_the_commits_that_notes_name():
+    """Of a clone with all of the history."""
+    named = [match.expand(r"\2:\1") for x in NOTES for match in PAST.finditer(text(x))]
+    assert len(named) >= 20
+    git = ["git", "-C", str(ROOT)]
+    whole = subprocess.run([*git, "rev-parse", "--is-shallow-repository"], **TEXT)
+    if whole.stdout.strip() == "false":
+        look = [*git, "cat-file", "--batch-check"]
+        found = subprocess.run(look, input="\n".join(named), **TEXT).stdout
+        assert [line for line in found.splitlines() if line.endswith("missing")] == []
 
 
 @pytest.mark.parametrize("name", GRIDS)

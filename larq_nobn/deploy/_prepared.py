@@ -53,8 +53,8 @@ def prepared(
     kernels of ±c before a sign, sums that should be 0 are rounding noise, and their
     signs are random. Here, as in the file, kernels are ±1 and scaled afterwards, so
     that these sums are 0 and their sign is +1. The accuracy of this model is that of
-    the file; float layers before signs can be trained for it. Sums of real numbers may
-    still differ from the file in the last bit.
+    the float file but for the signs of sums of real numbers, which may differ in the
+    last bit. Float layers before signs can be trained for it.
 
     Arguments:
         model: A Larq model that `convert` can read. It is not changed.
