@@ -469,7 +469,8 @@ class Runner:
             flatbuffer, path = read_file(given), os.fspath(given)
         if runtime is not None:
             check_choice("runtime", runtime, RUNTIMES)
-        opened = interpreter_of(flatbuffer, os.cpu_count() or 1, path, runtime)
+        # Threads of LCE that wait keep their cores busy, so that more take longer.
+        opened = interpreter_of(flatbuffer, 1, path, runtime)
         self._predict, self.input_tensors, self.output_tensors, self.runtime = opened
         self.input_names = [tensor.name for tensor in self.input_tensors]
         self.output_names = [tensor.name for tensor in self.output_tensors]

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from pathlib import Path
 
 import larq as lq
 import numpy as np
@@ -197,3 +198,13 @@ def test_numbers_for_int8_are_rounded():
         assert_array_equal(_converter._taken(info, given), [[-128, -1, 127]])
     with pytest.raises(ConversionError, match="between nan and nan are none"):
         _converter._taken(info, [[0.0, np.nan, 1.0]])
+
+
+def test_a_runner_starts_no_threads(file_of):
+    """Those of LCE, started by larger networks, spin while they wait."""
+    tasks = Path("/proc/self/task")
+    Runner(file_of(plain, "litert"))(images(1))  # what TensorFlow starts once
+    before = {*tasks.iterdir()}
+    run = Runner(file_of(plain, "litert"))
+    run(images(4))
+    assert {*tasks.iterdir()} <= before
