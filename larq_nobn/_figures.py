@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +34,28 @@ def check_plot(path: str | os.PathLike) -> Path:
     return target
 
 
+@cache
+def font_of(size: int) -> Any:
+    """Returns matplotlib's font, which has letters of many languages, or Pillow's."""
+    from PIL import ImageFont
+
+    try:
+        from matplotlib import get_data_path
+    except ImportError:
+        return ImageFont.load_default(size)
+    return ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)
+
+
+def legible(text: str) -> str:
+    """Returns a user's text, with the code of each character that the font lacks."""
+    mask = font_of(12).getmask
+    box, text = bytes(mask("\uffff")), text.encode(errors="replace").decode()
+    return "".join(x if bytes(mask(x)) != box else f"U+{ord(x):04X} " for x in text)
+
+
 def drawable(text: str) -> str:
-    """Returns a user's text for a plot, without formulas and invalid characters."""
-    return text.encode(errors="replace").decode().replace("$", r"\$")
+    """Returns a user's text for a plot, without formulas and missing characters."""
+    return legible(text).replace("$", r"\$")
 
 
 def shortened(name: str, characters: int) -> str:

@@ -468,15 +468,19 @@ def draw_curves(
         return
     epochs = [row["epoch"] for row in history]
     figure.suptitle(drawable(title))
-    for axes, name in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
+    parts = ("accuracy", "accuracy, %", 100, 100), ("loss", "loss", 1, None)
+    for axes, part in zip(figure.subplots(1, 2), parts, strict=True):
+        name, label_of, scale, top = part
         tested = f"{'val' if split == 'validation' else 'test'}_{name}"
         lines = (("training", name, "--"), (split, tested, "-"))
         for colour, (label, key, dashes) in zip(COLOURS[1::-1], lines, strict=True):
-            values = [row[key] for row in history]
+            values = [row[key] * scale for row in history]
             axes.plot(epochs, values, dashes, color=colour, marker=".", label=label)
+        # All of the axis: noise at chance is no rising curve.
+        axes.set_ylim(0, top)
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.set_xlabel("epoch")
-        axes.set_ylabel(name)
+        axes.set_ylabel(label_of)
         axes.grid(alpha=0.3)
         axes.legend()
     with replacing(target) as temporary:

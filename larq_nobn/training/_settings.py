@@ -184,8 +184,8 @@ class RunSettings(Settings):
 
         Arguments:
             name: One of `RECIPES`; None for the one that has the name of the
-                normalization, and for `"plain"` with the model `"init"`. One of such a
-                name is for that normalization unless another one is chosen, and
+                normalization, and for `"plain"` with the network of `init`. One of such
+                a name is for that normalization unless another one is chosen, and
                 `"recu_cifar"`, `"bnn_plus"` and `"bayesian"` are for batch norm.
             **chosen: Any of the settings; `network` adds to what the recipe says.
 

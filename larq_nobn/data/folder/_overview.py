@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any
 
 from ..._checks import check_number, check_path
-from ..._figures import check_plot
+from ..._figures import check_plot, font_of, legible
 from ..._files import replacing
 from ._decode import image_of
 from ._folder import HOLDOUT, ScannedImage, divided, read_listing, scan, shown
@@ -71,7 +71,7 @@ class Overview:
             ValueError: If the name ends otherwise.
             OSError: If the file cannot be written.
         """
-        from PIL import Image, ImageDraw, ImageFont
+        from PIL import Image, ImageDraw
 
         target = check_plot(path)
         rows: dict[str, list[Path]] = {name: [] for name in self.classes}
@@ -81,10 +81,10 @@ class Overview:
         high, wide = _TILE + _LINE + _GAP, _TILE + _GAP
         size = _ACROSS * wide + _GAP, len(rows) * high + _GAP
         sheet = Image.new("RGB", size, "white")
-        pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+        pen, font = ImageDraw.Draw(sheet), font_of(12)
         for row, (name, files) in enumerate(rows.items()):
             top = _GAP + row * high
-            pen.text((_GAP, top), name, "black", font)
+            pen.text((_GAP, top), legible(name), "black", font)
             for column, file in enumerate(files[:_ACROSS]):
                 tile = Image.fromarray(image_of(file, (_TILE, _TILE, 3), False).copy())
                 sheet.paste(tile, (_GAP + column * wide, top + _LINE))
