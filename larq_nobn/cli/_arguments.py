@@ -300,6 +300,38 @@ dataset_option = click.option(
     show_default="that of the run",
     help="Data set whose test images are used.",
 )
+PREPROCESSING = ("mean", "std", "scale")
+_PREPROCESSING = f"{__name__}.preprocessing"
+
+
+def preprocessing_options(command: Any) -> Any:
+    """Options for how images are prepared, for files that do not say it."""
+    for name, kind, usual, what in (
+        ("--scale", click.FloatRange(0, min_open=True), "1/255", "times bytes"),
+        ("--std", several(float), "1", "the divisor, likewise"),
+        ("--mean", several(float), "0", "minus this, one number or one per channel"),
+    ):
+        said = f"For a file without metadata, how images are prepared: {what}."
+        known: dict[str, Any] = {"help": said, "show_default": usual, "type": kind}
+        known |= {"expose_value": False, "callback": _note_preprocessing}
+        command = click.option(name, **known)(command)
+    return command
+
+
+def _note_preprocessing(ctx: click.Context, param: Any, value: Any) -> None:
+    if value is not None:
+        ctx.meta.setdefault(_PREPROCESSING, {})[param.name] = value
+
+
+def preprocessing(unused: bool = False) -> dict[str, Any]:
+    """Returns these options by name, if they have a use."""
+    ctx = click.get_current_context(silent=True)
+    if ctx and unused:
+        why = "without --dataset, nor for a model that says how images are prepared"
+        check_unused(ctx, PREPROCESSING, why)
+    return ctx.meta.get(_PREPROCESSING, {}) if ctx else {}
+
+
 trust_option = click.option(
     "--trust",
     is_flag=True,

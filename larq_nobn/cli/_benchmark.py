@@ -52,6 +52,7 @@ from ._package import deploy, training
     default=1000,
     help="With --formats or --dataset: use at most this many test images.",
 )
+@_arguments.preprocessing_options
 @_arguments.data_dir_option
 @_arguments.trust_option
 @click.option("--runs", default=50, help="Timed runs of each file.")
@@ -93,10 +94,12 @@ def benchmark(
              larq-nobn benchmark runs/a --formats --phone
     """
     file, *more = files
-    others = {"trust"} | ({"limit", "data_dir"} if dataset is None else set())
+    options = {"limit", "data_dir", *_arguments.PREPROCESSING}
+    others = {"trust"} | (options if dataset is None else set())
+    written = {"against", *_arguments.PREPROCESSING}
     for used, unused, why in (
         (phone, {"seed"}, "with --phone, which draws its inputs itself"),
-        (formats, {"against"}, "with --formats, which writes its files"),
+        (formats, written, "with --formats, which writes its files"),
         (not formats, others, "without --formats or --dataset"),
     ):
         if used:

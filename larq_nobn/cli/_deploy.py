@@ -24,6 +24,7 @@ from ._package import models as networks
 @_arguments.model_argument
 @click.argument("output", metavar="OUT.tflite", type=Output(TFLITE))
 @_arguments.dataset_option
+@_arguments.preprocessing_options
 @_arguments.data_dir_option
 @click.option(
     "--tolerance",
@@ -120,6 +121,7 @@ def convert(
             "is given. Add one of them, or leave --calibrate out."
         )
     network, origin = open_network(model, trust, signature)
+    _arguments.preprocessing(unused=origin is not None or dataset is None)
     own = any(type(each).__name__ == "FakeQuantization" for each in network.layers)
     if range_images is not None and not own:
         if dataset is None and origin is None:

@@ -41,6 +41,7 @@ _MISTAKES = 24  # of a plot
 )
 @plot_option("Plot the confusion matrix.")
 @plot_option("Plot the misclassified images with the highest loss.", "--mistakes")
+@_arguments.preprocessing_options
 @_arguments.data_dir_option
 @_arguments.trust_option
 @json_option
@@ -74,6 +75,7 @@ def evaluate(
     if lite and samples is not None:
         raise InvalidValue(f"{model} is one network. --samples needs a Keras model.")
     network, origin = _models.open_any(model, trust)
+    own = _arguments.preprocessing(unused=origin is not None)
     if dataset is None and origin is not None and origin.dataset in data.NAMES:
         dataset = origin.dataset  # metadata say no more of a folder than its name
     name = dataset or (origin.images.get("name") if origin else None)
@@ -107,10 +109,11 @@ def evaluate(
     if plot is not None:
         confusion.draw(plot, drawn)
     if mistakes is not None:
-        own = [Path(file).name for file in files or ()]
-        worst.draw(mistakes, names, info.mean, info.std, drawn, own)
+        shown = [Path(file).name for file in files or ()]
+        worst.draw(mistakes, names, info.mean, info.std, drawn, shown)
     result: dict[str, Any] = {"path": str(model), "dataset": name, "split": split}
-    result |= {"mean_and_std_of": info.name, **scores, **confusion.to_dict()}
+    said = "the options" if own else info.name
+    result |= {"mean_and_std_of": said, **scores, **confusion.to_dict()}
     known = scores["accuracy"], int(scores["examples"])
     result["accuracy_interval"] = wilson_interval(*known)
     result["mistakes"] = [
@@ -126,7 +129,7 @@ def evaluate(
     held = "" if holdout in (None, 1) else f" (--holdout {holdout:g})"
     rows = _rows(result) | {
         f"{split} images": f"{scores['examples']:,}{held}",
-        "mean and std of": info.name,
+        "mean and std of": said,
         "image size": f"{size[0]}x{size[1]}, of the model" if size else None,
         "confusion matrix": plot,
         "mistakes": mistakes,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
+from .._errors import InvalidValue
 from .._names import DATASETS, GIVEN, TFDS_PREFIX, find_pretrained
 from ..config._run_files import with_place
+from . import _arguments
 from ._console import progress
 from ._package import data, deploy, keras, loading, models, population, training
 
@@ -126,7 +128,8 @@ class Images:
 
     Without a data set they are those that the network was tested on; images of the same
     or of a folder are prepared as it wants them, and those of a file that does not say
-    how, in the `size` and channels that `model` takes, a network or a `.tflite` file.
+    how, in the `size` and channels that `model` takes, a network or a `.tflite` file,
+    and by the options for them.
     """
 
     def __init__(
@@ -168,6 +171,8 @@ class Images:
             known = ("name", "mean", "std", "crop")
             said = {name: getattr(origin.info, name) for name in known}
             self._like = replace(self.dataset.info, **said)
+        if origin is None and (options := _arguments.preprocessing()):
+            self._like = _prepared(self.dataset.info, **options)
         self.info = self._like or self.dataset.info
 
     def batches(
@@ -181,6 +186,27 @@ class Images:
     def files(self, split: str, limit: int | None) -> tuple[str, ...] | None:
         """Names the files of the same images; None where they lie in none."""
         return self.dataset.files(split, limit, self._like)
+
+
+def _prepared(
+    info: data.DatasetInfo,
+    mean: Sequence[float] = (0.0,),
+    std: Sequence[float] = (1.0,),
+    scale: float = 1 / 255,
+) -> data.DatasetInfo:
+    """Returns what stands for images that are (scale * bytes - mean) / std."""
+    (*size, channels), unit = info.image_shape, 255 * scale
+    mean, std = (
+        [x / unit for x in (given if len(given) > 1 else [*given] * channels)]
+        for given in (mean, std)
+    )
+    if {len(mean), len(std)} != {channels}:
+        raise InvalidValue(
+            f"--mean or --std is not of {channels} channels, as the images are. Give "
+            "one number, or one for each channel."
+        )
+    steps = deploy.Preprocessing(tuple(mean), tuple(std), (size[0], size[1]))
+    return replace(info, mean=steps.mean, std=steps.std)
 
 
 def statistics_images(

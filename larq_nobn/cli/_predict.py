@@ -39,6 +39,7 @@ _BATCH = 32
     help="Data set that a model file without metadata was trained on: its mean, "
     "standard deviation and class names are used, and the model's image size.",
 )
+@_arguments.preprocessing_options
 @_arguments.data_dir_option
 @_arguments.trust_option
 @json_option
@@ -73,6 +74,7 @@ def predict(
         if dataset is None or dataset != origin.at(dataset).info.name:
             unused = ["dataset", "data_dir"]
             _arguments.check_unused(ctx, unused, f"for {model}, which has metadata")
+        _arguments.preprocessing(unused=True)
         info = origin.info
     elif dataset is not None:
         known = Images(dataset, None, data_dir, model if network is None else network)

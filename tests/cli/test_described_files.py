@@ -131,3 +131,76 @@ def test_files_are_evaluated_on_what_was_held_out_for_them(
     assert 0 < info.test_examples != nobn.data.open_dataset(flat).info.test_examples
     for command in ((keras_file,), (lite_file, "--dataset", flat)):
         assert answer(invoke, "evaluate", *command)["examples"] == info.test_examples
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A network as two files, `.keras` and `.tflite`, which say nothing of images."""
+    layers, folder = nobn._keras.keras.layers, tmp_path_factory.mktemp("foreign")
+    network = nobn._keras.keras.Sequential(
+        [layers.Input((12, 12, 3)), layers.GlobalAveragePooling2D(), layers.Dense(2)]
+    )
+    network.save(folder / "m.keras")
+    given = {"runtime": "litert", "verify": False, "allow_float": True}
+    nobn.convert(network, folder / "m.tflite", **given)
+    return folder / "m.keras", folder / "m.tflite"
+
+
+MEAN, STD = np.array([0.5, 0.4, 0.3]), np.array([0.2, 0.25, 0.3])
+
+
+@pytest.mark.convert
+@pytest.mark.parametrize(
+    "options, scale, mean, std",
+    [
+        ("--scale 1 --mean 127.5 --std 127.5", 1, 127.5, 127.5),
+        ("--mean 0.5,0.4,0.3 --std 0.2,0.25,0.3", 1 / 255, MEAN, STD),
+        ("--scale 1", 1, 0, 1),
+        ("--mean 0.5", 1 / 255, 0.5, 1),
+    ],
+)
+def test_options_say_how_images_are_prepared_for_a_foreign_file(
+    options: str,
+    scale: float,
+    mean,
+    std,
+    foreign,
+    photos: Path,
+    invoke: Invoke,
+    tmp_path,
+):
+    where = ("--dataset", photos, *options.split())
+    files = {n: sorted((photos / "test" / n).iterdir()) for n in ("bright", "dark")}
+    pixels = np.stack([np.asarray(Image.open(f)) for x in files.values() for f in x])
+    kernel, bias = nobn._keras.keras.models.load_model(foreign[0]).get_weights()
+    logits = ((scale * pixels - mean) / std).mean((1, 2)) @ kernel + bias
+    odds = np.exp(logits - logits.max(1, keepdims=True))
+    wanted = odds / odds.sum(1, keepdims=True)
+    for file in foreign:
+        scores = answer(invoke, "evaluate", file, *where)
+        assert scores["mean_and_std_of"] == "the options"
+        loss = -np.log(np.r_[wanted[:6, 0], wanted[6:, 1]]).mean()
+        assert scores["loss"] == pytest.approx(loss, rel=1e-4)
+        (row,) = answer(invoke, "predict", file, files["dark"][0], *where)
+        found = {p["label"]: p["probability"] for p in row["predictions"]}
+        assert found["dark"] == pytest.approx(wanted[6, 1], rel=1e-4)
+    words = ("--runtime", "litert", "--allow-float")
+    done = invoke("convert", foreign[0], tmp_path / "m.tflite", *words, *where)
+    assert done.exit_code == 0, done.output
+    steps = nobn.deploy.read_card(tmp_path / "m.tflite").preprocessing
+    found = steps(pixels[:1])  # which an app computes
+    np.testing.assert_allclose(found, (scale * pixels[:1] - mean) / std, 1e-4, 1e-5)
+
+
+def test_options_of_preprocessing_that_have_no_use(foreign, saved, photos, invoke):
+    plain, where = foreign[0], ("--dataset", photos)
+    for line, said in (
+        (("evaluate", saved, "--std", 2), "says how images are prepared"),
+        (("predict", saved, photos, "--scale", 1), "says how images are prepared"),
+        (("convert", plain, "m.tflite", "--mean", 0), "without --dataset"),
+        (("benchmark", foreign[1], "--mean", 0), "without --formats or --dataset"),
+        (("evaluate", plain, *where, "--mean", "0,0"), "is not of 3 channels"),
+        (("evaluate", plain, *where, "--std", 0), "std=0.0 is outside"),
+        (("evaluate", plain, *where, "--scale", 0), "0.0 is not in the range"),
+    ):
+        assert said in one_sentence(invoke(*line)), line
