@@ -243,7 +243,7 @@ def convert(
     base = "litert" if runtime == "micro" else runtime
     stages = lowered_model(model, given, batch_size, int8, base, calibrate)
     run = stages.traced.form.outputs_of if given is stages.traced.model else None
-    examples, source = verification_examples(data, model, given, source, run)
+    examples, source, classes = verification_examples(data, model, given, source, run)
     in_float = check_float(stages, base, allow_float, lambda: examples)
     if not verify:
         examples = [x[:_FEW] for x in examples]
@@ -264,7 +264,8 @@ def convert(
                 numbers = verify_c(stages, outputs, file, examples, tolerance)
             if pixels:
                 file = _as_c(stages, path, small, class_names, steps)
-            file.about = _about(model, name, verify and (source, numbers))
+            proof = _proof(source, numbers, outputs, classes) if verify else ()
+            file.about = _about(model, name, proof)
             content, runner = file.source.encode(), None
             header = stack.enter_context(replacing(Path(path).with_suffix(".h")))
             header.write_text(file.header)
@@ -503,18 +504,29 @@ def _feed(
     return f"{kind} {'x'.join(map(str, spec.shape))}: {what}{steps}."
 
 
-def _about(model: keras.Model, dataset: str | None, verified: Any) -> list[str]:
+def _about(model: keras.Model, dataset: str | None, proof: Sequence[str]) -> list[str]:
     """Returns what the head of a C file says of its network."""
     lines = [f"network {model.name}"]
     lines += [f"Data set: {dataset}."] * (dataset is not None)
-    lines.append("Not verified against Keras: convert it with verify=True for that.")
-    if verified:
-        source, numbers = verified
-        lines[-1] = (
-            f"Verified against Keras on {numbers['examples']} {source}: same class on "
-            f"{numbers['top1_agreement']:.1%}."
-        )
+    lines += proof or ("Not verified against Keras: convert it with verify=True.",)
     return [*lines, f"Written by larq_nobn {__version__} on {date.today()}."]
+
+
+def _proof(
+    source: str,
+    numbers: dict[str, Any],
+    outputs: Sequence[np.ndarray],
+    classes: np.ndarray | None,
+) -> list[str]:
+    """Says on what a file was compared with Keras, and how often both are right."""
+    count, same = numbers["examples"], numbers["top1_agreement"]
+    lines = [f"Verified against Keras on {count} examples: {source}."]
+    lines.append(f"Same class as Keras on {same:.1%} of them.")
+    scores = outputs[0]
+    if classes is not None and scores.ndim == 2 and len(outputs) == 1 < scores.shape[1]:
+        right = np.mean(scores.argmax(axis=-1) == classes)
+        lines[-1] += f" Accuracy of Keras on them: {right:.1%}."
+    return lines
 
 
 def _check_file(

@@ -235,8 +235,8 @@ def verification_examples(
     flat: keras.Model,
     name: str = ON_GIVEN_DATA,
     run: Callable[[list[np.ndarray]], list[np.ndarray]] | None = None,
-) -> tuple[list[np.ndarray], str]:
-    """Returns examples for every input, and a word on where they are from.
+) -> tuple[list[np.ndarray], str, np.ndarray | None]:
+    """Returns examples for every input, where they are from, and their classes.
 
     Without data it is seeded noise, of which some is far larger than what a network
     sees, and a few regular patterns. `model` is the given one, `flat` the same in one
@@ -247,10 +247,13 @@ def verification_examples(
         usual = _examples.in_vocabulary(usual, run or partial(_examples.called, flat))
         examples = _examples.with_far(flat, usual, run)
         far = len(examples[0]) - len(usual[0])
-        return examples, f"{what}, {far} of large numbers, seed 0"
-    batches = [parts for parts, _ in given_batches(model, data, _MOST, _MOST)]
+        return examples, f"{what}, {far} of large numbers, seed 0", None
+    batches, given = zip(*given_batches(model, data, _MOST, _MOST), strict=True)
     arrays = [np.concatenate(parts)[:_MOST] for parts in zip(*batches, strict=True)]
-    return arrays, name
+    classes = None
+    if all(getattr(y, "ndim", 0) == 1 for y in given):
+        classes = np.concatenate(given)[:_MOST]
+    return arrays, name, classes
 
 
 def generated_examples(flat: keras.Model) -> tuple[list[np.ndarray], str]:

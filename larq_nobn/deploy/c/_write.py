@@ -232,11 +232,11 @@ class CFile:
             "a run.",
             f"Compile: cc -O3 -march=native -c {prefix}.c, and link with -lm.",
             f"Use: {self._run};",
-            f"    where memory has {prefix.upper()}_MEMORY_BYTES bytes, aligned as for "
-            "a float, better by 64.",
+            f"    memory has {prefix.upper()}_MEMORY_BYTES bytes, aligned as a float,",
+            "    better by 64.",
         ]
         plain = (re.sub(r"\*/|/\*", "_", line) for line in lines)
-        return "/* " + "\n   ".join(plain).rstrip() + " */\n"
+        return "/* " + "\n   ".join(plain).replace("\n   \n", "\n\n") + " */\n"
 
     def _rows(self) -> list[dict[str, Any]]:
         """What `audit` reads of each call; a constant counts where it is first read."""

@@ -80,7 +80,7 @@ def io_spec(model: keras.Model, batch_size: int = 1) -> IoSpec:
         if given.dtype.name not in _TYPES:
             raise ConversionError(
                 f"Input {name!r} of model {model.name!r} is {given.dtype.name}, but "
-                f"LCE takes {', '.join(_TYPES)} only. Build the model with one of "
+                f"files take {', '.join(_TYPES)} only. Build the model with one of "
                 "them as the dtype of keras.Input."
             )
     names: list[str] = []

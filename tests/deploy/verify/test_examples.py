@@ -11,7 +11,7 @@ USUAL = 32
 
 def made_up(*inputs):
     model = keras.Model(list(inputs), list(inputs))
-    actual, said = verification_examples(None, model, model)
+    actual, said, _ = verification_examples(None, model, model)
     assert said.startswith("27 random and 5 regular inputs, ")
     return [array[:USUAL] for array in actual]
 
@@ -49,7 +49,7 @@ def test_ids_are_those_of_the_smallest_table(dtype):
     turned = _layers.Reshape((5, 1))(ids)
     tables = [_layers.Embedding(size, 4)(turned) for size in (7, 3)]
     model = keras.Model([other, ids], [other, *tables])
-    (free, actual), _ = verification_examples(None, model, model)
+    (free, actual), *_ = verification_examples(None, model, model)
     assert set(np.unique(actual)) == {0, 1, 2}
     assert actual.dtype == dtype
     assert free.min() < -2
@@ -58,7 +58,7 @@ def test_ids_are_those_of_the_smallest_table(dtype):
 def test_of_large_inputs_there_are_few():
     inputs = keras.Input((128, 128, 3))
     model = keras.Model(inputs, inputs)
-    (actual,), said = verification_examples(None, model, model)
+    (actual,), said, _ = verification_examples(None, model, model)
     assert len(actual) == 10
     assert said == "3 random and 5 regular inputs, 2 of large numbers, seed 0"
 
@@ -67,7 +67,7 @@ def far(layer, shape=(4,)):
     """What follows the usual examples of a model of one layer."""
     inputs = keras.Input(shape)
     model = keras.Model(inputs, layer(inputs))
-    [actual], said = verification_examples(None, model, model)
+    [actual], said, _ = verification_examples(None, model, model)
     more = len(actual) - USUAL
     assert said == f"27 random and 5 regular inputs, {more} of large numbers, seed 0"
     return actual[USUAL:]
