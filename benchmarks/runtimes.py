@@ -15,6 +15,8 @@ runs files with its operations, TensorFlow's with XNNPACK other TFLite files, as
 with ranges of random images. The log says how many other processes were running.
 
     python benchmarks/runtimes.py accuracy --folder runs/runtimes
+    python benchmarks/runtimes.py accuracy --folder runs/c --form Keras --form C \
+        --output results/c
     python benchmarks/runtimes.py latency --folder runs/latency   # on a quiet machine
 """
 
@@ -43,6 +45,7 @@ FORMS = {
     "LCE, int8": INT8,
     "LiteRT": ("--runtime", "litert"),
     "LiteRT, int8": ("--runtime", "litert", *INT8),
+    "C": (),
 }
 TRAINED = (
     "reactnet18-w32-digits",
@@ -57,7 +60,7 @@ LARGE = {
     "ReActNet18, 224 px": ("ReActNet18", {"width": 64}),
     "QuickNet, 224 px": ("QuickNet", {}),
 }
-TIMED = (*FORMS, "C", "C, small")
+TIMED = (*FORMS, "C, small")
 # Ordinary int8 networks beside ReActNet-18, by how many times narrower they are.
 ORDINARY = {"ordinary, int8": 1, "ordinary, int8, half width": 2}
 SLOW_IMAGES = 2000
@@ -70,9 +73,14 @@ def larq_nobn(*arguments):
     return json.loads(Path(arguments[-1]).read_text(encoding="utf-8"))
 
 
+def file_of(folder, name, form):
+    suffix = ".c" if form.startswith("C") else ".tflite"
+    return folder / f"{re.sub('[^0-9A-Za-z]+', '_', f'{name} {form}')}{suffix}"
+
+
 def trained_file(folder, name, form, images=()):
     """Converts a trained network by the command line, if that was not done."""
-    path = folder / f"{name}-{form.replace(', ', '-')}.tflite"
+    path = file_of(folder, name, form)
     if not path.exists():
         report = path.with_suffix(".json")
         larq_nobn("convert", name, path, *FORMS[form], *images, "--json", report)
@@ -105,8 +113,7 @@ def measure(folder, name, form, images):
 
 def timed_file(folder, name, form):
     """Converts a network for its time alone, if that was not done."""
-    suffix = ".c" if form.startswith("C") else ".tflite"
-    path = folder / f"{re.sub('[^0-9A-Za-z]+', '_', f'{name} {form}')}{suffix}"
+    path = file_of(folder, name, form)
     if path.exists():
         return path
     if name in LARGE:
@@ -144,18 +151,20 @@ def main():
     type=click.Path(exists=True, path_type=Path),
     help="CIFAR-100 as an image folder, where TFDS cannot download it.",
 )
+@click.option("--form", "forms", multiple=True, type=click.Choice(("Keras", *FORMS)))
 @output("runtimes")
-def accuracy(folder, only, cifar100, output):
+def accuracy(folder, only, cifar100, forms, output):
     folder.mkdir(parents=True, exist_ok=True)
     rows = {name: {} for name in only or TRAINED}
-    for form in ("Keras", "LiteRT, int8", "LCE", "LiteRT", "LCE, int8"):
+    for form in forms or ("Keras", "LiteRT, int8", "LCE", "LiteRT", "LCE, int8"):
         for name, row in rows.items():
             images = ("--dataset", cifar100) if cifar100 and "cifar100" in name else ()
             done = folder / f"{name}-{form}.measured.json"
             row[form] = kept(done, measure, folder, name, form, images)
             print(name, form, row[form], flush=True)
+    draw = drawing.c_accuracies if "C" in forms else drawing.runtime_accuracies
     result = {"ranges_from_training_images": 256, "rows": rows}
-    leave(output / "accuracy", __doc__, drawing.runtime_accuracies, **result)
+    leave(output / "accuracy", __doc__, draw, **result)
 
 
 @main.command()

@@ -26,6 +26,7 @@ from . import (
 _DRAWN = {
     "bfloat16/compare.json,budgets/compare.json": [grids.bfloat16],
     "budgets/compare.json": [grids.budgets],
+    "c/accuracy/result.json": [runtimes.c_accuracies],
     "c/boards/result.json": [boards.boards, boards.c_kilobytes],
     "c/boards/result.json,runtimes/accuracy/result.json,c/latency/result.json": [
         runtimes.c_runtimes

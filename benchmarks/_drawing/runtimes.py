@@ -22,6 +22,15 @@ def runtime_accuracies(result):
     return table([*head, "images", "Keras", ON_FEW], rows)
 
 
+def c_accuracies(result):
+    """Top-1 of each trained network in Keras and as a C file, in %."""
+    rows = [
+        [f"`{name}`", *measured(row["Keras"], row["Keras"], row["C"])]
+        for name, row in result["rows"].items()
+    ]
+    return table(["network", "images", "Keras", "C"], rows)
+
+
 def measured(images, *forms):
     yield f"{images['examples']:,}"
     yield from (f"{100 * form['accuracy']:.2f}" for form in forms)
