@@ -18,7 +18,7 @@ import larq_nobn as nobn
 import click
 import numpy as np
 from larq_nobn._files import replacing
-from larq_nobn.graph._signs import quantized
+from larq_nobn.graph._signs import kernel_value, quantized
 from larq_nobn.models import BUILDERS, ModelProfile, open_pretrained
 from larq_nobn.models import _pretrained as stored_as
 from larq_nobn.models._weights import weights_by_name
@@ -116,14 +116,11 @@ def signs_of(kernel, gain):
     Where the new latent weights have another scale, the gain or the magnitudes make up
     for it, up to rounding.
     """
-    if getattr(kernel, "precision", None) != 1:
-        return None
-    latent = kernel.latent_variable.numpy()
-    value = quantized(kernel.quantizer, latent)
-    if (value == 0).any():
+    value = kernel_value(kernel)
+    if getattr(kernel, "precision", None) != 1 or (value == 0).any():
         return None
     axes = tuple(range(value.ndim - 1))
-    magnitude = np.abs(latent).mean(axes)
+    magnitude = np.abs(kernel.latent_variable.numpy()).mean(axes)
     magnitude = np.maximum(magnitude, np.float32(1e-9))
     signs = np.where(value > 0, np.float32(1), np.float32(-1))
     again = quantized(kernel.quantizer, signs * magnitude)
