@@ -12,7 +12,7 @@ from ..quantizers import ProgressiveSign, ReSTE, RSign, SigmoidSign
 from ._errors import raised_by
 from ._graph import Call, inputs_of, maker_of
 from ._kinds import function_traits, inherited
-from ._operation import Operation, needs_float32, rebuild, take_state
+from ._operation import Operation, latent, needs_float32, rebuild, take_state
 from ._probe import bits_of_users, is_users
 
 _layers = keras.layers
@@ -44,6 +44,12 @@ def has_binary_kernel(operation: Operation) -> bool:
     if is_binary(quantizer):
         return True
     return split_kernel(quantized(quantizer, operation.arrays["kernel"])) is not None
+
+
+def kernel_value(variable: Any) -> np.ndarray:
+    """Returns what the forward pass sees of a kernel: its quantized value."""
+    quantizer = getattr(variable, "quantizer", None)
+    return quantized(quantizer, latent(variable).numpy())
 
 
 def quantized(quantizer: Any, weights: np.ndarray) -> np.ndarray:

@@ -249,6 +249,14 @@ def everywhere(program: Program, rules: Sequence[Rule]) -> Program:
     return program
 
 
+def why_not(program: Program, node: Node, rule: Rule) -> str:
+    """Says why a rule does not fit a node; empty if it does."""
+    if not isinstance(node, _kinds_of(rule)):
+        return f"it is not for a node of kind {type(node).__name__}"
+    outcome = rule(program, node)
+    return outcome if isinstance(outcome, str) else ""
+
+
 @cache
 def _kinds_of(rule: Rule) -> Any:
     return get_type_hints(getattr(rule, "func", rule)).get("node", Node)
