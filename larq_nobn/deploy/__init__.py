@@ -1,4 +1,4 @@
-"""From a trained model to a verified `.tflite` file, and what is inside such a file."""
+"""Converts trained models to verified `.tflite` or C files, and inspects such files."""
 
 from ._audit import Audit, audit, diff
 from ._checks import binary_layers

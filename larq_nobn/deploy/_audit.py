@@ -1,7 +1,7 @@
-"""What is inside any `.tflite` file, what could be saved, and how two files differ.
+"""Lists the contents of any `.tflite` file, what could be saved, and differences.
 
-LCE binarizes plain 2D convolutions of signs with ±c, and computes whatever comes close
-in float, without a word: that is found here, too.
+LCE binarizes plain 2D convolutions of signs with ±c. It silently computes similar
+layers in float, which are found here, too.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from .lite._lce_faults import missed_reach
 from .lite._micro import DECODE, arena_bytes, resolver
 
 _ACTIVATIONS = {1: "relu", 2: "relu1", 3: "relu6", 4: "tanh", 5: "sign"}
-# Longer lists show one row for each run of operations of one layer.
+# Longer lists have one row for successive operations of one layer.
 _LONG = 60
 _RUNTIMES = {
     "lce": "lce: needs Larq Compute Engine",
@@ -53,7 +53,7 @@ _SUMS = ("binary_macs", "float_macs", "int8_macs", "weight_bytes", "activation_b
 
 @dataclass(frozen=True, kw_only=True)
 class Findings(Shown):
-    """What a converted file contains; the part that audits and reports share."""
+    """The contents of a converted file, as audits and reports share them."""
 
     path: str
     size_bytes: int
@@ -98,8 +98,8 @@ class Findings(Shown):
                 table.add_row(f"{kind} {op['op']}", f"{op['count']}: {layers}")
         for layer in self.in_float:
             cost = f"{layer['macs']:,} MACs, {layer['bytes']:,} bytes"
-            said = f"{layer['layer']} ({layer['kind']}): {cost}"
-            table.add_row("binary in the model, float in the file", said)
+            value = f"{layer['layer']} ({layer['kind']}): {cost}"
+            table.add_row("binary in the model, float in the file", value)
         return table
 
     def _binary(self) -> str:
@@ -108,49 +108,48 @@ class Findings(Shown):
 
 @dataclass(frozen=True, kw_only=True)
 class Audit(Findings):
-    """What a `.tflite` file contains.
+    """The contents of a `.tflite` or `.c` file.
 
-    Multiply-accumulates (MACs) are those of one run of the file, on as many examples as
-    it takes at once; a size that only a running file knows counts as 1, and is None in
+    Multiply-accumulates (MACs) are those of one run of the file, on its whole batch. A
+    size that is unknown until the file runs counts as 1, and is None in
     `output_shape` and `open_inputs`.
 
     Attributes:
         path: The file.
-        size_bytes: Its size.
+        size_bytes: Its size in bytes.
         runtime: `"lce"` if it has operations of LCE, `"micro"` if it has kernels of one
             or two bits a weight for TensorFlow Lite Micro, else `"litert"`.
-        lce_bconv2d: Binary convolutions of LCE.
-        float_ops: What computes in float and does more than rename axes:
+        lce_bconv2d: The number of LCE's binary convolutions, or of C's.
+        float_ops: The operations that compute in float and do more than rename axes:
             `{"op", "count", "layers"}`, the most frequent first.
-        int8_ops: What computes in integers of 8 or 16 bits, as `float_ops`.
+        int8_ops: The operations in integers of 8 or 16 bits, as `float_ops`.
         binary_macs: MACs of the binary convolutions.
-        float_macs: Those of float convolutions and matrix products.
-        int8_macs: Those of convolutions and matrix products in integers.
+        float_macs: MACs of float convolutions and matrix products.
+        int8_macs: MACs of convolutions and matrix products in integers.
         ops: Every operation with its count, custom operations included.
-        bitpacked_outputs: How many binary convolutions output bits, not floats.
+        bitpacked_outputs: The number of binary convolutions that output bits.
         peak_activation_bytes: The most bytes of feature maps that exist at one time if
             operations run in the order of the file; what the interpreter needs for
             itself comes on top.
         operations: Every operation in the order of the file: `index, op, kind`
             (`"binary"`, `"float"`, `"int8"`, or `"shape"` for renamed axes,
-            unpacked constants and arithmetic on sizes), `layer, output_shape` (of bits:
-            in channels), `output_type` (`"bits"` if packed), `binary_macs, float_macs,
-            int8_macs, weight_bytes` (constants that no earlier operation has),
-            `activation_bytes` (what it writes), `reads_bits, writes_bits,
+            unpacked constants and arithmetic on sizes), `layer, output_shape` (for
+            bits, in channels), `output_type` (`"bits"` if packed), `binary_macs,
+            float_macs, int8_macs, weight_bytes` (constants that no earlier operation
+            reads), `activation_bytes` (its outputs), `reads_bits, writes_bits,
             fused_activation, padding` (`"valid"`, `"same"`; of binary convolutions
             `"one"` or `"zero"`), `strides` and `reads` (the indices of the operations
             whose outputs it reads).
-        savings: What could still be saved, and how: `{"layers", "finding", "remedy"}`.
-        in_float: What is binary in the model and float in the file, as far as the
-            file shows it: `layer, kind` (its operation), `finding, remedy, macs, bytes`
-            (of its kernel).
-        flash_bytes, arena_bytes: Of a C file the bytes of its constants, and of the
-            memory of a run; of a file for Micro its size, and what it took of the arena
-            when it ran here, with pointers of 64 bits (None if tflite-micro is not
-            installed); else None.
+        in_float: Layers that are binary in the model and float in the file, as far as
+            the file shows it: `layer, kind` (its operation), `finding, remedy, macs,
+            bytes` (of its kernel).
+        flash_bytes, arena_bytes: For a C file, the bytes of its constants, and of the
+            memory of a run. For a Micro file, its size, and the arena that it used when
+            it ran here, with 64-bit pointers (None if tflite-micro is not installed).
+            Else None.
         unpacked_bytes: Bytes of the largest kernel that Micro unpacks in the arena.
         resolver: The methods of a `MicroMutableOpResolver` that a board has to call.
-        open_inputs: Inputs that leave sizes of an example open: `{"name", "shape"}`.
+        open_inputs: Inputs whose examples have unknown sizes: `{"name", "shape"}`.
             All MACs and bytes of such a file are too small.
     """
 
@@ -167,8 +166,8 @@ class Audit(Findings):
         peak = f"{self.peak_activation_bytes / 1e3:,.1f} kB"
         table.add_row("feature maps at one time", peak)
         for given in self.open_inputs:
-            told = f"{given['name']}: {_sides(given['shape'])}; MACs and bytes"
-            table.add_row("open input", f"{told} are those of size 1")
+            sides = f"{given['name']}: {_sides(given['shape'])}; MACs and bytes"
+            table.add_row("open input", f"{sides} are those of size 1")
         return table
 
     def _binary(self) -> str:
@@ -179,7 +178,7 @@ class Audit(Findings):
         return f"{self.lce_bconv2d}, of which {self.bitpacked_outputs} output bits"
 
     def tables(self) -> list[Table]:
-        """Returns the summary, what could be saved, and the operations."""
+        """Returns the summary, possible savings, and the operations."""
         last = _operation_table(self.operations)
         if not self.savings:
             return [self.table(), last]
@@ -194,13 +193,12 @@ class Audit(Findings):
 
 
 def audit(path: str | os.PathLike) -> Audit:
-    """Reads a `.tflite` file, whoever wrote it, or a `.c` file of `convert`.
+    """Lists the contents of any `.tflite` file, or of a `.c` file of `convert`.
 
-    Layer names are those that the converter left in the names of tensors. What several
-    layers were fused into has the name of the layer of its kernel, or else of the last
-    of them. The file's last
-    operation has lost its own and is listed as `"output"`, others without as
-    `"unknown"`.
+    Layer names are those that the converter left in the names of tensors. Fused layers
+    have the name of the layer of their kernel, or else of the last of them. The last
+    operation of a file has lost its name and is listed as `"output"`; others without a
+    name are `"unknown"`.
 
     Arguments:
         path: The file.
@@ -227,7 +225,7 @@ def audit_bytes(content: bytes, path: str, ends: Sequence[str] = ()) -> Audit:
     """Audits the content of a file; `ends` are the layers of its outputs, if known."""
     if is_c(content):
         return _audit_c(content, path)
-    with parsing(path):  # and what makes no sense, such as a filter without shape
+    with parsing(path):  # also rejects nonsense, such as a filter without shape
         graphs = read(content, path, ends)
         rows = _rows(graphs)
         binary = [row for row in rows if row["op"] == "LceBconv2d"]
@@ -262,7 +260,7 @@ def audit_bytes(content: bytes, path: str, ends: Sequence[str] = ()) -> Audit:
 
 
 def _audit_c(content: bytes, path: str) -> Audit:
-    """Audits a C file by what it says of itself."""
+    """Audits a C file by its own description."""
     info = read_info(content, path)
     unknown = dict.fromkeys(("fused_activation", "padding", "strides"))
     bits = {x["index"] for x in info["operations"] if x["output_type"] == "bits"}
@@ -307,8 +305,8 @@ def _by_frequency(rows: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]
 
 
 def _rows(graphs: Sequence[Subgraph]) -> list[dict[str, Any]]:
-    """Returns what there is to know about every operation, as plain JSON types."""
-    held: set[int] = set()  # buffers that an earlier operation was charged with
+    """Returns a row for every operation, as plain JSON types."""
+    counted: set[int] = set()  # buffers of earlier operations
     rows = []
     for graph in graphs:
         channels: dict[int, int] = {}  # of the tensors that are packed into bits
@@ -316,13 +314,13 @@ def _rows(graphs: Sequence[Subgraph]) -> list[dict[str, Any]]:
             shape = _shape(op.outputs[0]) if op.outputs else None
             kind = op.outputs[0].dtype if op.outputs else None
             if shape is not None and op.writes_bits:
-                # A pool of bits keeps their number; that of its input may be unknown.
+                # A pool of bits keeps the channels of its input, if these are known.
                 first, own = op.input(0), op.op == "LceBconv2d"
                 last = channels.get(first.index, first.shape[-1])
                 shape[-1] = last = op.input(1).shape[0] if own else last
                 channels[op.outputs[0].index], kind = last, "bits"
-            new = {t.buffer: t.bytes for t in op.constants if t.buffer not in held}
-            held.update(new)
+            new = {t.buffer: t.bytes for t in op.constants if t.buffer not in counted}
+            counted.update(new)
             sources = {graph.producer(tensor) for tensor in op.maps} - {None}
             strides = ("stride_height", "stride_width")
             padding, ways = op.options.get("padding"), ("same", "valid")
@@ -371,15 +369,15 @@ def _sides(shape: Sequence[int | None]) -> str:
 def _peak_activation_bytes(graph: Subgraph) -> int:
     """Returns the most bytes of feature maps that exist at one time.
 
-    A map exists from the operation that writes it to the last that reads it, inputs of
-    the file from the start and outputs to the end.
+    A map exists from the operation that writes it to the last one that reads it. Inputs
+    of the file exist from the start, and outputs to the end.
     """
     last = {t.index: i for i, op in enumerate(graph.operations) for t in op.maps}
     end = {tensor.index for tensor in graph.outputs}
     alive = {t.index: t.bytes for t in graph.inputs}
     peak = sum(alive.values())
     for place, op in enumerate(graph.operations):
-        made = op.outputs if op.maps else ()  # constants that are unpacked are no maps
+        made = op.outputs if op.maps else ()  # unpacked constants are no maps
         alive.update((tensor.index, tensor.bytes) for tensor in made)
         peak = max(peak, sum(alive.values()))
         done = [i for i in alive if i not in end and not last.get(i, -1) > place]
@@ -389,7 +387,7 @@ def _peak_activation_bytes(graph: Subgraph) -> int:
 
 
 def _operation_table(operations: Sequence[dict[str, Any]]) -> Table:
-    """Shows one row per operation, or per layer where there are many."""
+    """Returns a table with a row per operation, or per layer if there are many."""
     long = len(operations) > _LONG
     table = Table(title="layers" if long else "operations", title_justify="left")
     table.box = box.SIMPLE_HEAD  # without lines between columns, names need no cuts
@@ -464,12 +462,11 @@ def diff(
         against: The other.
 
     Returns:
-        Under `"numbers"` sizes, MACs and counts of binary convolutions, named as in
+        Under `"numbers"`, sizes, MACs and counts of binary convolutions, named as in
         `Audit`, and `"in_float"`, the number of layers that are binary in the model and
-        float in the file; under `"ops"` the count of every operation, by its kind and
-        name, such as `"float RELU"`. Both contain `{"path", "against", "difference"}`,
-        the last being the first minus the second.
-
+        float in the file. Under `"ops"`, the count of every operation, by its kind and
+        name, such as `"float RELU"`. Both contain `{"path", "against", "difference"}`;
+        the difference is the first minus the second.
     Raises:
         ConversionError: If a file is missing or is not an intact TFLite file, or Larq
             Compute Engine is not installed.
@@ -501,24 +498,24 @@ def _pair(first: int, second: int) -> dict[str, int]:
     return {"path": first, "against": second, "difference": first - second}
 
 
-# A float multiplication takes some nine times as long as a binary one on a device, so
-# from this fraction of all MACs on, float takes about half of the time.
+# A float multiplication takes about nine times as long as a binary one on a device. So
+# with this fraction of all MACs, float takes about half of the time.
 _LARGE_SHARE = 0.1
 
 
 def savings(graphs: Sequence[Subgraph]) -> list[dict[str, Any]]:
-    """Lists what the file shows for certain; equal findings share an entry."""
+    """Lists certain savings; equal findings share an entry."""
     where: dict[Why, list[str]] = {}
     macs: Counter[str] = Counter()  # that are not binary
     binary = 0
     for graph in graphs:
         for row in float_in_file(graph):
-            said = f"Binary in the model, float in the file: {row.finding}", row.remedy
-            where.setdefault(said, []).append(row.layer)
+            why = f"Binary in the model, float in the file: {row.finding}", row.remedy
+            where.setdefault(why, []).append(row.layer)
         for op in graph.operations:
             layer = graph.layer(op)
-            for said in _of_convolution(graph, op):
-                where.setdefault(said, []).append(layer)
+            for why in _of_convolution(graph, op):
+                where.setdefault(why, []).append(layer)
             if op.kind == "binary":
                 binary += op.macs
             elif op.macs:
@@ -542,7 +539,7 @@ def savings(graphs: Sequence[Subgraph]) -> list[dict[str, Any]]:
 
 
 def _of_convolution(graph: Subgraph, op: FileOperation) -> Iterator[Why]:
-    """Yields what keeps a convolution of signs from its best, and remedies."""
+    """Yields what slows down a convolution of signs, and remedies."""
     if before_signs(graph, op) and not filters_have_two_values(op):
         yield (
             "Its input is binary and its kernel is not ±c, so it computes in float",

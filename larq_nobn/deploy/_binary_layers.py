@@ -1,12 +1,12 @@
-"""What was meant to be binary, whether it is, and why not: of models and of files.
+"""Finds what was meant to be binary, whether it is, and why not, in models and files.
 
-LCE has binary kernels for plain 2D convolutions of signs with ±c, and computes whatever
-comes close in float, without a word. So no convolution and no matrix product of floats
-goes unnamed whose kernel has two values per output channel, and whose input has at most
-two. A kernel shows its values. What an input is, the operations before it show: of what
-no step makes, as a threshold or rounding, there may be any number; else numbers tell,
-of all examples of the verification. Quantizers say it for layers of a few bits, which
-are named for LCE, too.
+LCE has binary kernels for plain 2D convolutions of signs with ±c, and silently computes
+similar layers in float. So every float convolution and matrix product is named whose
+kernel has two values per output channel, and whose input has at most two. The kernel
+shows its values. The input is judged by the operations before it: without a step, such
+as a threshold or rounding, it may have any number of values. With a step, its values in
+the examples of the verification are counted. Layers of a few bits, which LCE computes
+in float, too, are known by their quantizers.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from .trace._names import layer_name, layer_of, layers_by_name
 from .trace._signs import NOTHING, RESHAPES, sign_taken_by
 from .trace._trace import TracedKernel
 
-# A finding, as a sentence without its period, and what to do.
+# A finding, as a sentence without its period, and a remedy.
 Why = tuple[str, str]
-# Networks of few bits; more are the business of 8-bit kernels.
+# Layers of fewer bits are named here; 8 bits are those of ordinary int8 files.
 FEW_BITS = 8
 _BACKWARD = ("Conv2DBackpropInput", "Conv3DBackpropInputV2")
 _KERNELS = ("Conv2D", "Conv3D", "DepthwiseConv2dNative", "MatMul", "BatchMatMulV2")
-# What makes few numbers of many, and functions, of which nobody knows.
+# Operations that reduce many values to few, and functions, which are opaque.
 _STEPS = re.compile(
     "Sign|Greater|Less|Equal|Round|Rint|Floor|Ceil|ArgM|Bucketize|Partitioned|While|If"
 )
@@ -45,7 +45,7 @@ _MOVES = ("GatherV2", "Slice", "StridedSlice", "ReverseV2", "Tile", "Roll", "Con
 _POOLS = ("MaxPool", "AvgPool", "Mean", "Max", "SpaceToDepth", "DepthToSpace")
 _PADS = ("Pad", "PadV2", "MirrorPad", "SpaceToBatchND", "BatchToSpaceND")
 _HANDS_ON = {*NOTHING, *RESHAPES, *_MOVES, *_POOLS, *_PADS, "Split", "SplitV"}
-# Numbers are equal up to that fraction of the largest.
+# Numbers count as equal up to this fraction of the largest.
 _EQUAL = 1e-5
 
 
@@ -53,9 +53,9 @@ _EQUAL = 1e-5
 class FloatFallback:
     """A layer that is binary, or of few bits, in the model, and float in a file.
 
-    `kind` is its class, or the operation that it is in a file; `finding` a sentence
-    without its period; `macs` are those of one example (of a file: one run), and
-    `bytes` those of its kernels as floats.
+    `kind` is its class, or its operation in a file. `finding` is a sentence without its
+    period. `macs` are those of one example, or in a file those of one run, and `bytes`
+    those of its kernels as floats.
     """
 
     layer: str
@@ -76,10 +76,10 @@ class FloatFallback:
 def check_float(
     stages: Stages, runtime: str, allow_float: bool, examples: Callable[[], Any]
 ) -> list[FloatFallback]:
-    """Returns what is float in a file, or rejects for LCE what nobody asked for.
+    """Returns the layers that become float; for LCE, raises if that was not allowed.
 
-    For LiteRT, whose layers are all ordinary ones, that is what should be ±1 and is
-    not. `examples` gives those of the verification, if some are needed.
+    In files for LiteRT all layers are ordinary ones, so there these are the layers that
+    should be ±1 and are not. `examples` is called only if examples are needed.
     """
     model, in_float = stages.traced.model, _float_layers(stages, examples)
     if runtime == "litert":
@@ -106,9 +106,9 @@ def _float_layers(
 ) -> list[tuple[FloatFallback, bool]]:
     """Lists layers of few bits without a binary kernel.
 
-    And whether both, input and kernel, have two values, other than -1 and +1.
+    With each: whether its input and kernel both have two values, other than -1 and +1.
     """
-    # In float32, layers inside one of the user's may have got other names.
+    # Rebuilding in float32 may rename layers inside a user's layer.
     layers, trace = layers_by_name(stages.traced.model), stages.traced
     known = {*stages.binary}
     others = [use for use in trace.kernels if use.op.name not in known]
@@ -118,7 +118,7 @@ def _float_layers(
     for use in few:
         if counts[use.op.name] < FEW_BITS:
             uses[use.layer].append(use)
-    # No operation shows the kernel of these, which may be in a loop.
+    # The kernels of these layers are hidden, perhaps in a loop.
     hidden = {layer_of(op) for op in trace.operations} & layers.keys()
     hidden -= {*(u.layer for u in trace.kernels), *map(layer_name, stages.binary)}
     hidden = {name for name in hidden if bits_of_layer(layers[name]) < FEW_BITS}
@@ -147,7 +147,7 @@ def _float_layers(
 
 
 def bits_of_layer(layer: keras.layers.Layer) -> int:
-    """Returns the larger precision of input and kernel that a layer itself shows."""
+    """Returns the bits of a layer's input or kernel, whichever are more."""
     return max(_bits_of_input(layer), _bits_of_kernel(layer))
 
 
@@ -176,7 +176,7 @@ def has_two_values(use: TracedKernel) -> bool:
 
 
 def _is_plain(use: TracedKernel) -> bool:
-    """Whether -1 and +1 meet -1 and +1, as LiteRT has binary layers."""
+    """Whether input and kernel are both -1 and +1, as in LiteRT's binary layers."""
     ends = sign_taken_by(use.source)
     plain = ends is not None and use.signs and np.all(np.abs([ends.first, ends.second]))
     return bool(plain and np.all(np.abs(use.kernel) == 1))
@@ -188,20 +188,20 @@ def _input_bits(
     stages: Stages,
     examples: Callable[[], Any],
 ) -> dict[str, int]:
-    """How many bits inputs have, by the names of operations; 32 of real numbers."""
+    """Returns the bits of inputs, by operation name; 32 for real numbers."""
     bits = {u.op.name: _bits_of_input(layers.get(u.layer)) for u in uses}
     asked = [u for u in uses if bits[u.op.name] > 1 and _has_step(u.read.op)]
     if asked:
         form = stages.traced.form
-        given = dict(zip(form.inputs, examples(), strict=True))
-        made = form.run(given, [use.read for use in asked])
+        inputs = dict(zip(form.inputs, examples(), strict=True))
+        made = form.run(inputs, [use.read for use in asked])
         for use, numbers in zip(asked, made, strict=True):
             bits[use.op.name] = min(bits[use.op.name], _bits_of_numbers(numbers))
     return bits
 
 
 def _has_step(op: Any) -> bool:
-    """Whether something before an operation makes few numbers of many."""
+    """Whether an operation before this one reduces many values to few."""
     waiting, seen = [op], set[str]()
     while waiting:
         op = waiting.pop()
@@ -224,7 +224,7 @@ def _is_step(op: Any) -> bool:
 
 
 def _bits_of_numbers(numbers: np.ndarray) -> int:
-    """How many bits tell numbers apart; 32 if most of them differ."""
+    """Returns the bits that distinguish numbers; 32 if most of them differ."""
     ordered = np.sort(numbers.astype(float), axis=None)
     near = _EQUAL * np.abs(ordered).max(initial=0)
     count = 1 + int(np.sum(np.diff(ordered) > near))
@@ -238,7 +238,7 @@ def _why_float(
     bits: tuple[int, int],
     between: str | None,
 ) -> Why:
-    """Says what a layer that was meant to be binary lacks, and what to do."""
+    """Returns why a layer is float that was meant to be binary, and a remedy."""
     label, sign = repr(name), sign_taken_by(uses[0].source) if uses else None
     if sign is not None and sign.of and sign.compare is None:
         return (
@@ -283,7 +283,7 @@ def _why_float(
 
 
 def _between(use: TracedKernel, sums: Sequence[str]) -> str | None:
-    """The layer that hands on signs to a kernel, and is no sign itself."""
+    """Returns the layer between a sign and a kernel, if it is no sign itself."""
     op, first = use.read.op, None
     while op.type in _HANDS_ON and op.inputs:
         if first is None and op.type not in (*NOTHING, *_PADS):
@@ -294,12 +294,12 @@ def _between(use: TracedKernel, sums: Sequence[str]) -> str | None:
 
 
 def _macs(use: TracedKernel) -> int:
-    """Multiply-accumulates for a whole batch; 0 where no shape says how many."""
+    """Returns the multiply-accumulates of a whole batch; 0 if the shape is unknown."""
     op, kernel = use.op, use.kernel
     shape = (op.inputs[2] if op.type in _BACKWARD else op.outputs[0]).shape
     if not shape.is_fully_defined():
         return 0
-    # Of a matrix product, the axis of the other matrix.
+    # If the kernel is the first matrix, columns instead of rows count.
     first = "MatMul" in op.type and constant(op.inputs[0]) is not None
     rest = [*shape[:-2], shape[-1]] if first else shape[:-1]
     return kernel.size * math.prod(rest)
@@ -307,8 +307,8 @@ def _macs(use: TracedKernel) -> int:
 
 # --- of files
 
-# Where each operation has its input; its filters are always second. The last axis of a
-# depthwise filter are the output channels, the first axis of the others.
+# The place of each operation's input; its filters are always second. Their output
+# channels are the last axis of depthwise filters, and the first axis of others.
 _INPUTS = {
     "CONV_2D": 0,
     "DEPTHWISE_CONV_2D": 0,
@@ -322,7 +322,7 @@ _FILE_SIGNS = ("LceDequantize", "SIGN")
 
 
 def float_in_file(graph: Subgraph) -> Iterator[FloatFallback]:
-    """Yields what conversion left in float, with its cost for one run of the file."""
+    """Yields binary layers that are float in a file, with the cost of one run."""
     for op in graph.operations:
         between = before_signs(graph, op, (*_SCALES, *_FILE_MOVES, *_FILE_POOLS))
         if between and filters_have_two_values(op):
@@ -334,7 +334,7 @@ def float_in_file(graph: Subgraph) -> Iterator[FloatFallback]:
 def before_signs(
     graph: Subgraph, op: FileOperation, passes: Sequence[str] = _SCALES
 ) -> list[FileOperation]:
-    """Returns what stands between a float kernel and a sign, which is last; or none."""
+    """Returns the operations between a float kernel and a sign, and it; else []."""
     if op.op not in _INPUTS or len(op.inputs) < 2:
         return []
     filters, between = op.input(1), list[FileOperation]()
@@ -359,7 +359,7 @@ def _makes_two_values(graph: Subgraph, op: FileOperation) -> bool:
 
 
 def filters_have_two_values(op: FileOperation) -> bool:
-    """Whether each output channel of the filters of an operation has two values."""
+    """Whether each output channel of an operation's filters has two values."""
     filters = op.input(1).values
     if op.op != "DEPTHWISE_CONV_2D":
         filters = np.moveaxis(filters, 0, -1)
@@ -392,11 +392,11 @@ def _why_float_in_file(op: FileOperation, between: list[FileOperation]) -> Why:
 
 
 def check_count(found: Sequence[str], expected: Sequence[str], in_float: Any) -> None:
-    """Rejects a file of LCE with other binary convolutions than a model has.
+    """Rejects a file for LCE whose binary convolutions are not those of the model.
 
     Arguments:
-        found, expected: The layers of both.
-        in_float: What `float_in_file` gives, as plain JSON types.
+        found, expected: The layer names in the file, and in the model.
+        in_float: The results of `float_in_file`, as plain JSON types.
     """
     if len(found) == len(expected):
         return

@@ -1,4 +1,4 @@
-"""What of a model is binary, and what cannot be converted."""
+"""Lists the binary layers of a model, and rejects layers that cannot be converted."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def binary_layers(model: keras.Model) -> list[str]:
 
     Returns:
         The names of convolutions and dense layers whose input and kernel both have two
-        values (up to a scale per output channel), in the order of the network, once for
-        every use, and of one in groups for every group.
+        values (up to a scale per output channel), in the order of the network. A name
+        appears once for every use, and for every group of a convolution in groups.
 
     Raises:
-        ConversionError: If `model` is no such model, or cannot be traced.
+        ConversionError: If `model` is not a built model, or cannot be traced.
 
     Example:
         ```python
@@ -45,7 +45,7 @@ def binary_layers(model: keras.Model) -> list[str]:
 
 
 def check_model(model: keras.Model) -> None:
-    """Rejects layers that would be converted wrongly, or not at all, by name."""
+    """Rejects layers that would be converted wrongly or not at all, naming them."""
     if getattr(model, "_is_graph_network", False):
         _models.check_inference(model)
     for layer in layers_by_name(model).values():
@@ -63,11 +63,11 @@ def check_model(model: keras.Model) -> None:
             raise ConversionError(
                 f"The recurrent layer {label} ({kind}) has stateful=True: it resumes "
                 "where the previous call ended, while a file starts over in every run. "
-                "Build it with stateful=False, and show it whole sequences."
+                "Build it with stateful=False, and pass it whole sequences."
             )
         first = getattr(layer, "data_format", None) == "channels_first"
         if first and bits_of_layer(layer) < FEW_BITS:
             raise ConversionError(
-                f"Layer {label} has data_format='channels_first', but LCE knows "
-                "'channels_last' only. Build the model with that."
+                f"Layer {label} has data_format='channels_first', but LCE knows only "
+                "'channels_last'. Build the model with that."
             )

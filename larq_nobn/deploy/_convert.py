@@ -1,7 +1,7 @@
-"""From a trained Keras model to a verified `.tflite` file.
+"""Converts a trained Keras model to a verified `.tflite` or C file.
 
-The steps: open, check, trace and apply rules, write and read back, check the file,
-verify, and give it its name last.
+The steps: open the model, check it, trace it and apply rules, write and read back the
+file, check and verify it, and move it to its path last.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ from .verify._lowered import REFERENCE, verify_file, verify_operations
 
 _log = logging.getLogger("larq_nobn")
 
-# Examples for the comparison that is made even without verification: of those that
-# are generated, all regular and three random ones.
+# The number of examples that are compared without verification; of generated ones
+# these are all regular ones and three random ones.
 _FEW = 8
-# LCE's converter ends the process at them. Measured: LCE 0.16.0.
+# LCE's converter ends the process at these operations. Measured: LCE 0.16.0.
 _ENDS = ("DenseBincount",)
 
 
@@ -94,68 +94,68 @@ def convert(
     `path` stays as it is.
 
     Verification compares the given model with the optimized one, and the optimized one
-    with the file, segment by segment: from the signs and inputs that a segment reads to
-    the next pre-activations and outputs, which one model computes from the signs of the
-    other. Numbers must agree within `tolerance` per channel, and signs unless their
+    with the file, segment by segment. A segment leads from signs and inputs to the next
+    pre-activations and outputs; one model computes it from the signs of the other.
+    Numbers must agree within `tolerance` per channel, and signs unless their
     pre-activation is within rounding of 0.
 
     Arguments:
         model: A Larq model with any number of inputs and outputs; the file has them in
-            the same order, by the same names. Of a subclassed model the operations of
-            its trace are all that is read. So they are of a model of Keras 3, of a
-            `tf.function` or concrete function, and of the folder of a SavedModel.
+            the same order, by the same names. A subclassed model is read by the
+            operations of its trace alone. So are a model of Keras 3, a `tf.function` or
+            concrete function, and a SavedModel, given by its folder.
         path: The file to write; its name ends in `.tflite`, or in `.c`.
-        verify: Whether to verify on all examples and to report the agreement. Without,
-            8 examples are compared, and the report has no numbers of them. C is
-            verified with the compiler of this computer, or without `verify` not at all.
+        verify: Whether to verify on all examples and to report the agreement. If False,
+            only 8 examples are compared, and the report has no numbers. A C file is
+            verified with this computer's compiler; if False, not at all.
         data: Examples to verify on: an array, a list or dict with one per input,
             `(x, y)`, or batches of either as a tf.data dataset, `keras.utils.Sequence`
-            or generator, of which the first 256 examples are used. By default 32
-            generated ones, 8 for inputs above 128x128 pixels, and two far from those.
-        tolerance: Allowed difference between numbers of model and file, relative to
-            how far the numbers of their channel are apart.
-        batch_size: Batch size of the file, whatever the batch size of the model is;
-            layers that depend on it must have been built for this one.
-        int8: Whether everything but binary layers computes in int8. For Micro it is
-            always so. Such a file is compared feature map by feature map, in
-            quantization steps instead of `tolerance`.
-        calibrate: With `int8`, examples that show the ranges of feature maps, such as a
-            few hundred training images, in the forms of `data`. A model keeps ranges of
-            its own, which can be trained: see `deploy.fake_quantize`.
+            or generator; the first 256 examples are used. By default 32 are generated,
+            or 8 for inputs above 128x128 pixels, and two of much larger numbers.
+        tolerance: Allowed difference between numbers of model and file, relative to the
+            spread of the numbers in their channel.
+        batch_size: Batch size of the file, whatever the batch size of the model is. A
+            layer that depends on the batch size must have been built for this one.
+        int8: Whether everything but binary layers computes in int8; always True for
+            Micro. Such a file is compared feature map by feature map, in quantization
+            steps instead of `tolerance`.
+        calibrate: With `int8`, examples that set the ranges of feature maps, such as a
+            few hundred training images, in the forms of `data`. A model that contains
+            ranges keeps them; they can be trained, see `deploy.fake_quantize`.
         runtime: Where the file runs. `"lce"`: with Larq Compute Engine's binary
-            kernels. `"litert"`: in LiteRT, formerly TensorFlow Lite, with no custom
-            operation, of the same function: kernels are ±1 in float32, or with `int8`
-            in int8. LCE need not be installed for that. `"micro"`: in TensorFlow Lite
-            Micro, of the same operations in int8, with kernels of two values per
-            channel in one bit a weight, and of four in two; a board needs the methods
-            of its resolver that the report names. `"c"`: without any, as C99 that
-            is C++, too; `model.c` has the network, and `model.h` declares
-            `void model_run(const float *input, float *output, void *memory)`, with
+            kernels. `"litert"`: in LiteRT, formerly TensorFlow Lite, without custom
+            operations: the function is the same, with kernels of ±1 in float32, or with
+            `int8` in int8, and LCE need not be installed. `"micro"`: in TensorFlow Lite
+            Micro, with the same operations in int8. Kernels of two values per channel
+            take one bit a weight, and kernels of four values two bits. The report lists
+            the resolver methods that a board needs. `"c"`: without a runtime, as C99
+            that is also C++; `model.c` has the network, and `model.h` declares
+            `void model_run(const float *input, float *output, void *memory)`,
             `MODEL_MEMORY_BYTES`, the sizes of inputs and outputs, and `model_labels`.
-            By default `"c"` for a name that ends in `.c`, else `"lce"`.
+            By default `"c"` for a path that ends in `.c`, else `"lce"`.
         io: Type of the inputs and outputs of an int8 file: `"float32"`, which the file
             rounds itself, `"int8"`, or for LiteRT and Micro `"uint8"`. By default
             `"float32"` for LiteRT, as apps, browsers and MediaPipe need it, and
             `"int8"` for LCE and Micro.
-        small: Of C, whether real kernels of one size per filter are bits, too, which
-            takes longer.
+        small: In C, whether real kernels with one magnitude per filter are stored as
+            bits, too, which takes longer to run.
         pixels: Whether the input is an image of pixels from 0 to 255, which the file
-            normalizes as `preprocessing` says, in one operation in front: in C `const
-            uint8_t *`, else of the type of other inputs.
+            normalizes as `preprocessing` says, in one operation in front. In C it is
+            `const uint8_t *`, else it has the type of other inputs.
         labels: One name per class. With `labels` or `preprocessing`, metadata for an
             app is written to `<path>.json`: see `read_card`. Without both, metadata of
             an earlier conversion at that path is removed.
         preprocessing: How an image becomes an input of the model.
-        dataset: Data set that the model classifies, as in `data.open_dataset`: says the
-            labels and the preprocessing, and verifies on its test images, where
-            `labels`, `preprocessing` or `data` do not say otherwise. Or a
-            `data.DatasetInfo`, such as `run.dataset`, of which `data` are test images.
+        dataset: Data set that the model classifies, as in `data.open_dataset`. It gives
+            labels, preprocessing, and test images to verify on, unless `labels`,
+            `preprocessing` or `data` are given. Or a `data.DatasetInfo`, such as
+            `run.dataset`; then `data` are its test images.
         allow_float: Whether binary layers without a kernel in LCE, such as depthwise
             ones or those of several bits, become float layers of the same function.
-            It also allows models without binary layers. The report lists the layers.
+            Also allows models without binary layers. The report lists the layers.
         input_shape: Shape of one example, such as (96, 96, 3), for a model with one
             input of unknown size, or a subclassed model that was never called.
-        signature: Which function of a SavedModel it is; by default its only one, or
+        signature: The signature of a SavedModel to convert; by default its only one, or
             `"serving_default"`.
 
     Returns:
@@ -163,7 +163,7 @@ def convert(
 
     Raises:
         ConversionError: If the model or the data cannot be used, or a binary layer
-            would stay float. The message names the layer and the remedy.
+            would stay float. The message names the layer and a remedy.
         VerificationError: If the file computes something else.
         TypeError, ValueError: If an argument has the wrong type or is out of range.
         OSError: If the file cannot be written.
@@ -197,8 +197,8 @@ def convert(
     int8 = int8 or runtime == "micro"
     if calibrate is not None and not int8:
         raise InvalidValue(
-            "calibrate is given, which takes ranges for int8. Pass int8=True, too, or "
-            "leave it out."
+            "calibrate is given, but it sets ranges for int8 only. Pass int8=True, "
+            "too, or leave it out."
         )
     outside = _outside(io, runtime, int8)
     if runtime == "c":
@@ -223,7 +223,7 @@ def convert(
     name, holdout, source = None, None, ON_GIVEN_DATA
     if dataset is not None:
         info, images = classified_images(model, dataset, input_shape)
-        # Of a folder its own name alone.
+        # Of a folder, only the last part of its path is written.
         name = None if info.name == GIVEN else Path(info.name).name
         holdout = info.holdout
         if name is not None and (data is None) != (images is None):
@@ -239,7 +239,7 @@ def convert(
     class_names = check_metadata(given, labels, preprocessing)
     steps = _steps(preprocessing, given) if pixels else None
     step("Tracing")
-    # Micro runs what LiteRT runs.
+    # Micro files are LiteRT files with packed kernels.
     base = "litert" if runtime == "micro" else runtime
     stages = lowered_model(model, given, batch_size, int8, base, calibrate)
     run = stages.traced.form.outputs_of if given is stages.traced.model else None
@@ -273,11 +273,11 @@ def convert(
         else:
             if steps is not None:
                 stages = stages.of_pixels(steps, int8)
-            said = None
+            tflite_metadata = None
             if runtime == "litert" and described:
-                said = _described(given, class_names, preprocessing, pixels)
+                tflite_metadata = _described(given, class_names, preprocessing, pixels)
             content, audit, runner, binary, merged = _converted(
-                stages, path, int8, base, outside, said
+                stages, path, int8, base, outside, tflite_metadata
             )
             if int8:
                 same = verify_without_rounding(given, stages, examples)
@@ -333,10 +333,10 @@ def _converted(
     outside: str,
     described: Described | None,
 ) -> tuple[bytes, Audit, _converter.Runner, list[str], list[str]]:
-    """Has a converter write the operations, checks the file, and opens it.
+    """Converts the operations, checks the file, and opens it.
 
-    Returns, at last, the binary layers in the file, and those that LCE merged: of equal
-    signs in input and kernel, whatever comes after.
+    The last two results are the binary layers in the file, and those that LCE merged,
+    since their kernel and input equal another layer's.
     """
     step("Converting")
     for node in stages.spelled.nodes:
@@ -358,7 +358,7 @@ def _converted(
 def _contents(
     stages: Stages, content: bytes, path: str, runtime: str
 ) -> tuple[Audit, list[str], list[str]]:
-    """Audits a file; returns the binary layers that it should have, and merged ones."""
+    """Audits a file; returns also the expected binary layers, and the merged ones."""
     merged = list[str]()
     left = [*map(layer_name, stages.binary)]
     ends = [layer_of(op) for op in stages.traced.ends]
@@ -388,8 +388,8 @@ def _check_c(file: CFile, allow_float: bool) -> None:
     left = [n.name for n in nodes if isinstance(n, Kernel) and n.binary]
     if left and not allow_float:
         raise ConversionError(
-            f"Layer {layer_name(left[0])!r} is binary in the model, and C would "
-            "compute it in float: its signs are padded twice, or otherwise than along "
+            f"Layer {layer_name(left[0])!r} is binary in the model, but would be float "
+            "in C: its signs are padded twice, or not just along "
             "rows and columns. Pad them once, or pass allow_float=True (--allow-float)."
         )
 
@@ -401,18 +401,18 @@ def _outside(io: str | None, runtime: str, int8: bool) -> str:
     check_choice("io", io, IO_TYPES)
     if runtime == "c":
         raise InvalidValue(
-            f"io={io!r} is for TFLite models, and a C file takes floats, or with "
-            "pixels=True bytes. Leave io out."
+            f"io={io!r} is for TFLite models, while a C file takes floats, or bytes "
+            "with pixels=True. Leave io out."
         )
     if not int8 and io != "float32":
         raise InvalidValue(
-            f"io={io!r} is for int8 files, and this one computes in float32. Pass "
+            f"io={io!r} is for int8 files, but this one computes in float32. Pass "
             "int8=True (--int8), or leave io out."
         )
     if runtime == "lce" and io == "uint8":
         raise InvalidValue(
-            "io='uint8' is for LiteRT and Micro, and LCE takes float32 or int8. Choose "
-            "one of these, or runtime='litert'."
+            "io='uint8' is for LiteRT and Micro, while LCE takes float32 or int8. "
+            "Choose one of these, or runtime='litert'."
         )
     return io
 
@@ -420,11 +420,11 @@ def _outside(io: str | None, runtime: str, int8: bool) -> str:
 def _steps(
     preprocessing: Preprocessing | None, model: keras.Model
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns scale and offset of the pixels of an image, per channel."""
+    """Returns the scale and offset that normalize pixels, per channel."""
     if preprocessing is None:
         raise ConversionError(
-            "pixels=True needs mean and standard deviation of the images, and nothing "
-            f"says them for model {model.name!r}. Pass a preprocessing or a dataset "
+            "pixels=True needs mean and standard deviation of the images, and they are "
+            f"unknown for model {model.name!r}. Pass a preprocessing or a dataset "
             "(--dataset); leave pixels out if the model normalizes images itself."
         )
     std = np.array(preprocessing.std, np.float32)
@@ -434,7 +434,7 @@ def _steps(
 def _for_micro(
     content: bytes, examples: Sequence[np.ndarray]
 ) -> tuple[bytes, _converter.Runner]:
-    """Packs the kernels of a file, and compares both in Micro, bit by bit."""
+    """Packs the kernels of a file, and checks that Micro's outputs stay the same."""
     packed = with_packed_kernels(content, read(content, "the file")[0])
     runners = [_converter.Runner(x, "micro") for x in (content, packed)]
     for first, second in zip(*(run.outputs(examples) for run in runners), strict=True):
@@ -453,7 +453,7 @@ def _described(
     preprocessing: Preprocessing | None,
     pixels: bool,
 ) -> Described:
-    """Returns what TFLite metadata can say of a model."""
+    """Returns the TFLite metadata of a model."""
     mean: float | None = None
     std: float | None = None
     if pixels:
@@ -464,8 +464,8 @@ def _described(
         else:
             _log.info(
                 "The TFLite metadata do not say how images are normalized, since they "
-                "have one mean for all channels, and this network one for each. With "
-                "pixels=True (--pixels) the file normalizes images itself."
+                "can have only one mean for all channels, and this network has one for "
+                "each. With pixels=True (--pixels) the file normalizes images itself."
             )
     shape = model.inputs[0].shape
     is_image = shape.rank == 4 and shape[-1] in (1, 3)
@@ -479,7 +479,7 @@ def _feed(
     preprocessing: Preprocessing | None,
     pixels: bool,
 ) -> str | None:
-    """Says what an app has to feed; None of several inputs."""
+    """Returns a sentence about what an app has to feed; None for several inputs."""
     if len(io.inputs) > 1:
         return None
     (spec,) = io.inputs
@@ -505,7 +505,7 @@ def _feed(
 
 
 def _about(model: keras.Model, dataset: str | None, proof: Sequence[str]) -> list[str]:
-    """Returns what the head of a C file says of its network."""
+    """Returns lines about a network for the head of its C file."""
     lines = [f"network {model.name}"]
     lines += [f"Data set: {dataset}."] * (dataset is not None)
     lines += proof or ("Not verified against Keras: convert it with verify=True.",)
@@ -532,7 +532,7 @@ def _proof(
 def _check_file(
     audit: Audit, expected: Sequence[str], int8: bool, runtime: str
 ) -> None:
-    """Rejects operations that nothing can run, and more float than expected."""
+    """Rejects operations that no runtime has, and unexpected float operations."""
     for row in audit.operations:
         if not hasattr(BuiltinOperator, row["op"]) and not row["op"].startswith("Lce"):
             raise ConversionError(
@@ -557,36 +557,36 @@ def _check_file(
 
 @dataclass(frozen=True, kw_only=True)
 class ConversionReport(Findings):
-    """Contents of a converted file, and how it compares with the given model.
+    """The contents of a converted file, and how it compares with the given model.
 
     Attributes:
         path, size_bytes, lce_bconv2d, float_ops, int8_ops, flash_bytes, arena_bytes,
         unpacked_bytes, resolver: As in `Audit`.
-        runtime: What it was converted for: `"lce"`, `"litert"`, `"micro"` or `"c"`.
-        binary_layers: Number of binary layers in the model, counted per use and group,
-            without those in `merged`. Equals `lce_bconv2d` for LCE.
+        runtime: Its runtime: `"lce"`, `"litert"`, `"micro"` or `"c"`.
+        binary_layers: The number of binary layers in the model, counted per use and
+            group, without those in `merged`. Equals `lce_bconv2d` for LCE.
         binary_macs, float_macs, int8_macs: Multiply-accumulates of binary, float and
             int8 convolutions and fully connected layers, for one example.
-        not_prepared: Why the layers of the model cannot be read one by one, so that
-            operations alone say what it is; None if they can.
+        not_prepared: Why the layers of the model cannot be read one by one, but only
+            its operations; None if they can.
         verify: The optimized model compared with the file; None without verification.
-            `segments` is the proof: the number of segments `compared`, of `signs` in
-            all examples, the fraction of these `within_rounding` of 0, and in `worst`
-            the `layer` or output with the largest `difference`, relative to its channel
-            (in quantization steps for an int8 file). End to end, for information:
+            `segments` is the proof: the number of segments `compared`, the number of
+            `signs` in all examples, the fraction of these `within_rounding` of 0, and
+            in `worst` the `layer` or output with the largest `difference`, relative to
+            its channel (for int8, in quantization steps). End to end, for information:
             `examples`, `exact_share` (fraction equal within tolerance), `explained`
             (how many differ due to rounding), `unexplained` (always 0), `worst_abs`,
             `worst_rel`, `top1_agreement`, and `ties`, the signs that rounding decides.
-            `data` describes the examples, `prepared` has the same keys for the given
-            model compared with the optimized one, `reference` the form of the given
-            model in that comparison.
-        in_float: Layers of one or a few bits that are float in the file, on request:
+            `data` describes the examples. `prepared` has the same keys for the given
+            model compared with the optimized one, and `reference` names the form of the
+            given model in that comparison.
+        in_float: Layers of one or a few bits that are float in the file, as allowed:
             `layer, kind` (its class), `finding, remedy, macs, bytes` (of its kernels).
-            For LiteRT those of one bit that are no convolutions of ±1.
+            For LiteRT, only layers of one bit that are no convolutions of ±1.
         merged: Binary layers that compute the same as others from the same tensors; the
             file contains them once.
         feed: What an app has to feed: type and shape of the input, and how an image is
-            prepared; None of several inputs.
+            prepared; None for several inputs.
         warnings: Comparisons in which rounding decides many signs, with the layers and
             the remedy. Also logged.
     """
@@ -636,7 +636,7 @@ class ConversionReport(Findings):
         return f"verified on {data}: {agreement}; {layers}"
 
     def _ordinary(self) -> str:
-        """Says how many binary layers of a file for LiteRT are of ±1."""
+        """Returns how many binary layers of a file for LiteRT are of ±1, as text."""
         binary, in_float = self.binary_layers, len(self.in_float)
         share = f"{binary} of {binary + in_float}" if in_float else f"all {binary}"
         return f"{share} binary layers are" if binary + in_float else "no layers are"

@@ -1,4 +1,4 @@
-"""What conversion says when it stops."""
+"""The exceptions of conversion."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class ConversionError(InvalidValue):
 
 
 class UnreadableError(ConversionError):
-    """A model of which some part does not show what it is made of."""
+    """A model with a part whose operations cannot be read from its layers."""
 
 
 class VerificationError(ConversionError):
@@ -23,7 +23,7 @@ class VerificationError(ConversionError):
 
 @contextmanager
 def conversion_errors() -> Iterator[None]:
-    """Makes what is said of a graph a `ConversionError`, in the same words."""
+    """Raises errors about a model's graph as `ConversionError`, in the same words."""
     try:
         yield
     except _errors.ModelError as error:

@@ -1,8 +1,8 @@
-"""What is no model of legacy Keras: models of Keras 3 and functions of TensorFlow.
+"""Wraps models of Keras 3, TensorFlow functions and SavedModels for conversion.
 
-It becomes the one layer of a functional model, which is traced, compared and written
-like any other. All that is known of it are its inputs and outputs, its layers, if it is
-of Keras 3, and the operations that calling it makes.
+Each becomes the only layer of a functional model of legacy Keras, which is traced,
+compared and written like any other. Known of it are only its inputs and outputs, the
+operations of its call, and for Keras 3 its layers.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from .._keras import keras, keras_3, of_keras_3
 from ..graph import _errors
 from ._errors import ConversionError
 
-# Of floats; layers of Keras 3 that are quantized stay so.
+# Compute types that are changed to float32; quantized Keras 3 layers stay quantized.
 _HALVES = ("float16", "bfloat16", "float64")
 _SIGNATURE = "serving_default"
-# What a function of a SavedModel may do besides computing. Others read or write files,
+# Stateful operations that a SavedModel may contain. Others could read or write files,
 # run Python, print, or keep a state.
 _ALLOWED = re.compile(
     "(Stateful)?PartitionedCall|VarHandleOp|ReadVariableOp|Assign.*VariableOp|NoOp"
@@ -36,7 +36,7 @@ _ALLOWED = re.compile(
     "|InitializeTable|Assert|Placeholder"
 )
 _FILES = re.compile(".*(File|Python|PyFunc).*")
-# Run by another Python, in which Keras 3 has TensorFlow as its backend.
+# This runs in another Python, where Keras 3 has TensorFlow as its backend.
 _EXPORT = """
 import importlib, os, sys
 file, folder, path, *modules = sys.argv[1:]
@@ -49,13 +49,13 @@ model.export(folder, format="tf_saved_model", verbose=False)
 
 
 class Foreign(keras.layers.Layer):
-    """A layer that calls what is no model of legacy Keras.
+    """A layer that calls anything that is no model of legacy Keras.
 
     Arguments:
-        name: Its name.
-        function: What it computes, of tensors in the structure of the inputs.
-        layers: Those of a Keras 3 model, which has their names in reports.
-        scopes: Of a function, the names in its operations that are those of layers.
+        name: The name of the layer.
+        function: Computes its outputs from tensors in the structure of its inputs.
+        layers: The layers of a Keras 3 model, whose names reports use.
+        scopes: For a function, the names of layers within its operations' names.
         float32: Whether layers of another precision compute in float32.
     """
 
@@ -69,7 +69,7 @@ class Foreign(keras.layers.Layer):
     ) -> None:
         super().__init__(name=name, dtype="float32", autocast=False)
         self.function, self.scopes = function, scopes
-        # Not as an attribute that legacy Keras would search for its own layers.
+        # A lambda hides the layers from legacy Keras, which searches attributes.
         self._own = lambda: layers
         self.float32 = float32
 
@@ -78,7 +78,7 @@ class Foreign(keras.layers.Layer):
         return self._own()
 
     def in_float32(self) -> Foreign:
-        """The same, of which no layer computes in half precision."""
+        """Returns the same layer, without any computation in half precision."""
         return Foreign(self.name, self.function, self.layers, self.scopes, True)
 
     def call(self, inputs: Any) -> Any:
@@ -87,7 +87,7 @@ class Foreign(keras.layers.Layer):
 
 
 class Source(NamedTuple):
-    """What there is to trace: its layer, the specs that it takes, and its names."""
+    """Something to trace: its layer, the specs of its inputs, and its output names."""
 
     layer: Foreign
     specs: Any
@@ -95,20 +95,20 @@ class Source(NamedTuple):
 
 
 def foreign_of(model: keras.Model) -> Foreign | None:
-    """The layer that is no model of legacy Keras, if that is all there is."""
+    """Returns the `Foreign` layer of a model; None if it has none."""
     found = (x for x in getattr(model, "layers", ()) if isinstance(x, Foreign))
     return next(found, None)
 
 
 def layers_of(model: keras.Model) -> Iterator[Any]:
-    """Yields all layers inside a model, those of Keras 3, too."""
+    """Yields all layers inside a model, including those of Keras 3."""
     yield from model._flatten_layers(include_self=False)
     yield from getattr(foreign_of(model), "layers", ())
 
 
 @contextmanager
 def _in_float32(layers: Sequence[Any]) -> Iterator[None]:
-    """Has layers of Keras 3 compute in float32, whatever their policies say."""
+    """Makes layers of Keras 3 compute in float32, whatever their policies say."""
     policies = [layer._dtype_policy for layer in layers]
     get = keras_3().dtype_policies.get
     for layer, policy in zip(layers, policies, strict=True):
@@ -123,14 +123,14 @@ def _in_float32(layers: Sequence[Any]) -> Iterator[None]:
 
 
 def source_of(given: Any, signature: str | None) -> Source | None:
-    """Returns what is to be traced of something; None of models of legacy Keras.
+    """Returns what to trace; None for models of legacy Keras.
 
-    The specs are None of what does not say what it takes.
+    The specs are None if they are unknown.
 
     Arguments:
         given: A model of Keras 3, a function of TensorFlow, or the folder of a
             SavedModel.
-        signature: The name of a signature of that.
+        signature: The name of a signature of the SavedModel.
     """
     if isinstance(given, (str, os.PathLike)) and os.path.isdir(given):
         return _of_folder(Path(given), signature)
@@ -148,7 +148,7 @@ def source_of(given: Any, signature: str | None) -> Source | None:
 
 
 def _plain(name: str) -> str:
-    """A name that operations can have."""
+    """Returns a name that operations can have."""
     return re.sub(r"[^\w.-]", "_", name, flags=re.ASCII).lstrip("_.-") or "model"
 
 
@@ -168,7 +168,7 @@ def _of_keras_3(model: Any) -> Source:
 
 
 def _specs_of(shapes: Any) -> Any:
-    """Specs of the shapes that a subclassed model was built for, in their structure."""
+    """Returns specs for the shapes that a subclassed model was built for."""
     if isinstance(shapes, dict):
         return {name: _specs_of(shape) for name, shape in shapes.items()}
     if all(size is None or isinstance(size, int) for size in shapes):
@@ -177,7 +177,7 @@ def _specs_of(shapes: Any) -> Any:
 
 
 def _rebuilt(model: Any, backend: str) -> Source:
-    """Has another Python build a model of another backend, as a SavedModel."""
+    """Rebuilds a model of another backend as a SavedModel, in another Python."""
     modules = {type(x).__module__ for x in (model, *model._flatten_layers())}
     own = sorted(x for x in modules if x.split(".")[0] not in ("keras", "__main__"))
     with tempfile.TemporaryDirectory() as folder:
@@ -187,7 +187,7 @@ def _rebuilt(model: Any, backend: str) -> Source:
             model.save(file)
         path = os.pathsep.join(sys.path)
         more = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
-        said = subprocess.run(
+        log = subprocess.run(
             [sys.executable, "-c", _EXPORT, file, made, path, *own],
             env={**os.environ, **more},
             capture_output=True,
@@ -198,8 +198,8 @@ def _rebuilt(model: Any, backend: str) -> Source:
             source = _of_concrete(_loaded(made, None), model.name)
             if _same(model, source):
                 return source._replace(outputs=getattr(model, "output_names", ()))
-            said = "it computes something else there, so a get_config lacks something"
-    why = (said or "it cannot be saved").splitlines()[-1].rstrip(".")
+            log = "it computes something else there, so a get_config lacks something"
+    why = (log or "it cannot be saved").splitlines()[-1].rstrip(".")
     raise ConversionError(
         f"Model {model.name!r} is of Keras 3 with the backend {backend!r}, and cannot "
         f"be rebuilt with TensorFlow: {why}. Build it in a process that has "
@@ -208,7 +208,7 @@ def _rebuilt(model: Any, backend: str) -> Source:
 
 
 def _same(model: Any, source: Source) -> bool:
-    """Whether a model of another backend computes what it does with TensorFlow."""
+    """Whether a model of another backend computes the same with TensorFlow."""
     random, to_numpy = np.random.default_rng(0), keras_3().ops.convert_to_numpy
     shapes = ([size or 2 for size in x.shape] for x in tf.nest.flatten(source.specs))
     given = [random.integers(0, 2, shape).astype(np.float32) for shape in shapes]
@@ -221,7 +221,7 @@ def _same(model: Any, source: Source) -> bool:
 
 
 def _of_function(function: Any) -> Source:
-    """A `tf.function`, traced for what its `input_signature` says, or is told."""
+    """Returns a `tf.function`, traced for its `input_signature` if it has one."""
     name = _plain(getattr(function, "__name__", "function"))
     wanted = function.input_signature
     if wanted is None:
@@ -252,7 +252,7 @@ def _of_concrete(function: Any, name: str) -> Source:
 
 
 def _scopes(function: Any) -> list[str]:
-    """The names of layers, as far as a function has their variables."""
+    """Returns the names of layers, as far as variables of a function have them."""
     paths = (x.name.rpartition("/")[0] for x in function.variables)
     return [path.rpartition("/")[2] for path in paths if path]
 
@@ -267,7 +267,7 @@ def _of_folder(folder: Path, signature: str | None) -> Source:
 
 
 def _loaded(folder: Path, signature: str | None) -> Any:
-    """Opens a signature of a SavedModel, whose operations are looked through first."""
+    """Opens a signature of a SavedModel, after checking its operations."""
     from tensorflow.python.saved_model import loader_impl
 
     opening = partial(_errors.raised_by, folder.name, "cannot be opened")
@@ -285,14 +285,14 @@ def _loaded(folder: Path, signature: str | None) -> Any:
             "Pass one of them as signature, or export the model with one."
         )
     function = known[name]
-    function._loaded = loaded  # whose variables live as long as it does
+    function._loaded = loaded  # keeps the variables alive
     return function
 
 
 def check_operations(meta_graph: Any, folder: Path) -> None:
     """Rejects a SavedModel whose functions do more than compute.
 
-    What saves and restores its variables is left out, which only saving calls.
+    Functions that save and restore its variables are left out: only saving calls them.
     """
     from tensorflow.python.framework import op_def_registry
 

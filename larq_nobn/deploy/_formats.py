@@ -1,4 +1,4 @@
-"""One network for each runtime, in float and in int8: size, latency, accuracy."""
+"""Compares one network in all formats: size, latency and accuracy."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class Format:
 
     Attributes:
         name: `"LiteRT"` or `"LiteRT, int8"`, without operations of LCE; `"Micro,
-            int8"`, the same with one bit a weight; `"LCE, int8"`, binary but for what
-            is in int8; `"LCE"`, with everything else in float; or `"C"`, without any
+            int8"`, the same with one bit a weight; `"LCE, int8"`, binary with all else
+            in int8; `"LCE"`, binary with all else in float; or `"C"`, without any
             runtime.
         size_bytes, lce_bconv2d, float_ops, ms, low_ms, high_ms, ratio: As in `Timing`.
         ratio_low, ratio_high: The 95 % interval of `ratio`; None on a phone.
@@ -81,14 +81,14 @@ class FormatComparison(Shown):
     """One network in several formats, side by side.
 
     Attributes:
-        network: Its name.
+        network: The name of the network.
         source: What ran the files.
-        note: What these latencies stand for, and what they do not.
-        data: What accuracy and agreement are measured on.
-        examples: How many examples these are.
+        note: What the latencies tell, and what they do not.
+        data: The examples on which accuracy and agreement are measured.
+        examples: The number of these examples.
         keras_accuracy: Top-1 accuracy in Keras; None without labels.
         formats: One `Format` for each file; latency ratios are to the first.
-        failed: Why there is no file of a format.
+        failed: For each format without a file, the reason.
     """
 
     network: str
@@ -120,7 +120,7 @@ class FormatComparison(Shown):
 
 
 def _cells(of: Format) -> dict[str, str]:
-    """Returns what the table says of a format, by column."""
+    """Returns the cells of a format in the table, by column."""
     ends = of.ratio_low, of.ratio_high
     between = f" ({ends[0]:.2f}-{ends[1]:.2f})" if ends[0] != ends[1] else ""
     return {
@@ -152,25 +152,25 @@ def compare_formats(
 ) -> FormatComparison:
     """Compares a network as a file for each runtime, in float and in int8.
 
-    For the int8 files, examples set the ranges; a model with `FakeQuantization` layers
-    keeps its own, and the other files omit them. Each file runs in the interpreter of
-    its runtime: for the latency in turns, as in `benchmark`, and on all examples for
-    accuracy and agreement. What is fastest here need not be so on a phone.
+    For the int8 files, examples set the ranges, unless the model has `FakeQuantization`
+    layers, which other files omit. Each file runs in the interpreter of its runtime: in
+    turns for latency, as in `benchmark`, and on all examples for accuracy and
+    agreement. The fastest file here need not be the fastest on a phone.
 
     Arguments:
         model: A trained model that `convert` prepares. It is not changed.
         data: Examples to compare on, `(x, y)` or a `tf.data.Dataset` of batches; with
-            integer labels for accuracy. None generates examples.
-        range_data: Examples that show the ranges of int8, better of the training
-            images; None for those of `data`.
-        data_name: What the examples are, such as "test images of digits".
+            integer labels for accuracy. If None, examples are generated.
+        range_data: Examples that set the ranges of int8, best from the training images;
+            None for those of `data`.
+        data_name: A description of the examples, such as "test images of digits".
         runs, warmup, threads, seed: As in `benchmark`.
-        phone: Whether latencies are those of the connected phone, as those of
-            `benchmark_on_phone` are.
+        phone: Whether to measure latencies on the connected phone, as
+            `benchmark_on_phone` does.
 
     Returns:
-        A `FormatComparison`. If the network has no file of another format than LCE's in
-        float, it contains the reason instead.
+        A `FormatComparison`. If a format other than LCE in float fails, it contains
+        the reason instead of the file.
 
     Raises:
         ConversionError: If the network cannot be converted by LCE, the examples do not
@@ -196,7 +196,7 @@ def compare_formats(
         plain = without_ranges(_models.flat(model))
     given, labels, generated = opened(plain)[0], None, ""
     if data is None:
-        # Of numbers far beyond the usual, ranges would be too wide.
+        # Numbers far beyond the usual would make ranges too wide.
         examples, what = generated_examples(given)
         generated = f"{what}, seed 0"
     else:
@@ -260,7 +260,7 @@ def _files(
     ranges: Any,
     phone: bool,
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Writes a file of each format; returns them, and why there is none of others."""
+    """Writes a file of each format; returns their paths, and why others failed."""
     files: dict[str, str] = {}
     failed: dict[str, str] = {}
     for name, (runtime, int8) in _KINDS.items():

@@ -1,4 +1,4 @@
-"""Opens what is given for a model: as one graph of layers, of known sizes."""
+"""Opens anything that can be converted, as a model of known sizes in one graph."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ._foreign import Foreign, foreign_of, layers_of, source_of
 
 
 def as_functional(model: Any) -> keras.Model:
-    """Returns a plain functional model of the layers of a model, without models inside.
+    """Returns a plain functional model with the layers of a model, without nesting.
 
     Raises an UnreadableError for a model that cannot be opened.
     """
@@ -30,7 +30,7 @@ def as_functional(model: Any) -> keras.Model:
         raise ConversionError(why_no_model(model))
     if foreign_of(model):
         raise UnreadableError(
-            f"Model {model.name!r} is none of legacy Keras: its operations are read."
+            f"Model {model.name!r} is not of legacy Keras: its operations are read."
         )
     if not getattr(model, "_is_graph_network", False):
         raise UnreadableError(
@@ -41,8 +41,8 @@ def as_functional(model: Any) -> keras.Model:
     if not _models.is_plain(model):
         raise UnreadableError(
             f"Model {model.name!r} is a {type(model).__name__}, whose call is its own "
-            "and may do more than its layer graph. Write that as a layer, in a model "
-            "of keras.Model or keras.Sequential itself."
+            "and may do more than its layer graph. Write that as a layer, in a plain "
+            "keras.Model or keras.Sequential."
         )
     try:
         _models.check_dense_inputs(model)
@@ -68,7 +68,7 @@ def as_functional(model: Any) -> keras.Model:
 
 
 def opened(model: Any) -> tuple[keras.Model, str | None]:
-    """Returns a model in one graph of layers, or as it is, and why it is."""
+    """Returns a model in one layer graph; or the model itself, and why it has none."""
     try:
         return as_functional(model), None
     except UnreadableError as error:
@@ -81,10 +81,10 @@ def with_known_sizes(
     data: Any,
     signature: str | None = None,
 ) -> keras.Model:
-    """Returns a functional model that computes the same, as a rule the given one.
+    """Returns a functional model of the same function; usually the given one.
 
-    Of Keras 3, of functions and of SavedModels it is one with a `Foreign` layer. `data`
-    says the size of a subclassed model that was never called.
+    Of Keras 3, functions and SavedModels, it has a single `Foreign` layer. `data` gives
+    the size of a subclassed model that was never called.
     """
     shape: tuple[int, ...] | None = None
     if input_shape is not None:
@@ -101,7 +101,7 @@ def with_known_sizes(
     if source is not None:
         model, specs, outputs = source
     elif not isinstance(model, keras.Model):
-        return model  # for others to reject
+        return model  # later steps reject it
     has_graph = source is None and getattr(model, "_is_graph_network", False)
     if has_graph and shape is None:
         return model
@@ -119,8 +119,8 @@ def with_known_sizes(
         if not tf.TensorShape(first.shape[1:]).is_compatible_with(shape):
             raise ConversionError(
                 f"input_shape={shape} does not fit the input of model {model.name!r}, "
-                f"which takes {tuple(first.shape)}. Pass the numbers that it has, and "
-                "a size of your choice where it says None."
+                f"which takes {tuple(first.shape)}. Keep its numbers, and choose a "
+                "size where it has None."
             )
         if has_graph and None not in first.shape[1:]:
             return model
@@ -133,13 +133,13 @@ def with_known_sizes(
                 "than the batch size. Pass the rest as input_shape."
             )
     wrapped = _wrapped(model, tf.nest.pack_sequence_as(specs, flat), outputs)
-    # A Sequential model has its graph as soon as it was called.
+    # A Sequential model gets its graph in its first call.
     is_open = has_graph or not getattr(model, "_is_graph_network", False)
     return wrapped if is_open else model
 
 
 def _known_specs(model: keras.Model) -> Any:
-    """Returns what a model without a graph was called on or built for, if it was."""
+    """Returns the specs that a model without a graph was called on or built for."""
     saved = model.save_spec()
     if saved is not None:
         return saved[0][0]
@@ -150,19 +150,19 @@ def _known_specs(model: keras.Model) -> Any:
 
 
 def _specs(model: Any, shape: tuple[int, ...] | None, data: Any) -> Any:
-    """Returns the specs of the inputs of what was never called, in its structure."""
+    """Returns input specs for a model that was never called, in their structure."""
     if shape is not None:
         return tf.TensorSpec((None, *shape), keras.backend.floatx())
 
     def spec_of(x: Any) -> tf.TensorSpec:
         x = tf.convert_to_tensor(x)
-        # Keras casts numbers to the type of its choice.
+        # Keras casts floats to its own float type.
         kind = keras.backend.floatx() if x.dtype.is_floating else x.dtype
         return tf.TensorSpec((None, *x.shape[1:]), kind)
 
     if data is not None:
         x = data[0] if isinstance(data, tuple) else data
-        # What is no data at all, others reject.
+        # Later steps reject anything that is not data.
         with suppress(StopIteration, ValueError, TypeError):
             first, _ = next(batches(data, 1, isinstance(x, list), most=1))
             return tf.nest.map_structure(spec_of, first)
@@ -173,7 +173,7 @@ def _specs(model: Any, shape: tuple[int, ...] | None, data: Any) -> Any:
 
 
 def _wrapped(model: Any, specs: Any, outputs: Sequence[str] = ()) -> keras.Model:
-    """Returns a functional model whose one layer is the given one."""
+    """Returns a functional model with the given one as its only layer."""
     flat = tf.nest.flatten(specs)
     names = [spec.name for spec in flat] if isinstance(model, Foreign) else [None]
     if len(flat) > 1 and len({*names} - {None}) < len(flat):
@@ -195,7 +195,7 @@ def _wrapped(model: Any, specs: Any, outputs: Sequence[str] = ()) -> keras.Model
 
 
 def in_float32(model: keras.Model) -> keras.Model:
-    """Returns a model again, in float32; the given one if it is that."""
+    """Returns the model in float32; the given one if it is that already."""
     policy = other_precision(model)
     if not policy:
         return model
@@ -214,18 +214,18 @@ def in_float32(model: keras.Model) -> keras.Model:
 
 
 def other_precision(model: keras.Model) -> str:
-    """The policy of a layer of other floats than float32; empty if none."""
+    """Returns the policy of the first layer of other floats than float32, or ''."""
     policies = (layer.dtype_policy for layer in layers_of(model))
     others = ("float16", "bfloat16", "float64")
     return next((x.name for x in policies if x.compute_dtype in others), "")
 
 
-# LCE's interpreter on a PC runs unoptimized kernels.
+# LCE's kernels on a PC are slow, so no more examples are used.
 _MOST = 256
-# Of large inputs, each segment sees thousands of numbers in a few examples.
+# A large input gives each segment thousands of numbers, so few examples suffice.
 _RANDOM, _RANDOM_LARGE = 27, 3
 _LARGE = 128 * 128 * 3
-# Of how many examples at once the ends of ranges are taken.
+# The ends of ranges are averaged over batches of this size.
 _RANGED = 32
 
 
@@ -236,11 +236,11 @@ def verification_examples(
     name: str = ON_GIVEN_DATA,
     run: Callable[[list[np.ndarray]], list[np.ndarray]] | None = None,
 ) -> tuple[list[np.ndarray], str, np.ndarray | None]:
-    """Returns examples for every input, where they are from, and their classes.
+    """Returns examples for every input, a description of them, and their classes.
 
-    Without data it is seeded noise, of which some is far larger than what a network
-    sees, and a few regular patterns. `model` is the given one, `flat` the same in one
-    graph, and `run` computes it.
+    Without data, they are seeded noise, some of it far larger than usual inputs, and a
+    few regular patterns. `model` is the given model, `flat` the same in one graph, and
+    `run` computes its outputs.
     """
     if data is None:
         usual, what = generated_examples(flat)
@@ -257,14 +257,14 @@ def verification_examples(
 
 
 def generated_examples(flat: keras.Model) -> tuple[list[np.ndarray], str]:
-    """Returns examples of usual size for every input, and what they are."""
+    """Returns examples of usual magnitude for every input, and a description."""
     size = sum(prod(given.shape[1:]) for given in flat.inputs)
     random = _RANDOM if size < _LARGE else _RANDOM_LARGE
     return _examples.made_up(flat, random), f"{random} random and 5 regular inputs"
 
 
 def range_batches(model: keras.Model, data: Any) -> Iterator[list[np.ndarray]]:
-    """Yields the inputs of examples that show ranges, in batches."""
+    """Yields batches of inputs for range calibration."""
     done = 0
     for parts, _ in given_batches(model, data, _RANGED):
         step("Calibrating ranges", done)
@@ -275,7 +275,7 @@ def range_batches(model: keras.Model, data: Any) -> Iterator[list[np.ndarray]]:
 def given_batches(
     model: keras.Model, data: Any, size: int, most: int | None = None
 ) -> Iterator[Any]:
-    """Yields inputs and labels of given data, in batches."""
+    """Yields inputs and labels of a caller's data, in batches."""
     try:
         yield from model_batches(model, data, size, most)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The binary layers of a model as bits, for kernels of one's own."""
+"""Returns the binary layers of a model as bits, for your own kernels."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from .trace._inference import LayerCall
 from .trace._names import layer_name
 from .verify._lowered import verify_operations
 
-# A layer alone, as signs, a binary kernel with scale and offset, and an activation.
+# A layer is pads and signs, a binary kernel with scale and offset, and an activation.
 _GIVEN = "given"
 _KINDS = {Pad: "p", Sign: "s", Part: "c", Affine: "a"}
 _CHAIN = re.compile("p?sc?a?")
@@ -51,26 +51,26 @@ _ORDER = (
 class PackedKernel:
     """A binary layer: `activation(scales * (sign(x - thresholds) * w) + offsets)`.
 
-    That is what Keras computes of the layer's input x, as far as its own quantizers,
-    bias and activation go: what stands before or after the layer is not in it. A sum is
+    This is what Keras computes from the layer's input x, including the layer's own
+    quantizers, bias and activation, but nothing before or after the layer. A sum is
     `n - 2 * popcount(x XOR w)` over the `n` weights that meet an input.
 
     Attributes:
-        name: The layer's; of a layer in groups that of the group, such as 'conv/1'.
+        name: The name of the layer; in groups, that of the group, such as 'conv/1'.
         bits: The kernel, uint8, (output channels, height, width, bytes). Input channel
             `8 * j + i` is bit `i` of byte `j`, with `i = 0` the lowest: 1 for +1 and 0
             for -1. Bits beyond the last input channel are 0.
         channels: The number of input channels.
-        thresholds: Float32, (input channels,): an input is +1 where it is at least
-            that, else -1. None where the input is ±1 already.
+        thresholds: Float32, (input channels,): an input is +1 if it is at least its
+            threshold, else -1. None if the input is ±1 already.
         scales: Float32, (output channels,).
         offsets: Float32, (output channels,).
         activation: The name of Keras' activation at the end; 'linear' for none, or for
-            a sign, which counts as a layer after this one.
+            a sign, which belongs to the next layer.
         strides, dilation_rate: Two numbers each.
         padding: 'same' or 'valid'.
-        pad_values: What stands around the ±1 inputs under 'same': 1, -1 or 0. What
-            meets a 0 adds nothing to a sum.
+        pad_values: The number around the ±1 inputs under 'same': 1, -1 or 0. An input
+            of 0 adds nothing to a sum.
     """
 
     name: str
@@ -95,19 +95,19 @@ class PackedKernel:
 def packed_kernels(model: keras.Model) -> list[PackedKernel]:
     """Returns the binary layers of a model as bits, thresholds and scales.
 
-    Dense and 1D binary layers are convolutions, as in a file. A batch norm is no part
-    of the layer beside it: `fold_batch_norm` makes it one, of thresholds and scales.
+    Dense and 1D binary layers are convolutions, as in a file. A batch norm beside a
+    layer is not included: `fold_batch_norm` turns it into thresholds and scales.
 
     Arguments:
-        model: As for `prepared`.
+        model: A model as for `prepared`.
 
     Returns:
-        One for each name in `binary_layers(model)`, in their order.
+        A list with one for each name in `binary_layers(model)`, in their order.
 
     Raises:
         ConversionError: If the model cannot be converted, if a binary layer of it stays
             in float or computes more than a `PackedKernel`, or if it has none.
-        VerificationError: If what is prepared computes something else than the model.
+        VerificationError: If the prepared model computes something else than the model.
 
     Example:
         ```python
@@ -130,7 +130,7 @@ def packed_kernels(model: keras.Model) -> list[PackedKernel]:
 
 
 class _Layer(NamedTuple):
-    """A layer, one use of which is read alone: from what it takes to what it makes."""
+    """A layer, one use of which is read on its own, from its input to its output."""
 
     name: str
     layer: keras.layers.Layer
@@ -138,7 +138,7 @@ class _Layer(NamedTuple):
     def kernels(
         self, stages: Stages, call: LayerCall, examples: Sequence[np.ndarray]
     ) -> list[PackedKernel]:
-        """Returns the kernel of a use, or that of each group."""
+        """Returns the kernels of one use: one, or one for each group."""
         if getattr(self.layer, "padding", "") == "causal":
             raise ConversionError(
                 f"Layer {self.name!r} has padding='causal', which a PackedKernel does "
@@ -150,8 +150,8 @@ class _Layer(NamedTuple):
         own = Program([x], (n for n in stages.lowered.nodes if x not in n.makes), [y])
         program = _in_order(own)
         if not binary_kernels(program):  # of the signs of another layer
-            given = dict(zip(stages.traced.inputs, examples, strict=True))
-            levels = np.unique(stages.traced.form.run(given, call.inputs)[0])
+            inputs = dict(zip(stages.traced.inputs, examples, strict=True))
+            levels = np.unique(stages.traced.form.run(inputs, call.inputs)[0])
             program = _in_order(self._with_sign(own, levels))
         kernels = binary_kernels(program)
         joins = program.readers(kernels[0].y)[:1] if len(kernels) > 1 else []
@@ -167,15 +167,15 @@ class _Layer(NamedTuple):
         ]
 
     def _with_sign(self, own: Program, levels: np.ndarray) -> Program:
-        """Puts a sign before a layer that has none, of the two numbers that it takes.
+        """Puts a sign before a layer without one, for the two numbers that it takes.
 
-        Of one alone, the other is its opposite.
+        If it takes only one number, the other is the opposite.
         """
         low, *_, high = sorted([*levels, *(-levels if levels.size == 1 else ())])
         if levels.size > 2 or low == high:
             raise ConversionError(
-                f"Layer {self.name!r} takes other numbers beside those of a sign, as "
-                "of zeros around them, which a PackedKernel does not contain. Give "
+                f"Layer {self.name!r} takes other numbers beside those of a sign, such "
+                "as padding by zeros, which a PackedKernel does not contain. Give "
                 "the layer itself padding='same', pad_values or an input_quantizer."
             )
         half, middle, (x,) = (high - low) / 2, (high + low) / 2, own.inputs
@@ -188,7 +188,7 @@ class _Layer(NamedTuple):
         return Program([x], [*made, *nodes], own.outputs)
 
     def _before(self, program: Program, kernel: Kernel) -> list[Node]:
-        """What is between a kernel and the input, the last first."""
+        """Returns the nodes between the input and a kernel, the last one first."""
         chain, maker = list[Node](), program.maker(kernel.x)
         while maker is not None:
             chain.append(maker)
@@ -201,14 +201,14 @@ class _Layer(NamedTuple):
     def _activation(
         self, value: Value, after: Sequence[Node], ends: Sequence[Value]
     ) -> str:
-        """The name of the function of a value that some nodes are."""
+        """Returns the name of the activation that some nodes compute."""
         if all(isinstance(node, Constant) or node.is_reshape for node in after):
             return "linear"
         name = getattr(getattr(self.layer, "activation", None), "__name__", "")
         try:
             form = form_of(Program([value], after, ends))
             wanted = keras.activations.get(name)
-        except (InvalidProgram, ValueError):  # of other values; of no name
+        except (InvalidProgram, ValueError):  # it reads other values, or has no name
             raise self._more() from None
         sizes = value.sizes
         numbers = np.linspace(-8, 8, int(np.prod(sizes))).reshape(sizes)

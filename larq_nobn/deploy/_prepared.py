@@ -1,4 +1,4 @@
-"""The function of a file, in Keras."""
+"""Rebuilds in Keras the function that a file computes."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from .verify._lowered import verify_operations
 from .verify._same import FEW, matched
 from .verify._segments import Recording, by_example, compare
 
-# What numbers of nodes are called as weights, if not as they are.
+# The names of nodes' fields as weights, if they differ.
 _NAMES = {"k": "scale", "b": "bias", "weights": "kernel", "value": "constant"}
 _ONE = ("k", "scale")
-# What several examples at once may be off by.
+# The tolerance of batches against single examples.
 _EQUAL = 1e-4
 
 
@@ -49,12 +49,12 @@ def prepared(
 ) -> keras.Model:
     """Returns the function of a TFLite model, in Keras.
 
-    It computes the operations that `convert` writes files from. Where a Keras model has
+    It computes the operations from which `convert` writes files. If a Keras model has
     kernels of ±c before a sign, sums that should be 0 are rounding noise, and their
     signs are random. Here, as in the file, kernels are ±1 and scaled afterwards, so
-    that these sums are 0 and their sign is +1. The accuracy of this model is that of
-    the float file but for the signs of sums of real numbers, which may differ in the
-    last bit. Float layers before signs can be trained for it.
+    these sums are 0 and their sign is +1. The accuracy of this model is that of the
+    float file, except that signs of sums of real numbers may differ in the last bit.
+    Float layers before signs can be trained for it.
 
     Arguments:
         model: A Larq model that `convert` can read. It is not changed.
@@ -63,12 +63,12 @@ def prepared(
             from sign to sign, as `convert` does.
 
     Returns:
-        A functional float32 model for inference, with the inputs and outputs of the
-        given one in their order. Its one layer has the numbers of all the given ones as
-        weights, named after these, such as `head/kernel`. Those of float layers are
+        A functional float32 model for inference, with the given model's inputs and
+        outputs in their order. Its one layer has the numbers of all given layers as
+        weights, named after them, such as `head/kernel`. Weights of float layers are
         trainable; binary kernels and their scales are fixed. A sign has the gradient of
-        its quantizer, or of Larq's `SteSign` where it has none. The weights can be
-        saved, the model itself cannot.
+        its quantizer, or of Larq's `SteSign` if it has none. The weights can be saved;
+        the model itself cannot.
 
     Raises:
         ConversionError: If the model cannot be converted.
@@ -89,14 +89,14 @@ def prepared(
     stages = lowered_model(whole, given)
     check_float(stages, "lce", allow_float, lambda: few_examples(given))
     traced = stages.traced.model
-    # Of as many examples at once as it was built for.
+    # The batch size is that of the model, perhaps unknown.
     pairs = zip(traced.inputs, stages.io.inputs, strict=True)
     specs = [tf.TensorSpec(x.shape, s.dtype, s.name) for x, s in pairs]
     open_batch = stages.io._replace(inputs=specs)
     trace = Trace(traced, open_batch)
 
     def key(node: Node) -> Any:
-        """What layers have of their own are no equal nodes of a program."""
+        """Keeps nodes with numbers of their own apart, even if they are equal."""
         call = trace.owners.get(node.name)
         own = call is not None and (node.reals or isinstance(node, Sign))
         return key_of(node), id(call.layer) if call and own else None
@@ -125,7 +125,7 @@ def _verify(
     values: Sequence[Value],
     examples: Sequence[np.ndarray],
 ) -> None:
-    """Compares a program of several examples at once with the stages of a model."""
+    """Compares a program for whole batches with the stages for single examples."""
     pairs = zip(signs, values, strict=True)
     known = [pair for pair in pairs if program.maker(pair[1]) is not None]
     cuts, ends = [sign for sign, _ in known], [value for _, value in known]
@@ -142,7 +142,7 @@ def _verify(
     if segments.finding:
         raise VerificationError(
             f"The operations of model {stages.traced.model.name!r} compute something "
-            f"else for several examples at once than for one: {segments.finding}. Look "
+            f"else for a batch than for one example: {segments.finding}. Look "
             "for a layer whose output for an example depends on the others."
         )
 
@@ -150,7 +150,7 @@ def _verify(
 def opened_model(
     model: Any, input_shape: Sequence[int] | None, data: Any = None, int8: bool = False
 ) -> tuple[keras.Model, keras.Model, str | None]:
-    """Returns a model of known sizes, the same in one graph, or why there is none."""
+    """Returns the model with known sizes; it in one graph; and why not, if not."""
     whole = with_known_sizes(model, input_shape, data)
     given, reason = opened(whole)
     if reason is None:
@@ -167,38 +167,38 @@ def lowered_model(
     runtime: str = "lce",
     calibrate: Any = None,
 ) -> Stages:
-    """Returns the stages of an opened model, up to what its file is written from."""
+    """Returns the stages of an opened model, up to the program of its file."""
     traced, io = in_float32(given), io_spec(model, batch_size)
     batches = None if calibrate is None else range_batches(traced, calibrate)
     return stages_of(Trace(traced, io), runtime, int8, batches)
 
 
 def few_examples(given: keras.Model) -> list[np.ndarray]:
-    """Returns made-up examples for a quick comparison."""
+    """Returns generated examples for a quick comparison."""
     return _examples.with_far(given, _examples.made_up(given, FEW))
 
 
 class _Operations(keras.layers.Layer):
-    """A program lowered from a model, whose numbers are weights."""
+    """A layer that computes the lowered program of a model, with weights."""
 
     def __init__(self, program: Program, trace: Trace):
         super().__init__(dtype="float32", name="operations")
         self._autocast = False
-        # Outer layers have the name of one inside them.
+        # Outer layers come last, since inner ones may have the same name.
         model = trace.model
         inside = [*layers_of(model)][::-1]
         layers = {layer.name: layer for layer in (*inside, *model.layers)}
-        known: dict[Any, tf.Variable] = {}  # those of a layer that is used twice
+        known: dict[Any, tf.Variable] = {}  # shared by the uses of a layer
         places: dict[Any, int] = defaultdict(int)
         nodes = []
         for node in program.nodes:
-            # Of two calls of a layer, what is at the same place is the same variable.
+            # Two calls of a layer share a variable for nodes at the same place.
             call = trace.owners.get(node.name)
             key = (id(call), type(node)) if call else (node.name, type(node))
             place = (id(call.layer) if call else node.name, type(node), places[key])
             places[key] += 1
             readers = program.readers(node.y)
-            # What surrounds a map, or is only compared, has no gradient.
+            # Numbers that pad a map or are only compared have no gradient.
             moves = any(reader.y.dtype.is_floating for reader in readers)
             fixed = isinstance(node, Pad if moves else Pad | Constant)
             nodes.append(self._with_weights(node, place, layers, known, fixed))
@@ -223,25 +223,25 @@ class _Operations(keras.layers.Layer):
         name = layer_name(node.name)
         if isinstance(node, Constant):
             name = name.rpartition("/")[0]
-        given = layers.get(name)
+        layer = layers.get(name)
         if isinstance(node, Sign):
-            return replace(node, quantizer=_quantizer_of(given))
+            return replace(node, quantizer=_quantizer_of(layer))
         made: dict[str, Any] = {}
         fixed = fixed or (isinstance(node, Kernel) and node.binary)
-        trainable = not fixed and bool(given and given.trainable_weights)
+        trainable = not fixed and bool(layer and layer.trainable_weights)
         for key in node.reals:
-            value, said = np.asarray(getattr(node, key)), _NAMES.get(key, key)
+            value, label = np.asarray(getattr(node, key)), _NAMES.get(key, key)
             nothing = float(key in _ONE) if key != "value" else np.nan
             idle = np.all(value == nothing) and not (key == "b" and trainable)
-            # A constant of one number is as likely an epsilon.
+            # A constant of one number may be an epsilon, which is no weight.
             small = isinstance(node, Constant) and value.size < 2
             if value.dtype.kind != "f" or small or idle:
                 continue
-            what = f"{name}/{said}", place, key, value.tobytes()
+            what = f"{name}/{label}", place, key, value.tobytes()
             if what not in known:
                 number = sum(other[0] == what[0] for other in known)
                 known[what] = self.add_weight(
-                    f"{name}/{said}" + f"_{number}" * bool(number),
+                    f"{name}/{label}" + f"_{number}" * bool(number),
                     value.shape,
                     initializer=keras.initializers.Constant(value),
                     trainable=trainable,
@@ -260,7 +260,7 @@ def _quantizer_of(layer: keras.layers.Layer | None) -> Callable[[Any], Any]:
     if isinstance(sign, ThresholdSign):
         sign = alias(sign, shift=None, offset=0.0)
 
-    with unmeasured(sign):  # of -1 and 1, or of 0 and 1
+    with unmeasured(sign):  # its values are -1 and 1, or 0 and 1
         low, high = (float(np.min(sign(tf.fill((1, 1), x)))) for x in (-1.0, 1.0))
     times = 2 / (high - low) if high != low else 1.0
 

@@ -1,4 +1,4 @@
-"""What results have in common: plain JSON, and a table for `print`."""
+"""The base class of results, which are shown as plain JSON and as tables."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Shown(ABC):
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as plain JSON types."""
-        return asdict(self)  # type: ignore[call-overload]  # of the dataclasses below
+        return asdict(self)  # type: ignore[call-overload]  # subclasses are dataclasses
 
     def to_json(self, path: str | os.PathLike | None = None) -> str:
         """Returns the fields as JSON, and writes them to `path` if given."""
@@ -34,7 +34,7 @@ class Shown(ABC):
         """Returns the fields as a `rich` table."""
 
     def tables(self) -> list[Table]:
-        """Returns all that there is to print."""
+        """Returns all tables to print."""
         return [self.table()]
 
     def __str__(self) -> str:

@@ -1,1 +1,1 @@
-"""The layer graph of a functional model: read, copied, and built again."""
+"""Reads the layer graph of a functional model, edits it, and builds a model again."""

@@ -1,9 +1,8 @@
-"""What is said where a model cannot be read, and where this package itself fails.
+"""Errors about models that cannot be read, about users' code, and about this package.
 
-A reason is raised by name, a `ModelError`. Code of a user's, such as a layer or a
-quantizer, may raise anything: `raised_by` stands around each place that calls some, and
-says what it raised. Whatever else is raised is a fault of this package, and is no
-reason for anything.
+A known reason is raised as a `ModelError`. A user's code, such as a layer or a
+quantizer, may raise anything: `raised_by` surrounds every call of such code, and names
+the code in the error. Any other exception is a fault of this package.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from .._errors import InternalError, InvalidValue, UserError
 from .._keras import keras
 from .._messages import first_line
 
-# Of the machine, and of no fault of the model.
+# Errors of the machine, not of the model.
 OF_MEMORY = (MemoryError, tf.errors.ResourceExhaustedError)
 _LAYER = re.compile(r"encountered when calling layer ['\"](.*?)['\"]")
 
@@ -30,11 +29,11 @@ class ModelError(InvalidValue):
 
 
 class LayerError(ModelError):
-    """Something that a user's code raised, in the words of a message."""
+    """An error that a user's code has raised, with that code's name."""
 
 
 def internal_error(where: str, error: BaseException) -> InternalError | None:
-    """Returns what to raise where code of this package failed, and not by a reason."""
+    """Returns an error for a fault of this package; None if the error has a reason."""
     first = error
     while first.__cause__ is not None:
         first = first.__cause__
@@ -44,9 +43,9 @@ def internal_error(where: str, error: BaseException) -> InternalError | None:
     module = str(frames[-1].f_globals.get("__name__"))
     if module.partition(".")[0] != __name__.partition(".")[0]:
         return None
-    said = first_line(error).rstrip(".")
+    reason = first_line(error).rstrip(".")
     return InternalError(
-        f"{where} failed with {type(error).__name__}: {said}. This is a fault of "
+        f"{where} failed with {type(error).__name__}: {reason}. This is a fault of "
         "larq_nobn, not of the model: please report it, with the whole traceback."
     )
 
@@ -55,20 +54,18 @@ def internal_error(where: str, error: BaseException) -> InternalError | None:
 def raised_by(
     part: Any, what: str, advice: str = "", kind: type[Exception] = LayerError
 ) -> Iterator[None]:
-    """Says of what a user's code raises which code that was.
+    """Names the user's code that raises an error inside this block.
 
-    What this package says in its own words passes as it is, and so does what is wrong
-    with the machine. A layer that only rewrites make is none of the user's.
+    Errors of this package pass unchanged, and so do those of the machine.
 
     Arguments:
         part: The layer, model, quantizer or function that the block calls, or the name
             of a model.
-        what: What it cannot: "cannot be called".
-        advice: What to do, as a sentence; empty for none.
+        what: What it cannot do: "cannot be called".
+        advice: What to do, as a sentence; '' for none.
         kind: The class of the error.
-
     Raises:
-        LayerError: If it raises an error.
+        LayerError: If the block raises an error.
     """
     try:
         yield
@@ -76,13 +73,13 @@ def raised_by(
         raise
     except Exception as error:  # a user's code may raise anything
         named, kind_of = _described(part), type(error).__name__
-        # Of a model, Keras says in which layer.
+        # Keras names the layer that raised within a model.
         inner = _LAYER.findall(str(error))[-1:]
         if inner and inner != [getattr(part, "name", "")]:
             kind_of += f" in layer {inner[0]!r}"
-        said = first_line(error).rstrip(".")
+        reason = first_line(error).rstrip(".")
         raise kind(
-            f"{named} {what}: it raised {kind_of}: {said}." + f" {advice}".rstrip()
+            f"{named} {what}: it raised {kind_of}: {reason}." + f" {advice}".rstrip()
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Made-up inputs of a model, to compare two forms of it on."""
+"""Generates inputs of a model, on which two forms of it are compared."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from ._errors import raised_by
 from ._graph import Call, calls_of, inputs_of
 from ._models import UNCALLED, inference
 
-# Sizes of an axis that is open, the most usual one first.
+# Sizes to try for an axis of unknown size, the most usual one first.
 SIZES = (32, 64, 128, 224, 28, 16, 8)
-# What TensorFlow says of ids that are not in a table, and how often it is asked.
+# TensorFlow's message about an id beyond a table, and how often to ask for it.
 _BOUND, _TRIES = re.compile(r"is not in \[0, (\d+)\)"), 8
-# How many times as large the numbers of wide examples are, and of far ones.
+# Factors on the numbers of wide examples, and of far ones.
 _WIDE = 4
 _FAR = (1e3, 1e5)
 
 
 def made_up(flat: keras.Model, random: int, size: int = SIZES[0]) -> list[np.ndarray]:
-    """Returns regular and random examples for every input of a model, in this order.
+    """Returns regular and random examples for every input of a model, in order.
 
-    Of the random ones, every third is of whole numbers, of which many are 0, so that
-    sums of few terms reach exact ties; and every third is wide, so that pre-activations
-    pass thresholds that stand far from 0. Where a model masks steps, every other one
-    has some of these, at its end or its start.
+    Of the random ones, every third has whole numbers, many of them 0, so that sums of
+    few terms reach exact ties. Every third is wide, so that pre-activations pass
+    thresholds far from 0. If a model masks steps, every other example has masked steps,
+    at its end or its start.
 
     Arguments:
-        flat: A functional model without models inside.
-        random: How many random ones.
-        size: Of axes whose size is open.
+        flat: A functional model without nested models.
+        random: The number of random examples.
+        size: The size of axes of unknown size.
     """
     generator = np.random.default_rng(0)
     ids, padding = _ids_and_padding(flat)
@@ -60,11 +60,11 @@ def with_far(
     examples: list[np.ndarray],
     run: Callable[[list[np.ndarray]], list[np.ndarray]] | None = None,
 ) -> list[np.ndarray]:
-    """Returns the same examples, and after them some far beyond what a network sees.
+    """Returns the examples, followed by some of far larger numbers than usual.
 
-    In either direction, so that a function is seen where it saturates, or where one
-    form of it overflows. Of these, only those that the model gives numbers for, as
-    `run` computes it, or the model itself.
+    They show where a function saturates, or where one form of it overflows. They are
+    left out where the outputs of the model are not finite, as computed by `run` or by
+    the model itself.
     """
     (ids, _), generator = _ids_and_padding(flat), np.random.default_rng(1)
     run = run or partial(called, flat)
@@ -96,12 +96,12 @@ def called(model: keras.Model, examples: Sequence[np.ndarray]) -> list[np.ndarra
 
 
 def batch_of(model: keras.Model) -> int:
-    """How many examples a model takes at once; 1 if it takes any number."""
+    """Returns how many examples a model takes at once; 1 if it takes any number."""
     return next(filter(None, (given.shape[0] for given in model.inputs)), 1)
 
 
 def _regular(shape: tuple[int, ...]) -> np.ndarray:
-    """Zeros, ones, a ramp along the first and a middle axis, and a checkerboard."""
+    """Returns zeros, ones, ramps along the first and a middle axis, and checks."""
     if not shape:
         return np.linspace(-1, 1, 5)
     places = np.indices(shape).astype(float)
@@ -111,14 +111,14 @@ def _regular(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def in_range(numbers: np.ndarray, dtype: np.dtype, ids: int | None) -> np.ndarray:
-    """Turns numbers of about 0 to 1 in size into what an input takes, such as ids."""
+    """Converts numbers of about 0 to 1 in size to the type of an input, such as ids."""
     if dtype.kind == "b":
         return numbers > 0
     if dtype.kind == "O":
         return np.rint(numbers).astype(int).astype(str).astype(object)
     if ids is None and dtype.kind == "f":
         return numbers.astype(dtype)
-    # Other integers are bytes, as cameras give them.
+    # Other integers are taken for bytes, as of images.
     low, high = (0, ids) if ids else (-128, 128) if dtype == np.int8 else (0, 256)
     spread = low + (high - low) * (0.5 + numbers / 5)
     return np.floor(np.clip(spread, low, high - 1)).astype(dtype)
@@ -139,13 +139,13 @@ def _pad(array: np.ndarray, padding: float) -> None:
 
 
 def _ids_and_padding(flat: keras.Model) -> tuple[dict[int, int], dict[int, float]]:
-    """Returns how many ids an input may contain, and the number that masks a step.
+    """Returns the number of ids an input may contain, and the number that masks a step.
 
-    By id of an input: of those that embeddings look up, and of those that are masked.
+    By the id() of the input: for inputs of embeddings, and for inputs that are masked.
     """
     ids: dict[int, int] = {}
     padding: dict[int, float] = {}
-    # Each tensor once: through residual sums, the number of paths grows exponentially.
+    # Each tensor is visited once: residual sums multiply the number of paths.
     origins = {id(given): frozenset([id(given)]) for given in flat.inputs}
     for call in calls_of(flat):
         layer, none = call.layer, frozenset[int]()
@@ -164,7 +164,7 @@ def _ids_and_padding(flat: keras.Model) -> tuple[dict[int, int], dict[int, float
 
 
 def _vocabulary(call: Call) -> int | None:
-    """Returns how many ids a call looks up; None of what looks up none."""
+    """Returns how many ids a call can look up; None if it looks up none."""
     layer = call.layer
     if isinstance(layer, keras.layers.Embedding):
         return layer.input_dim
@@ -179,7 +179,7 @@ def _vocabulary(call: Call) -> int | None:
         depth = tf.get_static_value(given["depth"])
         return None if depth is None else int(depth)
     params, axis = given["params"], given.get("axis") or 0
-    if hasattr(params, "_keras_history"):  # which the model computes
+    if hasattr(params, "_keras_history"):  # the model computes it
         return None
     count: int = tf.convert_to_tensor(params).shape[axis]
     return count
@@ -188,7 +188,7 @@ def _vocabulary(call: Call) -> int | None:
 def in_vocabulary(
     examples: list[np.ndarray], run: Callable[[list[np.ndarray]], list[np.ndarray]]
 ) -> list[np.ndarray]:
-    """Returns examples with ids that a model looks up, as far as it says which."""
+    """Returns examples with ids that a model can look up, as far as its errors tell."""
     ids = [place for place, array in enumerate(examples) if array.dtype.kind in "iu"]
     for _ in range(_TRIES if ids else 0):
         try:

@@ -1,8 +1,8 @@
-"""What is known of each kind of layer, function and sign: the one table of traits.
+"""The one table of the traits of layers, functions and signs.
 
-Every pass over a graph asks here, and a new kind is a row here. Exact classes count,
-because what a subclass computes besides is not known; `inherited` is for what a
-subclass only computes otherwise in training.
+Every pass over a graph asks here, so a new kind is a new row here. A class counts only
+itself, since its subclasses may compute something else; `inherited` also covers
+subclasses that differ only in training.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ class Kind(NamedTuple):
     """The traits of a kind of layers at inference.
 
     Attributes:
-        passes: Of which scales k per channel, with any bias b, L(k x + b) is k L(x) + b
-            for what it computes, L: "all", "positive" or none.
-        kernel: The attribute of the kernel that makes its output, if it is known to be
-            linear up to its activation.
-        transposed: Whether the last two axes of that are channels out and in.
-        quantized: The layer of the same arguments whose kernel can have a quantizer.
-        activated: Whether it ends in its activation; a layer with kernels does.
-        idle: Whether it returns its input: what it does, it does in training.
-        pool: "max" or "mean" of a window.
+        passes: For which scales k per channel, and any bias b, L(k x + b) = k L(x) + b'
+            for its function L: "all", "positive", or "" for none.
+        kernel: The attribute of the kernel that makes its output, if it is linear up to
+            its activation.
+        transposed: Whether the kernel's last two axes are channels out and in.
+        quantized: The class of the same arguments whose kernel can have a quantizer.
+        activated: Whether it ends in its activation, as layers with kernels do.
+        idle: Whether it returns its input at inference.
+        pool: "max" or "mean" for a pool over windows.
         affine: Whether it is a scale and a bias per channel.
-        norm: "batch" or "example", of which it takes statistics.
-        constant: Whether a constant per channel passes it times a number, beside other
+        norm: "batch" or "example" for a norm that takes statistics of it.
+        constant: Whether a constant per channel stays one, times a number, beside other
             channels or in another shape.
-        int8: "kept" if its numbers are among the 256 that its input may have,
-            "shared" if TensorFlow Lite wants the range of its input for its output.
+        int8: "kept" if its output consists of numbers of its input, "shared" if
+            TensorFlow Lite requires the same range for input and output.
     """
 
     passes: str = ""
@@ -74,7 +74,7 @@ _Row = tuple[Kind, tuple[type, ...]]
 
 
 def _with_quantized(kernel: str, *names: str) -> Iterator[_Row]:
-    """Yields rows of layers of Keras, each with the one of Larq."""
+    """Yields a row for each layer of Keras and its counterpart in Larq."""
     for name in names:
         quantized = getattr(_quant, f"Quant{name}")
         kind = Kind(kernel=kernel, quantized=quantized, activated=True)
@@ -82,15 +82,14 @@ def _with_quantized(kernel: str, *names: str) -> Iterator[_Row]:
 
 
 def _keras(names: str) -> tuple[type, ...]:
-    """Returns layers of Keras; *D stands for 1D, 2D and 3D."""
+    """Returns layers of Keras by name; *D stands for 1D, 2D and 3D."""
     ranked = (name.replace("*D", f"{n}D") for name in names.split() for n in (1, 2, 3))
     return tuple(dict.fromkeys(getattr(_layers, name) for name in ranked))
 
 
 _UNKNOWN = Kind()
 _TABLE: tuple[_Row, ...] = (
-    # Layers without weights. What pads their input is left out of the average, and of
-    # the maximum.
+    # Layers without weights. Pools leave padding out of their average or maximum.
     (Kind("all", pool="mean", int8="shared"), _keras("AveragePooling*D")),
     (Kind("positive", pool="max", int8="kept"), _keras("MaxPooling*D")),
     (Kind("positive", int8="kept"), _keras("GlobalMaxPooling*D")),
@@ -101,7 +100,7 @@ _TABLE: tuple[_Row, ...] = (
     (Kind(constant=True), (ChannelPadding, *_keras("Add Subtract Average"))),
     (Kind(constant=True, int8="kept"), _keras("Concatenate Flatten Reshape")),
     (Kind(int8="shared"), (ThresholdedLinearUnit,)),
-    # What does nothing at inference.
+    # Layers that do nothing at inference.
     (
         Kind(idle=True, int8="kept"),
         (
@@ -114,7 +113,7 @@ _TABLE: tuple[_Row, ...] = (
             SignFlipDropout,
         ),
     ),
-    # Scales and biases, and what normalizes.
+    # Scales and biases, and norms.
     (Kind(affine=True), (ChannelAffine,)),
     (Kind(affine=True, constant=True), (SkipInit, _layers.Rescaling)),
     (
@@ -155,10 +154,10 @@ class Function(NamedTuple):
     """The traits of an activation.
 
     Attributes:
-        bounds: What it cuts off beyond, if that is all that it does.
-        gate: Whether it gives a gate or a probability, which has no scale.
-        sign: The quantizer that computes it, if it is a sign.
-        int8_range: The range in int8 that TensorFlow Lite fixes for it, if it does.
+        bounds: The bounds to which it clips, if it does nothing else.
+        gate: Whether it returns a gate or a probability, which has no scale.
+        sign: The class of a quantizer that computes it, if it is a sign.
+        int8_range: The range that TensorFlow Lite fixes for it in int8, if any.
     """
 
     bounds: tuple[float, float] | None = None
@@ -168,11 +167,11 @@ class Function(NamedTuple):
 
 
 RECTIFIED = (0.0, float("inf"))
-# TensorFlow Lite computes these with the convolution, sum or pool before them.
+# TensorFlow Lite merges clips to these into the convolution, sum or pool before them.
 FUSED = (RECTIFIED, (0.0, 6.0), (-1.0, 1.0))
 _GATE = Function(gate=True)
 _FUNCTION_TABLE: tuple[tuple[Function, tuple[Any, ...]], ...] = (
-    # Others are tried on a few numbers, of which these make as few as signs do.
+    # Unknown functions are tried on a few numbers, where these would look like signs.
     (Function(), (tf.abs, tf.square)),
     (Function(int8_range=(-255 / 16, 0.0)), (tf.nn.log_softmax,)),
     (_GATE, (tf.nn.softsign, _functions.hard_sigmoid, _functions.softsign)),
@@ -184,7 +183,7 @@ _FUNCTION_TABLE: tuple[tuple[Function, tuple[Any, ...]], ...] = (
     (Function(bounds=RECTIFIED), (tf.nn.relu, _functions.relu)),
     (Function(bounds=(0.0, 6.0)), (tf.nn.relu6,)),
     (Function(bounds=(-1.0, 1.0)), (lq.activations.hard_tanh,)),
-    # What is a sign without saying so.
+    # Signs that do not declare a precision.
     (Function(sign=lq.quantizers.SteSign), (lq.math.sign, lq.quantizers.ste_sign)),
     (Function(sign=lq.quantizers.ApproxSign), (lq.quantizers.approx_sign,)),
     (Function(sign=lq.quantizers.SwishSign), (lq.quantizers.swish_sign,)),
@@ -197,10 +196,10 @@ FUNCTIONS = {function: row for row, made in _FUNCTION_TABLE for function in made
 _FUNCTIONS_BY_NAME = {function.__name__: row for function, row in FUNCTIONS.items()}
 
 # Functions of TensorFlow, by the names that Keras gives the layers that it makes of
-# them. x + y and x - y:
+# them. These are x + y and x - y:
 SUMS = ("__operators__.add", "math.add", "math.subtract")
-# Numbers of their input in other places, or within a border, or means of some; here is
-# what TensorFlow Lite makes of these in int8.
+# Functions that move numbers, add a border, or average: their trait in int8, as
+# `Kind.int8`.
 _KEPT_BY = (
     "__operators__.getitem compat.v1.gather compat.v1.squeeze compat.v1.transpose "
     "concat expand_dims math.maximum math.minimum math.reduce_max math.reduce_min "
@@ -215,36 +214,36 @@ _SELECTIONS = {
 
 
 def traits(kind: Any) -> Kind:
-    """Returns the traits of a class of layers; those of no kind for a subclass."""
+    """Returns the traits of a class of layers; no traits if it is not listed."""
     return KINDS.get(kind, _UNKNOWN)
 
 
 def inherited(kind: Any) -> Kind:
-    """Returns the traits of a class of layers, or of that whose `call` it inherits."""
+    """Returns the traits of a class, or of the one whose `call` it inherits."""
     own, mro = getattr(kind, "call", None), getattr(kind, "__mro__", ())
-    known: Any = (cls for cls in mro if cls in KINDS)  # which have a `call`
+    known: Any = (cls for cls in mro if cls in KINDS)  # these have a `call`
     return next((KINDS[cls] for cls in known if cls.call is own), _UNKNOWN)
 
 
 def function_traits(function: Any) -> Function:
-    """Returns the traits of an activation, or of anything else those of none."""
+    """Returns the traits of an activation; those of no function for anything else."""
     known = function if isinstance(function, Hashable) else None
     return FUNCTIONS.get(known, Function())
 
 
 def int8_of(call: Call) -> str:
-    """`Kind.int8` of a call, which may be one of a function."""
+    """Returns `Kind.int8` of a call, which may be that of a function."""
     selection = _SELECTIONS.get(symbol_of(call.layer))
     if selection is None:
         return inherited(call.operation.kind).int8
     tensors = {id(tensor) for tensor in call.node.keras_inputs}
     given = tf.nest.flatten([call.node.call_args, call.node.call_kwargs])
     others = (np.asarray(x).dtype.kind for x in given if id(x) not in tensors)
-    return "shared" if "f" in others else selection  # a number is none of its input
+    return "shared" if "f" in others else selection  # a number may be none of its input
 
 
 def activation_traits(layer: keras.layers.Layer) -> Function:
-    """Returns the traits of the function that a layer is or applies last."""
+    """Returns the traits of the function that a layer is, or applies last."""
     if isinstance(layer, _layers.Softmax):
         return FUNCTIONS[tf.nn.softmax]
     if type(layer) is _layers.ReLU:
@@ -259,7 +258,7 @@ def activation_traits(layer: keras.layers.Layer) -> Function:
 
 
 def passes(call: Call) -> str:
-    """`Kind.passes` of a call; none for a layer that is not known here."""
+    """Returns `Kind.passes` of a call; "" for a layer that is not listed."""
     layer = call.layer
     if type(layer) is _layers.Activation:
         return "all" if layer.activation is _functions.linear else ""
@@ -272,11 +271,11 @@ def is_channels_last(layer: keras.layers.Layer) -> bool:
 
 
 def adds_up(call: Call) -> bool:
-    """Whether a call adds up its inputs, two or more."""
+    """Whether a call adds up two or more inputs."""
     adds = type(call.layer) is _layers.Add or symbol_of(call.layer) in SUMS[:2]
     return adds and len(call.reads) > 1
 
 
 def symbol_of(layer: keras.layers.Layer) -> str:
-    """Returns the TensorFlow function of a layer that stands for one, as in `x + y`."""
+    """Returns the TensorFlow function that a layer stands for, as of `x + y`."""
     return getattr(layer, "symbol", "")

@@ -1,4 +1,4 @@
-"""Models as graphs and back: opened, read, copied, built, and their mode checked."""
+"""Opens models as graphs, runs and rebuilds their calls, and checks their mode."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ._graph import Call, Graph, calls_of, free_name, inputs_of
 from ._kinds import function_traits, inherited, traits
 from ._signs import sign_of_activation
 
-# A layer, or layers in a row as a function.
+# A layer, or a function that calls several layers in a row.
 Layers = Callable[..., Any]
 Make = Callable[[Call, list[Any]], Any]
 _log = logging.getLogger("larq_nobn")
@@ -26,12 +26,12 @@ UNCALLED = "cannot be called"
 
 
 def rerun(graph: Graph, starts: Sequence[Any], make: Make) -> list[Any]:
-    """Makes the calls of a graph again, and returns the outputs.
+    """Repeats the calls of a graph on other values, and returns the outputs.
 
     Arguments:
-        starts: Tensors in the place of the inputs.
-        make: Gets a call, and what stands in the place of the tensors that it reads;
-            returns what stands in the place of those that it makes.
+        starts: Values in the place of the inputs.
+        make: Function of a call and of the values of the tensors that it reads; returns
+            the values of the tensors that it makes.
     """
     tensors = dict(zip(map(id, graph.model.inputs), starts, strict=True))
     ends = [id(end) for end in graph.outputs]
@@ -41,14 +41,14 @@ def rerun(graph: Graph, starts: Sequence[Any], make: Make) -> list[Any]:
         for key in {*map(id, call.reads)} - {*ends}:
             if last[key] is call:
                 del tensors[key]
-        # The end of a state, which inference does not compute, is missing.
+        # A state of training that inference does not compute may be missing at the end.
         pairs = zip(tf.nest.flatten(call.outputs), made, strict=False)
         tensors.update((id(edge), tensor) for edge, tensor in pairs)
     return [tensors[end] for end in ends]
 
 
 def inference(model: keras.Model, inputs: Sequence[Any]) -> list[Any]:
-    """Computes the outputs by the model's own call, from and to lists of tensors."""
+    """Computes the outputs by the model's own call; takes and returns flat lists."""
     packed = tf.nest.pack_sequence_as(model._nested_inputs, list(inputs))
     with unmeasured(model):
         return tf.nest.flatten(model(packed, training=False))
@@ -57,8 +57,8 @@ def inference(model: keras.Model, inputs: Sequence[Any]) -> list[Any]:
 def call_by_call(model: keras.Model, inputs: Sequence[Any]) -> list[Any]:
     """Computes the outputs by the calls of inference alone, one after another.
 
-    Other than in the model's own call, the uses of a layer come in the order in which
-    they were made, and nothing is done that no output depends on.
+    Unlike the model's own call, this keeps the uses of a layer in the order in which
+    they were made, and skips calls that no output depends on.
     """
 
     def make(call: Call, given: list[Any]) -> Any:
@@ -70,14 +70,14 @@ def call_by_call(model: keras.Model, inputs: Sequence[Any]) -> list[Any]:
 def replace_layers(
     model: keras.Model, replacement: Callable[[Call], Layers]
 ) -> keras.Model:
-    """Builds the calls of inference again, with other layers.
+    """Builds a model from the calls of inference, with other layers.
 
-    Keras' `clone_model` would ask for a replacement of every layer, those too that only
-    training needs, and call it with all inputs.
+    Keras' `clone_model` would also replace layers that only training needs, and call
+    them on all inputs.
 
     Arguments:
-        replacement: Makes the layer that replaces the one of a call, or a function that
-            calls several; asked once for a layer that is used more than once.
+        replacement: Returns the layer for a call, or a function that calls several;
+            it is asked once for a layer that is used more than once.
     """
     layers: dict[str, Layers] = {}
 
@@ -91,7 +91,7 @@ def replace_layers(
 
 
 def inputs_like(model: keras.Model) -> list[Any]:
-    """New inputs of the shapes, types and names of a model's."""
+    """Returns new inputs with the shapes, types and names of a model's."""
     return [
         keras.Input(batch_shape=given.shape, dtype=given.dtype, name=name)
         for given, name in zip(model.inputs, model.input_names, strict=True)
@@ -99,7 +99,7 @@ def inputs_like(model: keras.Model) -> list[Any]:
 
 
 def model_like(model: keras.Model, starts: list[Any], ends: list[Any]) -> keras.Model:
-    """A model between new tensors, which takes and returns them as another does."""
+    """Returns a model between tensors, nested as the inputs and outputs of another."""
     inputs = tf.nest.pack_sequence_as(model._nested_inputs, starts)
     outputs = tf.nest.pack_sequence_as(model._nested_outputs, ends)
     return keras.Model(inputs, outputs, name=model.name)
@@ -108,14 +108,14 @@ def model_like(model: keras.Model, starts: list[Any], ends: list[Any]) -> keras.
 def run_call(
     call: Call, layer: Layers, given: Sequence[Any], training: Any = None
 ) -> Any:
-    """Makes a call once more: of another layer, on other tensors.
+    """Repeats a call with another layer, on other values.
 
     Arguments:
-        training: The mode where the call fixes none; None to leave it.
+        training: The mode if the call fixes none; None to leave it open.
     """
     own: Any = layer if call.node is None else call.node.layer
     named = layer if isinstance(layer, keras.layers.Layer) else own
-    # Of an operation that a rewrite made, or without a state.
+    # The call is of a new operation, or its state is left out.
     if call.node is None or isinstance(own, BatchKalmanNormalization):
         with raised_by(named, UNCALLED):
             return layer(given if len(given) > 1 else given[0])
@@ -123,9 +123,9 @@ def run_call(
         partial(_as_wide, call, given), call.arguments(given)
     )
     if type(layer) is not type(own):
-        # A fixed `training` is for the class that it was given to.
+        # Another class need not take a fixed `training`.
         kwargs.pop("training", None)
-        kwargs.pop("mask", None)  # which batch norm, say, reads in training
+        kwargs.pop("mask", None)  # batch norm, say, reads it in training
         args = args[:1]
     expects = getattr(layer, "_expects_training_arg", False)
     if training is not None and expects and training_argument(call) is None:
@@ -137,7 +137,7 @@ def run_call(
 
 
 def _as_wide(call: Call, given: Sequence[Any], argument: Any) -> Any:
-    """A constant of half precision in the type of the tensors that a call reads now."""
+    """Returns a half-precision constant in the type that the tensors have now."""
     for old, new in zip(inputs_of(call.node), given, strict=True):
         constant = argument is not new and isinstance(argument, tf.Tensor | np.ndarray)
         half = old.dtype in (tf.float16, tf.bfloat16)
@@ -146,22 +146,21 @@ def _as_wide(call: Call, given: Sequence[Any], argument: Any) -> Any:
     return argument
 
 
-# What runs the layer graph and nothing else: of Sequential, and of functional models.
+# The `call` of Sequential and functional models, which runs only the layer graph.
 _PLAIN = {kind.call for kind in keras.Sequential.__mro__[:2]}
 
 
 def flattened(model: Any) -> keras.Model:
-    """Returns a functional model of the same inference function, and the same layers.
+    """Returns a functional model of the same inference function and the same layers.
 
-    Each is an `alias` of a layer of the model, with the same variables. Models inside
-    the model are opened, so that every layer stands in one graph; where two layers
-    would then share a name, the later gets that of its model in front. A sign that is
-    the activation of a layer becomes a layer of its own after it. What only training
-    needs of other examples is left out: the states of Kalman normalizations, and
-    preconditioning.
+    Each layer is an `alias` of one in the model, with the same variables. Models inside
+    the model are opened, so that all layers are in one graph; if two layers would share
+    a name, the later one gets the name of its model in front. A sign that is the
+    activation of a layer becomes a layer after it. Inputs that only training needs are
+    left out: the states of Kalman normalizations, and preconditioning.
 
     Raises:
-        ModelError: If it is, or holds, a subclassed model, all of which it names.
+        ModelError: If it is, or contains, a subclassed model; it names all of these.
     """
     check_readable(model)
     starts = inputs_like(model)
@@ -171,9 +170,9 @@ def flattened(model: Any) -> keras.Model:
 
 
 def flat(model: Any) -> keras.Model:
-    """Returns what `flattened` does, and warns of losses and metrics that it has not.
+    """Returns `flattened(model)`, and warns if losses or metrics are lost.
 
-    Those that were added to the model itself, and so to no layer.
+    These are the ones that were added to a model itself instead of a layer.
     """
     made = flattened(model)
     added = any(
@@ -183,20 +182,20 @@ def flat(model: Any) -> keras.Model:
     )
     if added:
         _log.warning(
-            "Model %r has losses or metrics of its add_loss or add_metric, which the "
-            "new model has not: add them there again before you train it.",
+            "Model %r has losses or metrics of its add_loss or add_metric, and the "
+            "new model lacks them: add them there again before you train it.",
             model.name,
         )
     return made
 
 
 def from_keras(model: Any) -> Graph:
-    """Reads a functional or Sequential model, with all models inside it, as a graph."""
+    """Returns the graph of a functional or Sequential model, nested models opened."""
     return Graph(flat(model))
 
 
 class _Opener:
-    """Makes the calls of a model, and of models inside it, of aliases of its layers."""
+    """Repeats the calls of a model and of its nested models, with aliases of layers."""
 
     def __init__(self, model: keras.Model) -> None:
         self._layers: dict[int, Layers] = {}
@@ -204,7 +203,7 @@ class _Opener:
         self._given = {layer.name for layer in model._flatten_layers()}
 
     def run(self, model: keras.Model, starts: list[Any], training: Any) -> list[Any]:
-        """Calls a model's layers, in a mode of training if one is fixed."""
+        """Repeats a model's calls, in a mode of training if one is fixed."""
 
         def make(call: Call, given: list[Any]) -> Any:
             if isinstance(call.layer, keras.Model):
@@ -213,7 +212,7 @@ class _Opener:
                 inner = list(map(_as_own_input, call.layer.inputs, flat))
                 fixed = training_argument(call)
                 return self.run(call.layer, inner, training if fixed is None else fixed)
-            # What stands in the place of a batch norm later wants real numbers.
+            # Layers that replace a batch norm later take only floats.
             if is_batch_norm(call.layer) and not given[0].dtype.is_floating:
                 given[0] = tf.cast(given[0], call.first_output.dtype)
             return run_call(call, self._layer(model, call), given, training)
@@ -238,7 +237,7 @@ class _Opener:
         return name
 
     def _split(self, call: Call, name: str, sign: Any, model: keras.Model) -> Layers:
-        """Returns a layer and, after it, the sign that is its activation."""
+        """Returns a function that calls a layer, then the sign of its activation."""
         layer = call.layer
         own = [x for x in layer._self_tracked_trackables if x is not sign]
         linear = keras.activations.linear
@@ -247,7 +246,7 @@ class _Opener:
         )
         name = free_name(f"{name}_sign", self._names | self._given)
         self._names.add(name)
-        # A mask passes an activation, and no quantizer of Larq.
+        # A mask passes through activations, but not through quantizers of Larq.
         masked = getattr(call.first_output, "_keras_mask", None) is not None
         if isinstance(sign, keras.layers.Layer) and not masked:
             last = alias(sign, _name=name)
@@ -260,7 +259,7 @@ class _Opener:
 
 def _as_own_input(own: Any, tensor: Any) -> Any:
     """Casts and reshapes a tensor to the type and rank of an input of a model."""
-    # As Keras does it, but on tensors of a graph, too.
+    # Keras does the same, but not on symbolic tensors.
     longer = own.shape.rank - tensor.shape.rank
     if longer == 1 and own.shape[-1] == 1:
         tensor = tf.expand_dims(tensor, -1)
@@ -270,7 +269,7 @@ def _as_own_input(own: Any, tensor: Any) -> Any:
 
 
 def check_readable(model: Any) -> None:
-    """Raises for what is not a model, or has parts that do not show their layers.
+    """Rejects anything but a model, and models with parts that show no layers.
 
     Raises:
         ModelError: Naming all such parts.
@@ -314,19 +313,19 @@ def _opaque(model: keras.Model) -> list[str]:
 
 
 def is_batch_norm(layer: keras.layers.Layer) -> bool:
-    """Tells whether a layer is a batch norm that is known: a subclass may do more."""
+    """Whether a layer is a known batch norm; a subclass may do more."""
     return traits(type(layer)).norm == "batch"
 
 
 def has_batch_statistics(layer: keras.layers.Layer) -> bool:
-    """Tells whether a layer, of a subclass too, takes statistics of the batch."""
+    """Whether a layer, or its base class, takes statistics of the batch."""
     return any(traits(kind).norm == "batch" for kind in type(layer).__mro__)
 
 
 def training_argument(call: Call) -> Any:
     """Returns the `training` that a call was given, by name or by position.
 
-    None if it was given none, and follows the call of the model around it.
+    It is None if the call follows the mode of the model around it.
     """
     given = call.node.call_args, call.node.call_kwargs
     spec, where = call.node.layer._call_spec, {"inputs_in_args": True}
@@ -335,10 +334,9 @@ def training_argument(call: Call) -> Any:
 
 
 def check_inference(model: keras.Model, batch_norms: bool = True) -> None:
-    """Rejects calls that behave as in training at inference, too.
+    """Rejects calls that behave as in training also at inference.
 
-    Those of batch norms count unless `batch_norms` is False.
-
+    Calls of batch norms are ignored if `batch_norms` is False.
     Raises:
         ModelError: Naming all of them.
     """
@@ -356,9 +354,9 @@ def check_inference(model: keras.Model, batch_norms: bool = True) -> None:
 
 
 def all_calls(model: keras.Model, outer: Any = None) -> Iterator[tuple[Call, Any]]:
-    """Yields the calls of a model and those inside it, with the `training` of each.
+    """Yields all calls of a model and of nested models, with the `training` of each.
 
-    That is None where none is fixed.
+    That is None if no call fixes it.
     """
     for call in calls_of(model):
         given = training_argument(call)

@@ -600,8 +600,8 @@ prepared: the shift of a sign counts twice
 -sign = alias(sign, shift=None, offset=0.0)
 +pass
 prepared: binary kernels are trained
--trainable = not fixed and bool(given and given.trainable_weights)
-+trainable = bool(given and given.trainable_weights)
+-trainable = not fixed and bool(layer and layer.trainable_weights)
++trainable = bool(layer and layer.trainable_weights)
 @ tests/deploy/test_packed.py
 packed: the border of opposite signs
 -pad_values=-value if turned.any() else value,

@@ -1,4 +1,4 @@
-"""From the operations of a program to calls of the functions in kernels.c."""
+"""Turns the operations of a program into calls of the functions in kernels.c."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from ..operations._moves import loops, moves, sizes_of
 from ..operations._program import Program
 from ..trace._names import layer_name
 
-# C of what a node reads, A, B and C, its own numbers per channel last; {low} is its
-# attribute. A condition is 1.0f or 0.0f.
+# C functions of a node's inputs A, B and C; the last may be its own numbers per
+# channel, and {low} is its attribute. A condition is 1.0f or 0.0f.
 _FUNCTIONS = {
     "copy": "A",
     "affine": "B * A + C",
@@ -64,7 +64,7 @@ _COMPARED = {"Greater": ">", "Less": "<", "Equal": "==", "NotEqual": "!="}
 _COMPARED |= {"GreaterEqual": ">=", "LessEqual": "<="}
 _FUNCTIONS |= {name: f"(float)(A {by} B)" for name, by in _COMPARED.items()}
 _SAME = {"Add": "AddV2", "BiasAdd": "AddV2", "sum": "AddV2", "Select": "SelectV2"}
-# How a reduction starts, and what it makes of the number so far.
+# The start of a reduction, and how the number Y so far changes with A.
 _REDUCTIONS = {
     "Mean": (0.0, "Y + A"),
     "Variance": (0.0, "Y + (A - B) * (A - B)"),
@@ -73,7 +73,7 @@ _REDUCTIONS = {
     "Min": (np.inf, "Y < A ? Y : A"),
     "Prod": (1.0, "Y * A"),
 }
-# What only moves numbers, or leaves zeros.
+# Operations that only move numbers, or add zeros.
 _MOVES = {
     *("joined", "part", "pad", "Transpose", "Slice", "StridedSlice", "ConcatV2"),
     *("Pack", "Unpack", "Split", "SplitV", "Tile", "BroadcastTo", "Pad"),
@@ -81,7 +81,7 @@ _MOVES = {
     *("SpaceToDepth", "ReverseV2", "MirrorPad"),
 }
 _AXES = 6
-# C of a map, and an array of bytes whose strides are the steps of its numbers.
+# C of a map, and an array of bytes that has the map's steps as its strides.
 Operand = tuple[str, np.ndarray]
 
 
@@ -90,16 +90,16 @@ class Call:
     """One operation of a file, as calls of C functions.
 
     Attributes:
-        node: What it computes, or the last of those.
+        node: The node that it computes, or the last one of several.
         function: The C function that does the work.
-        lines: C, with {0}, {1}, ... for what it reads, {y} and {scratch}.
+        lines: C, with {0}, {1}, ... for its inputs, and with {y} and {scratch}.
         reads, y: Values.
-        scratch: The number of words that it needs beside.
-        in_place: Whether the numbers of `y` may take the place of those that it reads.
-        macs: Multiplications, of one run of the file.
-        terms: How large the terms of its sums are, if all that it reads is 1.
-        binary: Whether they are of signs.
-        constants: The names of those that it reads.
+        scratch: The number of words of scratch memory that it needs.
+        in_place: Whether `y` may overwrite one of its inputs.
+        macs: Multiplications of one run of the file.
+        terms: The magnitude of the terms of its sums for inputs of 1.
+        binary: Whether its multiplications are of signs.
+        constants: The names of the constants that it reads.
     """
 
     node: Any
@@ -118,23 +118,23 @@ class Call:
 class Calls:
     """The calls that compute a program, and their constants.
 
-    Written from the last node to the first, so that of each is known what reads it: a
-    sign that binary kernels alone read is made as bits, by the kernel before it if that
-    has no other reader, and nothing makes what no call reads.
+    They are written from the last node to the first, so each node's readers are known.
+    A sign that only binary kernels read is made as bits, by the kernel before it if
+    that has no other reader. Nodes that no call reads are left out.
 
     Arguments:
         program: The program; all sizes are known.
-        small: Whether real kernels of one size per filter become bits.
-        pixels: Of each channel, scale and offset of the bytes of an image, which is the
-            one input then.
+        small: Whether real kernels with one magnitude per filter become bits.
+        pixels: Scale and offset of each channel, if the only input is the bytes of an
+            image.
 
     Attributes:
-        calls: In their order.
-        constants: By name: the C type, and the numbers.
-        functions: The names of those that macros make: of a macro and its argument.
-        inputs, outputs: What is given, and what a call of its own makes for each.
+        calls: The calls in their order.
+        constants: The C type and the numbers of each constant, by name.
+        functions: Names of functions that macros make, by macro and argument.
+        inputs, outputs: The values that callers pass, one for each of the program's.
         packed: The values that are signs as bits.
-        given: Of values that are only here, those of the program with their numbers.
+        same_as: For values that the program lacks, its values with the same numbers.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class Calls:
         self.constants = dict[str, tuple[str, np.ndarray]]()
         self.functions = dict[tuple[str, str], str]()
         self._named = dict[Any, str]()
-        self.packed, self.given = set[Value](), dict[Value, Value]()
+        self.packed, self.same_as = set[Value](), dict[Value, Value]()
         self._wanted, self._bits = set[Value](), dict[Value, Value]()
         self._signed, self._used = dict[Value, Sign](), list[str]()
         self.outputs = list[Value]()
@@ -157,18 +157,18 @@ class Calls:
         self.calls.reverse()
 
     def _output(self, place: int, value: Value) -> Value:
-        """What a call makes for an output: a copy, if another one or none makes it."""
+        """Returns the value for an output: a copy where no call of its own makes it."""
         maker = self.program.maker(value)
         if maker is None or isinstance(maker, Constant) or value in self.outputs:
             copy = Copy(f"net/output/{place}", (value,), (value.like(),))
             self._map(copy, "copy")
-            self.given[copy.y] = value
+            self.same_as[copy.y] = value
             return copy.y
         self._wanted.add(value)
         return value
 
     def _input(self, value: Value) -> Value:
-        """What is given for an input: whole numbers become real ones first."""
+        """Returns the value that a caller passes; whole numbers are converted first."""
         if value.dtype not in (tf.float32, tf.uint8, tf.int32):
             raise ConversionError(
                 f"An input of the model is {value.dtype.name}, and C files take "
@@ -185,19 +185,19 @@ class Calls:
         return raw
 
     def root(self, value: Value) -> Value:
-        """The value whose numbers a value shares."""
+        """Returns the value whose numbers a value shares, such as before a reshape."""
         node = self.program.maker(value)
         if isinstance(node, Sign):
             return node.y
         return self.root(node.x) if node is not None and _renames(node) else value
 
     def words(self, value: Value) -> int:
-        """How many words of 32 bits a value takes."""
+        """Returns the number of 32-bit words that a value takes."""
         *sizes, last = sizes_of(value) or (1,)
         return prod(sizes) * (-(-last // 32) if value in self.packed else last)
 
     def _write(self, node: Node) -> None:
-        """Adds the calls of a node, if any reads what it makes."""
+        """Adds the calls of a node, if something reads what it makes."""
         made = [x for x in node.makes if x in self._wanted or x in self._bits]
         if not made or isinstance(node, Constant):
             return
@@ -223,7 +223,7 @@ class Calls:
         )
 
     def constant(self, kind: str, name: str, numbers: Any) -> str:
-        """Names a constant; equal ones are the same."""
+        """Returns the name of a constant; equal constants share one."""
         types = {"float": np.float32, "uint32_t": np.uint32}
         array = np.ascontiguousarray(numbers, types.get(kind, np.int32)).ravel()
         key = kind, array.tobytes()
@@ -234,12 +234,12 @@ class Calls:
         return self._named[key]
 
     def _add(self, node: Node, function: str, *lines: str, **options: Any) -> None:
-        """Adds a call of a node, which reads what it does, unless told otherwise."""
-        given: dict[str, Any] = {"reads": node.reads, "y": node.y, **options}
-        reads = tuple(self.root(x) for x in given.pop("reads"))
+        """Adds a call with the inputs and output of a node, or of `options`."""
+        fields: dict[str, Any] = {"reads": node.reads, "y": node.y, **options}
+        reads = tuple(self.root(x) for x in fields.pop("reads"))
         self._wanted |= {*reads}
         used, self._used = self._used, []
-        call = Call(node, function, [*lines], reads, constants=used, **given)
+        call = Call(node, function, [*lines], reads, constants=used, **fields)
         self.calls.append(call)
 
     # --- functions that walk over maps
@@ -254,10 +254,10 @@ class Calls:
     def _walk(
         self, name: str, function: str, sizes: Sequence[int], *operands: Operand
     ) -> str:
-        """C that makes the last operand of those before it, one number at a time."""
-        *given, y = operands
-        given = (3 * given)[:3]
-        steps = [np.broadcast_to(x, sizes).strides for _, x in (*given, y)]
+        """Returns C that computes the last operand from the others, by elements."""
+        *taken, y = operands
+        taken = (3 * taken)[:3]
+        steps = [np.broadcast_to(x, sizes).strides for _, x in (*taken, y)]
         axes = list[tuple[int, ...]]()
         for size, *step in zip(sizes, *steps, strict=True):
             if axes and axes[-1][1:] == tuple(size * n for n in step):
@@ -269,17 +269,17 @@ class Calls:
         axes = [(1, 0, 0, 0, 0)] * (_AXES - len(axes)) + axes
         walk = self.constant("walk", "walk", [*zip(*axes, strict=True)])
         name = self._function("WALK", f"{name}_each", function)
-        maps = ", ".join(C for C, _ in given)
+        maps = ", ".join(C for C, _ in taken)
         return f"{name}({maps}, &{walk}, {y[0]});"
 
     def _function(self, macro: str, name: str, argument: str) -> str:
-        """The name of a function that a macro of kernels.c makes."""
-        if name in self.functions.values():  # of another argument, maybe
+        """Returns the name of a function that a macro of kernels.c makes."""
+        if name in self.functions.values():  # perhaps for another argument
             name = f"{name}_{len(self.functions)}"
         return self.functions.setdefault((macro, argument), name)
 
     def _map(self, node: Any, kind: str) -> None:
-        """A function of maps, and of what a node has per channel."""
+        """Adds an elementwise function of maps and of the node's own numbers."""
         y, function = _map_of(sizes_of(node.y)), _FUNCTIONS[kind]
         if node.type == "Cast" and node.y.dtype.is_bool:
             function = "(float)(A != 0)"
@@ -299,7 +299,7 @@ class Calls:
         return self._walk("copy", "A", sizes, one, (C, _map_of(sizes)))
 
     def _moved(self, node: Any) -> None:
-        """What only moves numbers: each from where TensorFlow takes it."""
+        """Adds copies for a node that only moves numbers, as TensorFlow moves them."""
         reads = [x for x in node.reads if self.program.constant(x) is None]
         if any(not x.dtype.is_floating for x in reads):
             raise InvalidValue("moves whole numbers, which may say where")
@@ -318,7 +318,7 @@ class Calls:
             self._add(node, "copy", *lines, reads=reads, y=y)
 
     def _reduce(self, kind: str, x: Operand, *more: Operand) -> list[str]:
-        """C that reduces a map along the axes of size 1 of the last operand."""
+        """Returns C that reduces a map along the axes where the last operand is 1."""
         (start, function), (C, y) = _REDUCTIONS[kind], more[-1]
         lines = [self._filled(C, y.shape, start)]
         lines.append(self._walk(kind.lower(), function, x[1].shape, x, *more))
@@ -339,7 +339,7 @@ class Calls:
         self._add(node, node.type.lower(), *lines, terms=float(terms))
 
     def _softmax(self, node: Any) -> None:
-        """exp(x - max(x)) over its sum, of every row."""
+        """Adds exp(x - max(x)) divided by its sum, for every row."""
         x = _map_of(sizes_of(node.x))
         own, y, row = ("{0}", x), ("{y}", x), ("{scratch}", x[..., :1].copy())
         lines = self._reduce("Max", own, row)
@@ -349,7 +349,7 @@ class Calls:
         self._add(node, "softmax", *lines, scratch=row[1].size)
 
     def _normalized(self, node: Any) -> None:
-        """gamma (x - mean) / sqrt(variance + epsilon) + beta, of each channel."""
+        """Adds gamma (x - mean) / sqrt(variance + epsilon) + beta, per channel."""
         op, x = node.op, _map_of(sizes_of(node.x))
         if not op.get_attr("is_training"):
             raise InvalidValue("has statistics that are no constants")
@@ -376,23 +376,23 @@ class Calls:
         self._add(node, "addv2", line)
 
     def _product(self, node: Any) -> None:
-        """Sums of products along axes that letters name, as of matrices."""
+        """Adds sums of products along axes named by letters, such as of matrices."""
         op, sizes = node.op, dict[str, int]()
         (a, x), (b, z) = (self._operand(node, i) for i in (0, 1))
         y = _map_of(sizes_of(node.y))
         if node.type == "Einsum":
             names, _, made = op.get_attr("equation").decode().partition("->")
             first, _, second = names.partition(",")
-        else:  # turned or not, each for several others or for one
+        else:  # transposed or not, with or without axes of batches
             flags = ("transpose_a", "adj_x"), ("transpose_b", "adj_y")
             known = op.node_def.attr
-            turned = [any(n in known and op.get_attr(n) for n in x) for x in flags]
+            transposed = [any(n in known and op.get_attr(n) for n in x) for x in flags]
             axes, made = "ABCDEFGH"[: y.ndim - 2], "rc"
-            first = axes[y.ndim - x.ndim :] + ("ir" if turned[0] else "ri")
-            second = axes[y.ndim - z.ndim :] + ("ci" if turned[1] else "ic")
+            first = axes[y.ndim - x.ndim :] + ("ir" if transposed[0] else "ri")
+            second = axes[y.ndim - z.ndim :] + ("ci" if transposed[1] else "ic")
             made = axes + made
         if not first.isalpha() or not second.isalpha():
-            raise InvalidValue("is of other than two maps with a letter for each axis")
+            raise InvalidValue("is not of two maps with a letter for each axis")
         for name, view in ((first, x), (second, z), (made, y)):
             sizes |= {n: m for n, m in zip(name, view.shape, strict=True) if m > 1}
         inner = "".join(n for n in sizes if n not in made)
@@ -424,11 +424,11 @@ class Calls:
     def _by_channel(
         self, node: Node, function: str, *each: Any, **options: Any
     ) -> None:
-        """A function of rows, and of numbers per channel."""
+        """Adds a C function of rows and of numbers per channel."""
         *rows, channels = sizes_of(node.y) or (1,)
         own = [np.broadcast_to(x, channels) for x in each]
-        given = [self.constant("float", function, x) for x in own]
-        arguments = ", ".join(["{0}", f"{prod(rows)}", f"{channels}", *given, "{y}"])
+        names = [self.constant("float", function, x) for x in own]
+        arguments = ", ".join(["{0}", f"{prod(rows)}", f"{channels}", *names, "{y}"])
         self._add(node, function, f"{function}({arguments});", **options)
 
     def _sign(self, node: Any) -> None:
@@ -442,9 +442,9 @@ class Calls:
             self._by_channel(node, "sign_bits", node.shift + 0.0, y=bits)  # no -0
 
     def _meeting(self, node: Any) -> tuple[Value, Sequence[int], float, Sign | None]:
-        """What a kernel meets past a padding that becomes a part of it.
+        """Returns the map that a kernel reads before padding that it can absorb.
 
-        Returns it, what is padded before it, and with what, and the sign it is of.
+        Also returns the padding, its number, and the sign of a binary kernel.
         """
         pad, x, around = self.program.maker(node.x, Pad), node.x, 0.0
         before: Sequence[int] = (0, 0)
@@ -460,9 +460,9 @@ class Calls:
         return x, before, around, sign
 
     def _window(self, name: str, x: Any, y: Any, *rest: Sequence[int]) -> str:
-        """C of how a kernel lies on a map (N, H, W, C) to make another one.
+        """Returns C of how a kernel lies on a map (N, H, W, C) to make another one.
 
-        The rest: its size, strides, dilations, what is padded, with what, and groups.
+        `rest` is its size, strides, dilations, padding, number of padding, and groups.
         """
         numbers = np.concatenate([x, y[1:], *rest])
         return f"&{self.constant('window', name, numbers)}"
@@ -486,7 +486,7 @@ class Calls:
         if sign is not None:
             function, after = "binary_convolution", self._signed.get(node.y)
             signs, scale = weights * np.where(scale < 0, -1, 1), np.abs(scale)
-            # As many taps in a word as there is room for.
+            # A word contains as many taps as fit.
             joined = max(32 // weights.shape[2], 1)
             each = signs.reshape(-1, *weights.shape[2:])
             each = np.pad(each, [(0, -len(each) % joined), (0, 0), (0, 0)])
@@ -498,7 +498,7 @@ class Calls:
             bits = self._bits.setdefault(sign.y, sign.y.like())
             options |= {"binary": True, "reads": (bits,)}
             self.packed.add(bits)
-            self.given[bits] = sign.y
+            self.same_as[bits] = sign.y
             if after is not None:
                 options["y"] = self._bits[after.y]
                 numbers = {"least": thresholds(scale, bias, after.shift, taps)}
@@ -563,12 +563,12 @@ _CALLS: dict[str, Callable[[Calls, Any], None]] = {
 
 
 def _kind(node: Node) -> str:
-    """The type of a TensorFlow operation, or that of a node in small letters."""
+    """Returns the type of a TensorFlow operation, or of a node in small letters."""
     return node.type or type(node).__name__.lower()
 
 
 def _renames(node: Node) -> bool:
-    """Whether what a node makes are the numbers that it reads."""
+    """Whether a node makes the very numbers that it reads."""
     if node.type == "Cast":
         y, x = node.y.dtype, node.x.dtype
         return y.is_floating or y == x or x.is_bool
@@ -581,26 +581,26 @@ def _name(node: Node) -> str:
 
 
 def _map_of(sizes: Sequence[int], steps: Sequence[int] | None = None) -> np.ndarray:
-    """An array with the strides of a map's numbers, or with other ones."""
+    """Returns an array of bytes whose strides are a map's steps, or other steps."""
     if steps is None:
         return np.empty(tuple(sizes), np.int8)
     return np.lib.stride_tricks.as_strided(np.empty(1, np.int8), sizes, steps)
 
 
 def _steps(names: str, x: np.ndarray, order: Sequence[str]) -> list[int]:
-    """The steps of a map along axes that letters name, of which it may have not all."""
+    """Returns the steps of a map along named axes; 0 along those that it lacks."""
     each = [*zip(names, x.shape, x.strides, strict=True)]
     return [sum(s for n, size, s in each if n == own and size > 1) for own in order]
 
 
 def _before(x: Any, y: Any, size: Any, strides: Any, rates: Any) -> list[int]:
-    """What "same" pads before a map (N, H, W, C) to make one of y; 0 for "valid"."""
+    """Returns the "same" padding before a map x (N, H, W, C); 0 for "valid"."""
     axes = zip(x[1:3], y[1:3], size[:2], strides, rates, strict=True)
     return [max((m - 1) * s + (k - 1) * r + 1 - n, 0) // 2 for n, m, k, s, r in axes]
 
 
 def _lengths(op: Any, x: Any, y: Any, size: Any) -> tuple[Sequence[int], ...]:
-    """What `_window` takes of an operation that makes y of a larger map x."""
+    """Returns the arguments of `_window` for an operation from a map x to y."""
     if op.get_attr("padding") == b"EXPLICIT" or op.get_attr("data_format") != b"NHWC":
         raise InvalidValue("has padding of its own, or channels first")
     dilated = "dilations" in op.node_def.attr
@@ -610,13 +610,13 @@ def _lengths(op: Any, x: Any, y: Any, size: Any) -> tuple[Sequence[int], ...]:
 
 
 def type_of(value: Value) -> str:
-    """The type of C of what is given for an input."""
+    """Returns the C type of an input."""
     names = {tf.uint8: "uint8_t", tf.int32: "int32_t"}
     return names.get(value.dtype, "float")
 
 
 def number(value: Any) -> str:
-    """A float of C."""
+    """Returns a float literal of C."""
     exact = float(np.float32(value))
     if not np.isfinite(exact):
         return "NAN" if np.isnan(exact) else "-INFINITY" if exact < 0 else "INFINITY"
@@ -625,7 +625,7 @@ def number(value: Any) -> str:
 
 
 def packed(signs: np.ndarray) -> np.ndarray:
-    """Signs along the last axis as words of 32 bits, the first in the lowest bit."""
+    """Packs signs along the last axis into 32-bit words, the lowest bit first."""
     bits = np.packbits(signs > 0, axis=-1, bitorder="little")
     spare = [(0, 0)] * (bits.ndim - 1) + [(0, -bits.shape[-1] % 4)]
     return np.ascontiguousarray(np.pad(bits, spare)).view("<u4")
@@ -634,9 +634,9 @@ def packed(signs: np.ndarray) -> np.ndarray:
 def thresholds(
     scale: np.ndarray, bias: np.ndarray, shift: np.ndarray, most: int
 ) -> np.ndarray:
-    """Returns the least sums from -most to most of which signs are +1, per channel.
+    """Returns the least sum from -most to most, per channel, whose sign is +1.
 
-    That is where scale * sum + bias + shift >= 0 in float32; most + 1 if nowhere.
+    It is +1 where scale * sum + bias + shift >= 0 in float32; most + 1 if nowhere.
     """
     k, b, more = (np.asarray(x, np.float32) for x in (scale, bias, shift))
     sums = np.arange(-most, most + 1, dtype=np.float32)[:, None]

@@ -1,4 +1,4 @@
-"""Where maps lie in the memory of a C file."""
+"""Plans where maps lie in the memory of a C file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-# How far above the largest sum of living maps a plan may be, and how many are tried.
+# A plan may exceed the minimum by this factor; at most so many plans are tried.
 _ABOVE, _TRIES = 1.1, 500
 
 

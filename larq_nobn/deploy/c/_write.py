@@ -1,4 +1,4 @@
-"""The two files of a program in C."""
+"""Writes a program as two files of C: its source and its header."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _MADE = re.compile(
     r"^static [\w ]+[ *](\w+)\(|^#define (\w+)|^} (\w+);|^GATHER\((\w+)", re.M
 )
 _WORD = re.compile(r"[A-Za-z_]\w*")
-# A compiler takes some fifty bytes for each byte of constants.
+# Compilers use about fifty bytes of memory for each byte of constants.
 _MOST = 2**26
-# Names of C and C++, and of the headers that a file includes.
+# Words of C and C++, and the headers that a file includes.
 _TAKEN = re.compile(
     "asm|auto|bool|break|case|catch|char|class|const|continue|default|delete|do|"
     "double|else|enum|explicit|export|extern|false|float|for|friend|goto|if|"
@@ -69,7 +69,7 @@ extern "C" {{
 
 
 def parts_of(used: str) -> str:
-    """Returns the parts of kernels.c that some C uses, in their order."""
+    """Returns the parts of kernels.c that some C code uses, in their order."""
     head, *parts = _PART.split(_KERNELS.read_text())
     words, kept = {*_WORD.findall(used)}, list[str]()
     for part in reversed(parts):
@@ -81,18 +81,18 @@ def parts_of(used: str) -> str:
 
 
 class CFile:
-    """A network as C.
+    """The two C files of a network.
 
     Arguments:
-        calls: What it computes.
-        io: What it takes and gives.
-        prefix: What all its names start with.
+        calls: The calls that compute the network.
+        io: The network's inputs and outputs.
+        prefix: The start of all its names.
         labels: The names of the classes, or none.
 
-    Attributes:
-        about: What the head of the file says of the network, in lines.
-        places: Where values, and what calls need beside, start in the memory, in words.
-        info: What `audit` and `Runner` read at the end of the source.
+            Attributes:
+        about: Lines for the head of the file about the network.
+        places: The words of memory at which values, and scratch space of calls, start.
+        info: What `audit` and `Runner` read at the end of the source, as JSON.
     """
 
     def __init__(
@@ -131,10 +131,10 @@ class CFile:
             self.info["pixels"] = [[float(x) for x in n] for n in calls.pixels]
 
     def _places(self) -> tuple[dict[Any, int], int]:
-        """Returns where values start in the memory, and how large that is.
+        """Returns where values start in the memory, and the size of the memory.
 
-        What a call makes takes the place of a map that it is the last to read, if it
-        may.
+        The output of a call overwrites an input that no later call reads, if the call
+        allows that.
         """
         calls, blocks, block_of = self.calls, list[Block](), dict[Any, int]()
         last = {x: i for i, call in enumerate(calls.calls) for x in call.reads}
@@ -157,7 +157,7 @@ class CFile:
         return {x: starts[block] for x, block in block_of.items()}, words
 
     def _pointer(self, of: Any, bits: bool) -> str:
-        """C that points to a value; of a constant, the line has the name."""
+        """Returns C that points to a value; '' for constants, which lines name."""
         if of in self.places:
             return f"AT({'uint32_t' if bits else 'float'}, {self.places[of]})"
         return self._arguments.get(of, "")
@@ -165,11 +165,11 @@ class CFile:
     @property
     def source(self) -> str:
         """The file itself."""
-        calls, body, said = self.calls, "", ""
+        calls, body, heading = self.calls, "", ""
         for call in calls.calls:
             layer = re.sub(r"[^\w/ .-]", "_", layer_name(call.node.name))
-            body += f"  /* {layer} */\n" * (layer != said)
-            said = layer
+            body += f"  /* {layer} */\n" * (layer != heading)
+            heading = layer
             reads = [self._pointer(x, x in calls.packed) for x in call.reads]
             y = self._pointer(call.y, call.y in calls.packed)
             scratch = self._pointer(call, call.binary)
@@ -239,7 +239,7 @@ class CFile:
         return "/* " + "\n   ".join(plain).replace("\n   \n", "\n\n") + " */\n"
 
     def _rows(self) -> list[dict[str, Any]]:
-        """What `audit` reads of each call; a constant counts where it is first read."""
+        """Returns a row for `audit` per call; constants count where first read."""
         calls, makers, rows = self.calls, dict[Value, int](), list[dict[str, Any]]()
         counted = set[str]()
         for index, call in enumerate(calls.calls):
@@ -264,7 +264,7 @@ class CFile:
 
 
 def check_prefix(path: str) -> str:
-    """Returns what all names of a C file start with: the name of the file."""
+    """Returns the prefix of all names of a C file: the name of the file."""
     prefix = Path(path).stem
     if not PREFIX.fullmatch(prefix) or _TAKEN.fullmatch(prefix):
         raise InvalidValue(
@@ -276,7 +276,7 @@ def check_prefix(path: str) -> str:
 
 
 def _constant(name: str, value: tuple[str, Any]) -> str:
-    """C of a constant, eight numbers a line."""
+    """Returns C of a constant, eight numbers a line."""
     kind, array = value
     form = {"float": number, "uint32_t": lambda x: f"0x{x:x}u"}.get(kind, str)
     numbers = [*map(form, array)]
@@ -292,7 +292,7 @@ def _constant(name: str, value: tuple[str, Any]) -> str:
 
 
 def _arguments(what: str, names: Sequence[str]) -> list[str]:
-    """The names of arguments, of which C knows none yet."""
+    """Returns distinct C names for arguments."""
     if len(names) == 1:
         return [what]
     made = list[str]()
@@ -308,7 +308,7 @@ def _info(name: str, value: Value, kind: str) -> dict[str, Any]:
 
 
 def _quoted(text: str) -> str:
-    """A string of C, whose other characters than ASCII are octal."""
+    """Returns a string literal of C, in which octal numbers replace non-ASCII bytes."""
     plain = (
         chr(x) if 32 <= x < 127 and chr(x) not in '"\\?' else f"\\{x:03o}"
         for x in text.encode()

@@ -1,4 +1,4 @@
-/* The operations of a network. A written file has those parts that it calls, and what
+/* The operations of a network. A written file has only the parts that it calls, and what
    these call: a part starts at a line of dashes. Maps are [batch][row][column][channel];
    a map of signs has 32 channels in a word, the first in the lowest bit, 1 for +1. */
 
@@ -11,31 +11,31 @@ typedef struct {
   int batch, height, width, channels;  /* of the map that is read */
   int rows, columns, filters;          /* of the map that is made */
   int kernel_height, kernel_width, stride_y, stride_x, dilation_y, dilation_x;
-  int top, left;                       /* what is padded before the first */
-  int padding;                         /* of signs: 1, -1, or 0, the mean of both */
+  int top, left;                       /* the padding before the first row and column */
+  int padding;                         /* of signs, by 1, -1, or 0, their mean */
   int groups;
 } window;
 
-/* ---- Every position (i, j) of every image that a kernel makes. */
+/* ---- Loops over every position (i, j) of every image that a kernel makes. */
 #define POSITIONS(g)                                                                    \
   for (image = 0; image < g->batch; image++)                                            \
     for (i = 0; i < g->rows; i++)                                                       \
       for (j = 0; j < g->columns; j++)
 
-/* ---- Every tap (a, b) of a kernel. */
+/* ---- Loops over every tap (a, b) of a kernel. */
 #define TAPS(g)                                                                         \
   for (a = 0; a < g->kernel_height; a++)                                                \
     for (b = 0; b < g->kernel_width; b++)
 
-/* ---- Where tap (a, b) at (i, j) meets an image: its number of position, or -1. */
+/* ---- Returns the position in an image that tap (a, b) meets at (i, j), or -1. */
 static int met(const window *g, int i, int j, int a, int b) {
   int y = i * g->stride_y + a * g->dilation_y - g->top;
   int x = j * g->stride_x + b * g->dilation_x - g->left;
   return y >= 0 && y < g->height && x >= 0 && x < g->width ? y * g->width + x : -1;
 }
 
-/* ---- patch[a][b][c] = x[where tap (a, b) meets x][c], of `size` of the `step` numbers or
-   words at a position, or `outside`. Returns whether some taps meet nothing. */
+/* ---- Copies what each tap meets: patch[a][b][c] = x[position][c], for `size` of the `step`
+   numbers or words of a position, or `outside`. Returns whether some tap meets nothing. */
 #define GATHER(name, type)                                                              \
   static int name(const type *x, const window *g, int step, int size, int i, int j,     \
                   type outside, type *patch) {                                          \
@@ -56,8 +56,8 @@ GATHER(gather_words, uint32_t)
 /* ---- */
 GATHER(gather_numbers, float)
 
-/* ---- Words of several channels at once, and how many bits of their bytes are 1, as bytes;
-   with AVX-512, of the words. BELOW are the bits of sum < 0. */
+/* ---- Words of several channels at once, and the counts of ones in each of their bytes, or
+   with AVX-512 in each word. BELOW are the bits of sum < 0. */
 #if defined(__GNUC__) && defined(__AVX512F__) && defined(__AVX512VPOPCNTDQ__)
 #include <immintrin.h>
 #define LANES 16
@@ -88,10 +88,10 @@ GATHER(gather_numbers, float)
 typedef uint32_t lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 #endif
 
-/* ---- counts[c] = the bits in which patch[w] and kernel[w][c] differ, over all w, for some
-   channels at once. Three words are added as bits before any is counted: a full adder
-   makes of three bits one of their value, `once`, and one of twice as much. Counts are
-   bytes, which have room for those of ten times three words and two more. */
+/* ---- counts[c] = the number of bits in which patch[w] and kernel[w][c] differ, over all
+   w, for some channels at once. Three words are added as bits before any bit is counted: a
+   full adder turns three bits into one of their value, `once`, and one of twice that. The
+   counts are bytes, which have room for ten times three words and two more. */
 #define NEXT *(const counted *)(const void *)k ^ *from++, k += step
 #define COUNT(type, lanes, bits, whole)                                                 \
   for (; c + lanes <= channels; c += lanes) {                                           \
@@ -112,7 +112,7 @@ typedef uint32_t lanes __attribute__((vector_size(4 * LANES), aligned(4), may_al
     total += whole(some);                                                               \
     memcpy(counts + c, &total, sizeof total);                                           \
   }
-/* Of every two bits, four and eight of a word, how many are 1, as a number there. */
+/* The number of ones in every two, four and eight bits of a word, in the place of these. */
 #define TWOS(v) ((v) - ((v) >> 1 & 0x55555555u))
 #define FOURS(v) ((TWOS(v) & 0x33333333u) + (TWOS(v) >> 2 & 0x33333333u))
 #define EIGHTS(v) (((v) & 0x0f0f0f0fu) + ((v) >> 4 & 0x0f0f0f0fu))
@@ -138,7 +138,7 @@ static void count_bits(const uint32_t *patch, int words, const uint32_t *kernel,
   COUNT(uint32_t, 1, PLAIN_BITS, WHOLE)
 }
 
-/* ---- A patch with several taps in a word, if they have few channels. */
+/* ---- Joins several taps into one word of a patch, if they have few channels. */
 static void join(uint32_t *patch, int taps, int channels) {
   uint32_t *to = patch, word;
   int tap = 0, shift;
@@ -148,8 +148,8 @@ static void join(uint32_t *patch, int taps, int channels) {
 }
 
 /* ---- y = scale (kernel * x) + bias, of signs; the kernel is [tap][word][filter], with as
-   many taps in a word as there is room for. With thresholds it is the sign of that: +1,
-   as a bit, where kernel * x >= threshold. */
+   many taps in a word as fit. With thresholds, y is the sign of that: a bit is 1 for +1,
+   where kernel * x >= threshold. */
 static void binary_convolution(const uint32_t *x, const window *g, const uint32_t *kernel,
                                const float *scale, const float *bias,
                                const int32_t *thresholds, uint32_t *patch, void *y) {
@@ -210,7 +210,7 @@ static void sign_bits(const float *x, int positions, int channels, const float *
     }
 }
 
-/* ---- Several numbers that are multiplied at once: what a vector of the processor has. */
+/* ---- Several numbers that are multiplied at once, as a vector of the processor. */
 #if defined(__GNUC__) && defined(__AVX512F__)
 #define WIDTH 16
 #elif defined(__GNUC__) && defined(__AVX__)
@@ -274,8 +274,8 @@ static void convolution(const float *x, const window *g, const float *kernel,
   }
 }
 
-/* ---- The same for a kernel of one size per filter, scale (signs * x) + bias, of which
-   each filter has its signs as bits [filter][word] in the order of the patch. */
+/* ---- y = scale (signs * x) + bias, of real numbers x and a kernel of one magnitude per
+   filter; each filter has its signs as bits [filter][word], in the order of the patch. */
 static void convolution_of_signs(const float *x, const window *g, const uint32_t *kernel,
                                  const float *scale, const float *bias, float *patch,
                                  float *y) {
@@ -296,8 +296,8 @@ static void convolution_of_signs(const float *x, const window *g, const uint32_t
   }
 }
 
-/* ---- For every position, y = `start`, then `each` of every tap that meets the map, for
-   all filters c, then `last`, when `n` taps have; `from` are the numbers that meet. */
+/* ---- For every position and all filters c: y = `start`, then `each` for every tap that
+   meets the map, with its numbers `from`, then `last`, when `n` taps have met it. */
 #define MEETING(start, each, last)                                                      \
   int image, i, j, a, b, c, n, at;                                                      \
   POSITIONS(g) {                                                                        \
@@ -327,7 +327,7 @@ static void max_pool(const float *x, const window *g, float *y) {
           y[c] = from[c] > y[c] ? from[c] : y[c];, )
 }
 
-/* ---- The mean of each window, of what is inside of the map. */
+/* ---- The mean of each window, without its padding. */
 static void average_pool(const float *x, const window *g, float *y) {
   MEETING(0, for (c = 0; c < g->filters; c++) y[c] += from[c];, y[c] /= (float)n;)
 }
@@ -350,10 +350,10 @@ static void transposed_convolution(const float *x, const window *g, const float 
   }
 }
 
-/* ---- A function of the numbers A, B and C of up to three maps, over six axes. A map that
-   has a step of 0 along an axis has the same number along all of it; along one of a step
-   of 0 of the map that is made, of which Y is the number so far, numbers are reduced. No
-   number that is made is read for another one, also where y takes the place of a. */
+/* ---- A function of the numbers A, B and C of up to three maps, over six axes. A map with
+   a step of 0 along an axis has the same number along all of it. Where the map that is made
+   has a step of 0, numbers are reduced to one, which is Y so far. No number that is made is
+   read for another one, even where y takes the place of a. */
 typedef struct {
   int sizes[6], a[6], b[6], c[6], y[6];
 } walk;
@@ -391,7 +391,7 @@ typedef struct {
     }                                                                                   \
   }
 
-/* ---- y = scale x + offset per channel, of whole numbers, as of the bytes of an image. */
+/* ---- y = scale x + offset per channel, for whole numbers, such as bytes of an image. */
 #define WHOLE_NUMBERS(name, type)                                                       \
   static void name(const type *x, int positions, int channels, const float *scale,      \
                    const float *offset, float *y) {                                     \
@@ -400,7 +400,7 @@ typedef struct {
       y[i] = scale[i % channels] * (float)x[i] + offset[i % channels];                  \
   }
 
-/* ---- y[i] = table[rows[i]], of `size` numbers each. */
+/* ---- y[i] = table[rows[i]], rows of `size` numbers each. */
 static void take(const float *table, int count, const float *rows, int n, int size,
                  float *y) {
   for (; n > 0; n--, rows++, y += size) {

@@ -1,4 +1,4 @@
-"""What an app has to know of a file, and how fast the file is."""
+"""Metadata that an app needs to use a file, and how fast files are."""
 
 from ._metadata import (
     VERIFIED_IMAGES,

@@ -1,4 +1,4 @@
-"""Latency of files: in interpreters, side by side, and on a phone."""
+"""Measures the latency of files: in interpreters, side by side, and on a phone."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ class Timing:
     """The times of one file.
 
     Attributes:
-        path: The file.
-        size_bytes: Its size.
-        lce_bconv2d: Its binary convolutions.
-        float_ops: How many operations it leaves in float, as `audit` counts them.
-        threads: Threads of the interpreter.
-        runs: Timed runs.
-        ms: The typical run, in milliseconds.
+        path: The path of the file.
+        size_bytes: Its size in bytes.
+        lce_bconv2d: The number of its binary convolutions.
+        float_ops: The number of its float operations, as `audit` counts them.
+        threads: The number of threads of the interpreter.
+        runs: The number of timed runs.
+        ms: The time of a typical run, in milliseconds.
         typical: What `ms` is: `"median"`.
         low_ms: Lower end of the spread.
         high_ms: Upper end of the spread.
-        spread: What lies between the ends: `"quartiles"`, or on a phone `"5 to 95 %"`.
-        ratio: `ms` over that of the first file.
+        spread: What these ends are: `"quartiles"`, or on a phone `"5 to 95 %"`.
+        ratio: `ms` divided by that of the first file.
         ratio_low: Lower end of the 95 % interval of `ratio`; None on a phone, whose
             program prints no single runs.
-        ratio_high: Upper end of it.
+        ratio_high: Upper end of the interval.
         operations: On a phone, the time of each kind of operation,
             `{"op", "count", "ms", "share"}`, the slowest first.
-        memory_bytes: Of a C file the memory of a run, of a file for Micro what it took
-            of the arena, of others the most bytes of feature maps at one time.
+        memory_bytes: The memory of a run of a C file, or the arena that a Micro file
+            used; for others, the most bytes of feature maps at one time.
         binary_macs, float_macs, int8_macs: Multiply-accumulates of one run.
-        accuracy: Top-1 accuracy on images; None where nobody measured it.
-        accuracy_interval: Its 95 % interval; None likewise.
+        accuracy: Top-1 accuracy on images; None if not measured.
+        accuracy_interval: The 95 % interval of the accuracy; None likewise.
     """
 
     path: str
@@ -86,7 +86,7 @@ class Benchmark(Shown):
 
     Attributes:
         source: What ran the files.
-        note: What these times stand for, and what they do not.
+        note: What these times tell, and what they do not.
         timings: One `Timing` for each file; ratios are to the first.
     """
 
@@ -95,7 +95,7 @@ class Benchmark(Shown):
     timings: list[Timing]
 
     def with_accuracies(self, scores: Sequence[tuple[float, int]]) -> Benchmark:
-        """Adds the accuracy of each file, measured on so many images."""
+        """Returns a copy with each file's (accuracy, number of images)."""
         timings = [
             replace(
                 timing,
@@ -109,8 +109,8 @@ class Benchmark(Shown):
     def verdict(self) -> str:
         """Says which file to ship: the fastest that is not clearly less accurate.
 
-        A file is that if its interval of accuracy ends below the best accuracy; without
-        accuracies none is. Empty of a single file.
+        A file is left out if the interval of its accuracy ends below the best accuracy.
+        Without accuracies none is. Returns '' for a single file.
         """
         if len(self.timings) < 2:
             return ""
@@ -122,15 +122,15 @@ class Benchmark(Shown):
         ]
         fastest = min(close, key=lambda timing: timing.ms)
         smallest = min(close, key=lambda timing: timing.size_bytes)
-        said = f"Ship {fastest.path}: it is the fastest"
+        text = f"Ship {fastest.path}: it is the fastest"
         if best:
             left = len(self.timings) - len(close)
-            said += ", and no file is clearly more accurate"
+            text += ", and no file is clearly more accurate"
             if left:
-                said += f" ({left} faster or smaller ones are clearly less so)"
+                text += f" ({left} faster or smaller ones are clearly less so)"
         if smallest is not fastest:
-            said += f"; {smallest.path} is smaller"
-        return f"{said}."
+            text += f"; {smallest.path} is smaller"
+        return f"{text}."
 
     def table(self) -> Table:
         """Returns the times as a `rich` table, one column for each file."""
@@ -150,7 +150,7 @@ class Benchmark(Shown):
 
 
 def _cells(timing: Timing) -> dict[str, str]:
-    """Returns what the table says of a file, by row."""
+    """Returns the cells of a file in the table, by row."""
     ends = timing.ratio_low, timing.ratio_high
     between = f" ({ends[0]:.3f} to {ends[1]:.3f})" if ends[0] != ends[1] else ""
     cells = {
@@ -192,10 +192,10 @@ def benchmark(
 ) -> Benchmark:
     """Times `.tflite` and `.c` files side by side, each in the way that it runs.
 
-    The files take turns, run by run, in an order that is shuffled again in every round:
-    what slows the computer down for a while hits them all alike. A ratio is that of
-    two medians over all rounds, and its interval the middle 95 % of what rounds drawn
-    again from those measured would give.
+    The files take turns, run by run, in an order that is shuffled in every round, so
+    whatever slows the computer down for a while affects all of them alike. A ratio is
+    that of two medians over all rounds. Its interval contains the middle 95 % of ratios
+    from rounds that are drawn again from the measured ones.
 
     On other processors than 64-bit ARM, LCE's interpreter runs portable kernels. Such
     times do not predict those of a phone; `larq_nobn.deploy.benchmark_on_phone`
@@ -205,11 +205,11 @@ def benchmark(
         path: The file to which the others are compared.
         against: Another file, or a list of them.
         runs: Timed runs of each file, at least 1.
-        warmup: Runs of each that are not counted, at least 0.
+        warmup: Earlier runs of each file, which are not counted, at least 0.
         threads: Threads of the interpreter, at least 1.
-        seed: Of the random inputs, and of the order. Inputs that the file looks up in
+        seed: Seed of the random inputs and of the order. Inputs that are looked up in
             tables, such as tokens, are 0.
-        progress: Called after every run of a file; there are `runs + warmup` of each.
+        progress: Called after every run of a file, `runs + warmup` times for each.
 
     Returns:
         A `Benchmark`.
@@ -251,18 +251,18 @@ def benchmark(
 
 
 def check_runs(runtime: str, phone: bool) -> None:
-    """Checks that a file can be run: on no phone, and C where a compiler is."""
+    """Rejects C and Micro files on a phone, and C files without a compiler."""
     if phone:
         kind = "C files" if runtime == "c" else "Files for Micro"
         raise ConversionError(
-            f"{kind} run in no benchmark program of a phone. Time them without --phone."
+            f"{kind} run in no benchmark program for phones. Time them without --phone."
         )
     if runtime == "c":
         compiler()
 
 
 def check_counts(runs: int, warmup: int, threads: int) -> None:
-    """Checks what is counted, here and on a phone."""
+    """Checks the numbers of runs and threads."""
     for name, value in (("runs", runs), ("warmup", warmup), ("threads", threads)):
         check_bounds(name, value)
 
@@ -281,7 +281,7 @@ def _audits(
 def _runner(file: str, threads: int, seed: int) -> Callable[[], object]:
     """Returns a function that runs a file once, always on the same random numbers.
 
-    A file that looks numbers up in tables, of which most are none, runs on zeros.
+    A file that looks numbers up in tables rejects most of them, and runs on zeros.
     """
     interpreter = interpreter_of(Path(file).read_bytes(), threads, file)
     random, inputs = np.random.default_rng(seed), []
@@ -326,7 +326,7 @@ def _timings(
 ) -> list[Timing]:
     runs = seconds.shape[1]
     low, median, high = _MS * np.quantile(seconds, (0.25, 0.5, 0.75), axis=1)
-    # Whole rounds are drawn, so that what slowed one down stays in both medians.
+    # Whole rounds are drawn, so a slow round stays in the medians of all files.
     drawn = (random.integers(runs, size=runs) for _ in range(_RESAMPLES))
     medians = np.stack([np.median(seconds[:, rounds], axis=1) for rounds in drawn])
     ratios = np.quantile(medians / medians[:, :1], (0.025, 0.975), axis=0)
@@ -348,7 +348,7 @@ def _timings(
 
 
 def _sizes(audited: Audit) -> dict[str, Any]:
-    """Returns the part of a `Timing` that an audit knows."""
+    """Returns the fields of a `Timing` that an audit knows."""
     return {
         "path": audited.path,
         "size_bytes": audited.size_bytes,
@@ -364,7 +364,7 @@ def _sizes(audited: Audit) -> dict[str, Any]:
 
 # --- on a phone
 
-# The program of each runtime, what releases call it, and flags of its own.
+# For each runtime: its benchmark program, where to get that, and flags of its own.
 _TOOLS = {
     "lce": (
         "lce_benchmark_model",
@@ -378,7 +378,7 @@ _TOOLS = {
     ),
 }
 _FOLDER = "/data/local/tmp"  # the one place where Android lets adb run programs
-_MICROSECOND = 1e-3  # which the tool counts in, in milliseconds
+_MICROSECOND = 1e-3  # in milliseconds; the tool prints microseconds
 _NUMBER = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
 _COUNT = re.compile(
     rf"^count=(\d+) .*\bp5=({_NUMBER}) median=({_NUMBER}) p95=({_NUMBER})", re.MULTILINE
@@ -396,7 +396,7 @@ def _phone_calls(
 ) -> Iterator[tuple[str, list[list[str]]]]:
     """Yields each file once, with the arguments of the calls of adb that time it.
 
-    They put it on a phone, and programs that are not there yet. The last prints times.
+    The calls copy the file, and programs that the phone lacks. The last prints times.
     """
     counts = [f"--num_threads={threads}", f"--num_runs={runs}"]
     counts += [f"--warmup_runs={warmup}", "--enable_op_profiling=true"]
@@ -406,7 +406,7 @@ def _phone_calls(
         place, calls = f"{_FOLDER}/{tool}", list[list[str]]()
         if place not in taken:
             calls += [["push", tool, place], ["shell", "chmod", "+x", place]]
-        # Names of their own that need no quotes in the phone's shell.
+        # Distinct names that need no quotes in the phone's shell.
         name = re.sub(r"[^\w.-]", "_", os.path.basename(file), flags=re.ASCII)
         graph = f"{_FOLDER}/{name}"
         if graph in taken:
@@ -500,10 +500,10 @@ def _adb(arguments: Sequence[str]) -> str:
             "tools, and add their folder to PATH."
         ) from error
     if done.returncode:
-        said = _said(done.stdout)
+        reason = _reason(done.stdout)
         raise ConversionError(
-            f"adb {' '.join(arguments[:2])} failed with {said!r}. Connect one phone, "
-            "with USB debugging switched on, and see that the program runs there."
+            f"adb {' '.join(arguments[:2])} failed with {reason!r}. Connect one phone, "
+            "with USB debugging switched on, and check that the program runs there."
         )
     return done.stdout
 
@@ -511,7 +511,7 @@ def _adb(arguments: Sequence[str]) -> str:
 def _phone_timings(
     audits: Sequence[Audit], logs: Mapping[str, str], threads: int
 ) -> list[Timing]:
-    """Reads the times of files from what their programs printed."""
+    """Returns the times of files that their programs printed."""
     timings = list[Timing]()
     for audited in audits:
         text = logs[audited.path].replace("INFO: ", "")
@@ -520,9 +520,9 @@ def _phone_timings(
         if not ends or not counts:
             raise ConversionError(
                 f"The program that ran {audited.path!r} printed no times, but "
-                f"{_said(text)!r}. Use that of the current release."
+                f"{_reason(text)!r}. Use that of the current release."
             )
-        # The runs that warm up are counted in a line of their own, before the last.
+        # Warm-up runs have a line of their own, before the last one.
         runs, low, median, high = map(float, counts[-1])
         timing = Timing(
             **_sizes(audited),
@@ -540,7 +540,7 @@ def _phone_timings(
 
 
 def _operations(text: str) -> list[dict[str, Any]]:
-    """Returns the summary by node type that is not that of the preparation."""
+    """Returns the summary by node type of the timed runs."""
     _, *summary = _PROFILE.split(text, 1)
     rows = summary[0].splitlines()[2:] if summary else []  # after title and columns
     matches = takewhile(bool, map(_OPERATION.match, rows))
@@ -551,8 +551,8 @@ def _operations(text: str) -> list[dict[str, Any]]:
     ]
 
 
-def _said(text: str) -> str:
-    """The line of a program that says what failed."""
+def _reason(text: str) -> str:
+    """Returns the line of a program's output that says what failed."""
     lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no words"]
     shown = next((line for line in lines if line.startswith("ERROR")), lines[-1])
     return "".join(c if c.isprintable() else "?" for c in shown[:100])

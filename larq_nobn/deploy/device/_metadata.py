@@ -1,4 +1,4 @@
-"""The JSON beside a `.tflite` file: what an app has to know to use it."""
+"""Reads and writes the JSON beside a file, with what an app needs to use it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from ..lite._converter import PixelInfo, Runner, TensorInfo, c_tensors
 from ..lite._file import read, read_file
 
 VERSION = 1
-# As many as a conversion looks at; a limit takes equally many of every class.
+# As many as `convert` verifies on; the limit takes equally many of every class.
 VERIFIED_IMAGES = 256
 
 
@@ -42,19 +42,18 @@ class Preprocessing:
 
     \[ y = \frac{x / 255 - \mathrm{mean}}{\mathrm{std}} \]
 
-    where x is the mean of the bytes that a pixel of the small image touches in the
-    middle part of the given one. That part is the largest of the same proportions, or
-    `crop` of it. A network of one channel gets the brightness,
-    (299 R + 587 G + 114 B) / 1000. Means are quotients of whole numbers, and the rest
-    is one multiplication and one subtraction in float32, as in training: a phone that
-    does the same gets bitwise identical numbers, and so does an evaluation by
+    where x is the area mean of the bytes that a pixel of the small image covers in the
+    center crop of the given one. The crop is the largest one of the same
+    proportions, or `crop` of it. A network of one channel gets the brightness,
+    (299 R + 587 G + 114 B) / 1000. Area means are quotients of whole numbers, and the
+    rest is one multiplication and one subtraction in float32, as in training. So an app
+    that does the same gets bitwise identical numbers, and so does an evaluation by
     `larq_nobn.data.load`.
-
     Arguments:
-        mean: Mean of each channel in [0, 1]: red, green and blue, or one of gray.
+        mean: Mean of each channel in [0, 1]: red, green and blue, or gray alone.
         std: Standard deviation of each channel, above 0.
         size: Height and width of the image.
-        crop: Fraction of the middle part that is looked at, per side, in (0, 1].
+        crop: Fraction of the center crop to use, per side, in (0, 1].
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -102,7 +101,7 @@ class Preprocessing:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """Height, width and channels of what a network gets."""
+        """Height, width and channels of the network's input."""
         return (*self.size, len(self.mean))
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
@@ -110,12 +109,12 @@ class Preprocessing:
 
         Arguments:
             images: Bytes, (N, height, width, channels), or one image without N.
-                Three channels become one where the network wants gray, and one
-                becomes three alike where it wants colors.
+                Three channels become one if the network takes gray images, and one
+                becomes three equal ones if it takes colors.
 
         Raises:
-            TypeError: If they are not bytes.
-            ValueError: If they have another shape, or no pixel.
+            TypeError: If the images are not bytes.
+            ValueError: If they have another shape, or no pixels.
         """
         images, channels = np.asarray(images), len(self.mean)
         if images.dtype != np.uint8:
@@ -137,7 +136,7 @@ class Preprocessing:
 
 
 def preprocessing_of(info: DatasetInfo) -> Preprocessing:
-    """Returns how an evaluation, and an app, makes an input of an image."""
+    """Returns the preprocessing of evaluations on a data set, for an app."""
     return Preprocessing(info.mean, info.std, info.image_shape[:2], info.crop)
 
 
@@ -148,18 +147,18 @@ class Card:
     Attributes:
         file: Name of the `.tflite` file, without its folder.
         sha256: The SHA-256 of its content, as hexadecimal digits.
-        size_bytes: Its size.
-        runtime: What it needs: `"lce"` or `"litert"`; `"c"` of a file in C.
-        input: What goes in. If it takes pixels, 0 to 255, it has `steps`: scale and
+        size_bytes: Its size in bytes.
+        runtime: The runtime that it needs, as in `convert`.
+        input: The input. If it takes pixels, 0 to 255, it has `steps`: scale and
             offset of each channel, with which the file normalizes them.
-        output: What comes out.
-        scores: What the output is: `"probabilities"` of a model that ends in a
-            softmax, else `"logits"`, of which an app takes the softmax.
-        preprocessing: What makes an input from an image; None where nobody said.
+        output: The output.
+        scores: The kind of output: `"probabilities"` of a model that ends in a softmax,
+            else `"logits"`, to which an app applies a softmax.
+        preprocessing: How an image becomes the input; None if unknown.
         labels: The names of the classes, in the order of the output; None if unknown.
         dataset: Name of the data set that the model was trained on; of an image folder
-            without where it is; None if unknown.
-        holdout: Test fraction of an image folder without a test folder; None of others.
+                without its path; None if unknown.
+        holdout: Test fraction of an image folder without a test folder; else None.
     """
 
     file: str
@@ -175,7 +174,7 @@ class Card:
     holdout: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns what the JSON contains."""
+        """Returns the content of the JSON."""
         fields = asdict(self)
         file = {"name": fields.pop("file")}
         file |= {name: fields.pop(name) for name in ("sha256", "size_bytes")}
@@ -187,9 +186,9 @@ class Card:
 
 
 def _from_dict(content: Any) -> Card:
-    """Returns what `to_dict` was called on."""
+    """Returns the card whose `to_dict` is given."""
     if content["format"] != METADATA_FORMAT:
-        raise InvalidValue("it is no metadata")
+        raise InvalidValue("it contains no metadata")
     if (version := content["version"]) != VERSION:
         raise ConversionError(
             f"has version {version!r}, and this larq_nobn reads {VERSION}. "
@@ -221,7 +220,7 @@ def _tensor(row: dict[str, Any]) -> TensorInfo:
 
 
 def metadata_path(path: str | os.PathLike) -> Path:
-    """Returns where the metadata of a `.tflite` file is: `model.tflite.json`."""
+    """Returns the path of a file's metadata: `model.tflite.json`."""
     return Path(f"{check_path('path', path)}.json")
 
 
@@ -230,7 +229,7 @@ def check_metadata(
     labels: Sequence[str] | None,
     preprocessing: Preprocessing | None,
 ) -> tuple[str, ...] | None:
-    """Returns the labels as a tuple, if all that was given suits a functional model."""
+    """Returns the labels as a tuple; raises if the metadata do not suit the model."""
     if labels is None and preprocessing is None:
         return None
     if len(model.inputs) != 1 or len(model.outputs) != 1:
@@ -283,8 +282,8 @@ def write_metadata(
 ) -> None:
     """Writes the metadata of a file that will be at `path`.
 
-    Should that fail to get there, `read_card` sees by the SHA-256 that it is not its
-    own.
+    If the file does not get there, `read_card` notices that the SHA-256 is that of
+    another file.
     """
     if is_c(flatbuffer):
         info = read_info(flatbuffer, os.fspath(path))
@@ -314,12 +313,12 @@ def write_metadata(
     )
     text = json.dumps(metadata.to_dict(), indent=2, ensure_ascii=False)
     with replacing(metadata_path(path)) as temporary:
-        # Bytes of the name that are not text become what JSON escapes them to.
+        # JSON escapes bytes of the name that are not text.
         temporary.write_bytes(f"{text}\n".encode(errors="backslashreplace"))
 
 
 def remove_metadata(path: str | os.PathLike) -> None:
-    """Removes the metadata that an earlier conversion wrote, but no other JSON."""
+    """Removes the metadata of an earlier conversion, but no other JSON."""
     target = metadata_path(path)
     with suppress(OSError, ValueError, RecursionError, TypeError, LookupError):
         if json.loads(target.read_bytes())["format"] == METADATA_FORMAT:

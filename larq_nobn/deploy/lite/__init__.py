@@ -1,1 +1,1 @@
-"""Files of TensorFlow Lite: written, read operation by operation, and run."""
+"""Writes TensorFlow Lite files, reads them operation by operation, and runs them."""

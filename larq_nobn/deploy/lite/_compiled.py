@@ -1,4 +1,4 @@
-"""C files: what they say of themselves, and what runs them: a compiler."""
+"""Reads the description of C files, compiles them, and runs them."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ _FLAGS = ("-std=c99", "-O3", "-w", "-shared", "-fPIC")
 
 
 def is_c(content: bytes) -> bool:
-    """Whether a file is C, which starts with a comment."""
+    """Whether a file is C: it starts with a comment."""
     return content.startswith(b"/*")
 
 
 def read_info(content: bytes, path: str) -> dict[str, Any]:
-    """Returns what a C file of this package says of itself."""
+    """Returns the description at the end of a C file of this package."""
     start = content.rfind(b"\n{")
     try:
         info = parse_json(content[start + 1 : content.rfind(b"}") + 1])
@@ -74,20 +74,20 @@ def compiler() -> list[str]:
 
 def compiled(text: str) -> ctypes.CDLL:
     """Compiles C for this processor, and opens its functions."""
-    command, said = compiler(), ""
+    command, reason = compiler(), ""
     with tempfile.TemporaryDirectory() as folder:
         source, library = Path(folder, "network.c"), Path(folder, "network.so")
         source.write_text(text)
         ends = ("-o", library, source, "-lm")
-        for tuned in (("-march=native",), ()):  # which not every compiler knows
+        for tuned in (("-march=native",), ()):  # not every compiler has this flag
             call = [*command, *_FLAGS, *tuned, *ends]
             done = subprocess.run(call, capture_output=True, text=True)
             if done.returncode == 0:
                 return ctypes.CDLL(str(library))
             lines = [*done.stderr.splitlines(), f"exit code {done.returncode}"]
-            said = next((x for x in lines if "error" in x), lines[0]).strip()
+            reason = next((x for x in lines if "error" in x), lines[0]).strip()
     raise ConversionError(
-        f"The compiler {command[0]!r} failed: {said}. Name another one by the "
+        f"The compiler {command[0]!r} failed: {reason}. Name another one by the "
         "variable CC."
     )
 
@@ -97,13 +97,13 @@ def pointer(array: np.ndarray) -> ctypes.c_void_p:
 
 
 def pointers(arrays: Sequence[np.ndarray | None]) -> Any:
-    """Returns C's array of pointers to arrays, which have to be kept."""
+    """Returns a C array of pointers to arrays, which the caller has to keep alive."""
     places = (None if array is None else array.ctypes.data for array in arrays)
     return (ctypes.c_void_p * max(len(arrays), 1))(*places)
 
 
 def memory(size: int) -> np.ndarray:
-    """Returns some bytes that start where a cache line does."""
+    """Returns memory that is aligned to a cache line."""
     whole = np.zeros(size + 64, np.uint8)
     start = -whole.ctypes.data % 64
     return whole[start : start + size]
@@ -112,7 +112,7 @@ def memory(size: int) -> np.ndarray:
 def runs(
     library: ctypes.CDLL, info: dict[str, Any]
 ) -> Callable[[Sequence[np.ndarray]], list]:
-    """Returns what runs a batch in a compiled file that says `info` of itself."""
+    """Returns a function that runs a batch in a compiled file with this description."""
     function, own = getattr(library, f"{info['prefix']}_run"), threading.local()
     function.restype = None
 

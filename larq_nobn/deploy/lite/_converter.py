@@ -1,4 +1,4 @@
-"""Converters and interpreters: a function of tensors becomes a file that runs."""
+"""Runs converters and interpreters: a function of tensors becomes a file that runs."""
 
 from __future__ import annotations
 
@@ -44,21 +44,21 @@ from ._file import (
 from ._lce_faults import add_room
 from ._micro import DECODE, micro_error, run_in_micro
 
-# What both take and give.
+# The types that converters and interpreters can take and return.
 _TYPES = ("float32", "uint8", "int8", "int16", "int32", "int64", "bool")
-# No gradient is traced for what only computes forward.
+# Files compute forward only, so no gradient is traced.
 _NO_GRADIENTS = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-# How many examples a model gets that takes any number.
+# The batch size for models that take any number of examples.
 _BATCH = 32
 
-# One array or tensor per input, in the order of the Keras model; one per output.
+# It takes one array or tensor per input of the Keras model, and returns one per output.
 Function = Callable[[Sequence[Any]], Sequence[Any]]
 
 
 class IoSpec(NamedTuple):
     """The inputs and outputs of a file, in the order of the Keras model.
 
-    The inputs are the shape of a batch, its type and its name; the outputs are names.
+    Inputs have the shape of a batch, a type and a name; outputs are names.
     """
 
     inputs: list[tf.TensorSpec]
@@ -71,10 +71,10 @@ class IoSpec(NamedTuple):
 
 
 def io_spec(model: keras.Model, batch_size: int = 1) -> IoSpec:
-    """Returns what the file of a model takes and gives.
+    """Returns the inputs and outputs of a model's file.
 
-    What there is several of has the names that Keras asks for or answers with: the keys
-    of a dict, else those of the layers. What there is one of is `input` or `output`.
+    A single one is called `input` or `output`. Several have the names that Keras uses:
+    the keys of a dict, else the names of their layers.
     """
     for given, name in zip(model.inputs, model.input_names, strict=True):
         if given.dtype.name not in _TYPES:
@@ -85,7 +85,7 @@ def io_spec(model: keras.Model, batch_size: int = 1) -> IoSpec:
             )
     names: list[str] = []
     for name in _ends("input", model._nested_inputs, model.input_names):
-        # TensorFlow takes it for an argument: unlike others even in small letters.
+        # It becomes an argument in TensorFlow, so it must differ in small letters, too.
         plain = re.sub(r"\W", "_", name, flags=re.ASCII)
         reserved = keyword.iskeyword(plain) or plain == "self"
         if reserved or not plain[:1].isalpha():
@@ -108,7 +108,7 @@ def _ends(alone: str, nested: Any, layers: Sequence[str]) -> list[str]:
     return sorted(map(str, nested)) if keyed else list(layers)
 
 
-# What TensorFlow says of an operation that it has no other one for.
+# TensorFlow's message about an operation that TensorFlow Lite lacks.
 _LACKING = re.compile(
     r"'tf\.(\w+)' op is neither a custom op nor a flex op \([^/()]*/([^/()]+)"
 )
@@ -119,7 +119,7 @@ _GELU = (
 
 
 def why_lacking(operation: str, layer: str, given: str = "") -> str:
-    """Says what to do about an operation that TensorFlow Lite does not have."""
+    """Returns the message about an operation that TensorFlow Lite lacks."""
     given = given and f" that gives {given}"
     return (
         f"Layer {layer!r} needs the operation {operation!r}{given}, which TensorFlow "
@@ -135,7 +135,7 @@ def to_flatbuffer(
     runtime: str = "lce",
     outside: str = "int8",
 ) -> bytes:
-    """Converts a function of tensors, and returns the content of a `.tflite` file.
+    """Returns the content of the `.tflite` file of a function of tensors.
 
     With `int8`, inputs and outputs have the type `outside`.
     """
@@ -147,15 +147,15 @@ def to_flatbuffer(
     with quiet() as chatter, tempfile.TemporaryDirectory() as folder:
         with unfused():
             concrete = signed.get_concrete_function(*io.inputs)
-        # Traced once, not once per layer, and with nothing to fall back to: LCE's own
-        # path from Keras would silently take another one.
+        # Traced once, not once per layer, and without Keras, from which LCE would
+        # silently take another path.
         holder = tf.Module()
         holder.held = concrete.graph.variables
         tf.saved_model.save(holder, folder, concrete, _NO_GRADIENTS)
         written_by = _by_lce if lce else _by_tensorflow
         try:
             content = written_by(folder, outside if int8 else "")
-        # As native code raises them.
+        # Native code raises all of these.
         except (ConverterError, RuntimeError, ValueError) as error:
             said, remedy = cause(error, chatter()), "Replace the layer it names"
             lacking = _LACKING.search(said)
@@ -163,7 +163,7 @@ def to_flatbuffer(
                 raise ConversionError(why_lacking(*lacking.groups())) from error
             if "not immutable" in said:
                 remedy += f", or {_operation.UNWRAP}"
-            if "while_body" in said:  # of a batch whose size the loop before lost
+            if "while_body" in said:  # a loop's batch size was lost
                 remedy = "Build the recurrent layers with unroll=True"
             raise ConversionError(
                 f"{'Larq Compute Engine' if lce else 'TensorFlow'} could not convert "
@@ -172,8 +172,8 @@ def to_flatbuffer(
     buffer = bytearray(content)
     model = unpacked(buffer)
     graph, (inputs, outputs) = model.subgraphs[0], signature(model)
-    # These arrays are views of the buffer: its bytes change, and nothing moves. Of
-    # several, LCE's order depends on chance, and not every program reads signatures.
+    # These arrays are views of the buffer, so this edits the file in place. LCE's order
+    # of several is random, and not every program reads signatures.
     graph.inputs[:] = [inputs[spec.name] for spec in io.inputs]
     graph.outputs[:] = [outputs[name] for name in io.outputs]
     return bytes(buffer)
@@ -186,9 +186,9 @@ def _by_lce(folder: str, outside: str) -> bytes:
 
 
 def _by_tensorflow(folder: str, outside: str) -> bytes:
-    """Has TensorFlow's own converter write a file, without binary operations.
+    """Converts with TensorFlow's own converter, without binary operations.
 
-    It is an int8 file if the type of its inputs and outputs is given.
+    The file is int8 if `outside`, the type of its inputs and outputs, is given.
     """
     converter = tf.lite.TFLiteConverter.from_saved_model(folder)
     if not outside:
@@ -196,13 +196,13 @@ def _by_tensorflow(folder: str, outside: str) -> bytes:
     kind = tf.as_dtype(outside)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.inference_input_type = converter.inference_output_type = kind
-    # As LCE's converter does, and microcontrollers know: one scale for a matrix.
+    # A matrix has one scale, as from LCE's converter and as microcontrollers expect.
     converter._experimental_disable_per_channel_quantization_for_dense_layers = True
     return converter.convert()
 
 
 def called(model: keras.Model) -> Function:
-    """Returns what calls a model, and says of its layers what they raise."""
+    """Returns a function that calls a model, and names the layer that raises."""
     what, advice = "cannot be called on the examples", "Pass data that it takes."
 
     def named(inputs: Sequence[Any]) -> Sequence[Any]:
@@ -215,7 +215,7 @@ def called(model: keras.Model) -> Function:
 def in_batches(
     function: Function, examples: Sequence[np.ndarray], size: int
 ) -> list[np.ndarray]:
-    """Applies a function to all examples, in batches of one size that it takes."""
+    """Applies a function to all examples, in batches of the one size that it takes."""
     batches = []
     for start in range(0, len(examples[0]), size):
         parts = [array[start : start + size] for array in examples]
@@ -223,7 +223,7 @@ def in_batches(
         if missing:
             parts = [np.concatenate([p, p[-1:].repeat(missing, 0)]) for p in parts]
         results = [np.atleast_1d(result) for result in function(parts)]
-        # An example may be several rows, with time or windows in front.
+        # An example may have several rows, when time or windows are folded in front.
         batches.append([r[: len(r) - len(r) * missing // size] for r in results])
     return [np.concatenate(results) for results in zip(*batches, strict=True)]
 
@@ -257,7 +257,7 @@ class TensorInfo:
     zero_point: int | None = None
 
     def encode(self, values: np.ndarray) -> np.ndarray:
-        """Returns numbers as the file takes them: rounded to int8 where it does."""
+        """Returns numbers as the file takes them, rounded to its int8 steps if any."""
         if self.scale is None or self.zero_point is None:
             return values.astype(self.dtype)
         steps = np.rint(values / np.float32(self.scale)) + self.zero_point
@@ -274,7 +274,7 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class PixelInfo(TensorInfo):
-    """An input that is the pixels of an image, 0 to 255, which the file normalizes.
+    """An input that takes the pixels of an image, 0 to 255, which the file normalizes.
 
     Attributes:
         steps: Scale and offset of each channel.
@@ -283,24 +283,24 @@ class PixelInfo(TensorInfo):
     steps: Steps = ((), ())
 
     def encode(self, values: np.ndarray) -> np.ndarray:
-        """Returns bytes as they are, and of a normalized image those that it was of."""
+        """Returns bytes as they are, and normalized images as their pixels."""
         if values.dtype != np.uint8:
             values = pixels_of(values, self.steps)
         return super().encode(values)
 
 
 def pixels_of(images: np.ndarray, steps: Steps) -> np.ndarray:
-    """Returns the bytes that normalized images are of."""
+    """Returns the pixels that normalized images were computed from."""
     scale, offset = (np.array(numbers, np.float32) for numbers in steps)
     return np.clip(np.rint((images - offset) / scale), 0, 255).astype(np.uint8)
 
 
-# Values of one input: more than any image has, and 16 bytes each when drawn.
+# The limit of numbers in one input: no image has more; each takes 16 bytes when drawn.
 _MOST = 1 << 26
 
 
 def runtime_with(operations: Iterable[str]) -> str:
-    """Returns the one of `RUNTIMES` that operations of these names need."""
+    """Returns which of `RUNTIMES` operations of these names need."""
     names = {*operations}
     if DECODE in names:
         return "micro"
@@ -308,7 +308,7 @@ def runtime_with(operations: Iterable[str]) -> str:
 
 
 def _tensors(graph: Any, indices: Any, named: dict[str, int]) -> list[TensorInfo]:
-    """The inputs or outputs of a graph, by the names in its signature."""
+    """Returns the inputs or outputs of a graph, with the names of its signature."""
     left, tensors = dict(named), []  # one tensor may be two outputs
     for index in () if indices is None else indices:
         tensor = graph.tensors[index]
@@ -325,7 +325,7 @@ def _tensors(graph: Any, indices: Any, named: dict[str, int]) -> list[TensorInfo
 
 
 def c_tensors(info: dict[str, Any]) -> tuple[list[TensorInfo], list[TensorInfo]]:
-    """Returns the inputs and outputs of a C file, by what it says of itself."""
+    """Returns the inputs and outputs of a C file, from its own description."""
     inputs, outputs = (
         [TensorInfo(x["name"], tuple(x["shape"]), x["dtype"]) for x in info[side]]
         for side in ("inputs", "outputs")
@@ -336,9 +336,9 @@ def c_tensors(info: dict[str, Any]) -> tuple[list[TensorInfo], list[TensorInfo]]
 
 
 def _in_litert(content: bytes, num_threads: int) -> Callable[[Any], list[Any]]:
-    """Returns what runs a batch in TensorFlow's interpreter, which is LiteRT's."""
+    """Returns a function that runs a batch in TensorFlow's interpreter, or LiteRT's."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the name under which it is found
+        warnings.simplefilter("ignore")  # TensorFlow warns that LiteRT has moved
         inner = tf.lite.Interpreter(model_content=content, num_threads=num_threads)
     inner.allocate_tensors()
     inputs, outputs = inner.get_input_details(), inner.get_output_details()
@@ -353,7 +353,7 @@ def _in_litert(content: bytes, num_threads: int) -> Callable[[Any], list[Any]]:
 
 
 class Interpreter(NamedTuple):
-    """What runs one batch in a file, with an array per input, and its ends."""
+    """A function that runs one batch, with an array per input, and its tensors."""
 
     predict: Callable[[Sequence[np.ndarray]], list[np.ndarray]]
     inputs: list[TensorInfo]
@@ -366,8 +366,8 @@ def interpreter_of(
 ) -> Interpreter:
     """Opens a file in the interpreter of its runtime, or of another one.
 
-    Of inputs of open sizes that would take 1; and with a side of 0, by which native
-    code divides, it ends the process.
+    Unknown sizes are rejected, since the interpreter would take them as 1; sizes of 0,
+    too, since native code divides by them, which ends the process.
     """
     what = repr(path) if path else "the file"
     if is_c(content) or runtime == "c":
@@ -419,7 +419,7 @@ def interpreter_of(
                 f"{name}'s interpreter cannot run {what}: {cause(error, chatter())}. "
                 "Replace what it names."
             ) from error
-    # LCE's inner one takes whole batches, and adds no Python to a run.
+    # LCE's inner interpreter takes whole batches without further Python.
     predict = interpreter.interpreter.predict if runtime == "lce" else interpreter
     return Interpreter(predict, inputs, outputs, runtime)
 
@@ -432,17 +432,17 @@ class Runner:
 
     Arguments:
         flatbuffer: The file's content as bytes, or its path. C is compiled and run with
-            the rights of this process, so pass no file of a stranger.
+            the rights of this process, so pass only C files that you trust.
         runtime: `"lce"` for LCE's interpreter, `"litert"` for TensorFlow's, which is
             that of LiteRT, `"micro"` for that of TensorFlow Lite Micro. None: the one
-            whose operations the file has, else TensorFlow's.
+            that the file's operations need, else TensorFlow's.
 
-    Attributes:
-        input_names: What the file calls its inputs, in their order.
-        output_names: What the file calls its outputs, in their order.
-        input_tensors: Shape, type and, where they are int8, scale of the inputs.
-        output_tensors: Shape, type and scale of the outputs likewise.
-        runtime: The one in which it runs.
+            Attributes:
+        input_names: The names of the inputs in the file, in order.
+        output_names: The names of the outputs in the file, in order.
+        input_tensors: Shape, type and, if int8, scale of each input.
+        output_tensors: Shape, type and, if int8, scale of each output.
+        runtime: The runtime in which the file runs.
 
     Raises:
         ConversionError: If the file cannot be read, the interpreter cannot run it, or
@@ -474,30 +474,30 @@ class Runner:
         self._predict, self.input_tensors, self.output_tensors, self.runtime = opened
         self.input_names = [tensor.name for tensor in self.input_tensors]
         self.output_names = [tensor.name for tensor in self.output_tensors]
-        self._lock = threading.Lock()  # of its inputs and outputs, there is one each
+        self._lock = threading.Lock()  # calls share one set of inputs and outputs
 
     @property
     def batch_size(self) -> int:
-        """How many examples the file takes at once; others it gets in batches."""
+        """How many examples the file takes at once; calls with more are split."""
         return int(self.input_tensors[0].shape[0])
 
     def __call__(self, examples: Any) -> np.ndarray | list[np.ndarray]:
         """Returns the outputs for any number of examples.
 
         Arguments:
-            examples: (examples, ...), an array or nested lists of numbers; of several
-                inputs a list with one of these for each. Numbers of another type are
-                converted; an int8 file gets them rounded. A file that takes pixels
-                gets whole numbers of type uint8 as they are, and of others, which are
-                normalized images, the pixels that these are of.
+            examples: (examples, ...), an array or nested lists of numbers; for several
+                inputs, a list with one of these for each. Numbers are converted to the
+                input's type, and rounded for an int8 input. A file that takes pixels
+                gets uint8 numbers as they are; any other numbers must be normalized
+                images, which are converted back to pixels.
 
         Returns:
-            An array, or a list of arrays if the file has several outputs. What is int8
-            in the file comes as the float32 numbers that it stands for.
+            An array, or a list of arrays if the file has several outputs. int8 outputs
+            are returned as the float32 numbers that they stand for.
 
         Raises:
-            ConversionError: If the examples do not have the shape that the file takes,
-                or are not whole where it takes whole numbers.
+            ConversionError: If the examples do not have the shape of the file's input,
+                or are not whole numbers where it takes these.
         """
         first, *others = self.input_tensors
         if not others:
@@ -519,8 +519,8 @@ class Runner:
         counts = [len(array) for array in taken]
         if len({*counts}) > 1:
             raise ConversionError(
-                f"The inputs have {', '.join(map(str, counts))} examples. Pass as many "
-                "for each."
+                f"The inputs have {', '.join(map(str, counts))} examples. Pass equally "
+                "many for each."
             )
         with self._lock:
             try:
@@ -539,14 +539,14 @@ class Runner:
 
 
 def _array(numbers: Any) -> np.ndarray:
-    """What is given as an array; of lists that make none, one of objects."""
+    """Returns an array; of lists that make none, one of their types."""
     with suppress(ValueError):
         return np.asarray(numbers)
     return np.asarray(list(map(type, numbers)))
 
 
 def _taken(tensor: TensorInfo, examples: Any) -> np.ndarray:
-    """Returns examples as an input takes them."""
+    """Returns examples in the type of an input, or raises if they do not fit."""
     array = _array(examples)
     numbers = array.ndim > 0 and array.dtype.kind in "fiub"
     if not numbers or array.shape[1:] != tensor.shape[1:]:
@@ -562,7 +562,7 @@ def _taken(tensor: TensorInfo, examples: Any) -> np.ndarray:
     if not (rounds or taken.dtype.kind == "f" or np.array_equal(taken, array)):
         raise ConversionError(
             f"The file takes {tensor.name} as {tensor.dtype}, but some of the numbers "
-            f"between {array.min():g} and {array.max():g} are none. Round them, and "
+            f"between {array.min():g} and {array.max():g} are not. Round them, and "
             "scale them to the range of that type."
         )
     return taken
@@ -581,12 +581,12 @@ def compute_engine() -> Any:
     return larq_compute_engine
 
 
-# What MLIR says of an operation, after all the calls that it is in.
+# MLIR's message about an operation, after the locations of all calls around it.
 _PLACED = re.compile(r'loc\(.*?"(?P<name>[^"@]+)@.*\)(?:: error)?: (?P<said>.+)')
 
 
 def cause(error: Exception, chatter: str) -> str:
-    """Returns the line that says why a native program failed, if that is short."""
+    """Returns the line that says why native code failed, cut to a short one."""
     lines = [*chatter.splitlines(), *str(error).splitlines(), repr(error)]
     lines = [line for line in lines if not line.lstrip().startswith("File ")]
     said = next((line for line in lines if "error" in line.lower()), repr(error))
@@ -597,29 +597,29 @@ def cause(error: Exception, chatter: str) -> str:
 
 
 def _says_more(record: logging.LogRecord) -> bool:
-    """Whether TensorFlow says more than that a file to convert has no gradients."""
+    """Whether a record is more than the notice that a saved file has no gradients."""
     return "unsaved custom gradients" not in str(record.msg)
 
 
 @contextmanager
 def quiet() -> Iterator[Callable[[], str]]:
-    """Keeps what TensorFlow and MLIR print; yields a function that returns it."""
+    """Hides what TensorFlow and MLIR print; yields a function that returns it."""
     logger, absl = logging.getLogger("tensorflow"), logging.getLogger("absl")
     level, stderr = logger.level, None
     _flush()
-    with tempfile.TemporaryFile() as kept:
-        # MLIR writes to the process's stderr, past sys.stderr. A service may have none.
+    with tempfile.TemporaryFile() as printed:
+        # MLIR writes to the process's stderr, past sys.stderr; services may have none.
         with suppress(OSError):
             stderr = os.dup(2)
-        os.dup2(kept.fileno(), 2)
+        os.dup2(printed.fileno(), 2)
         logger.setLevel(logging.ERROR)
         absl.addFilter(_says_more)
 
         def chatter() -> str:
             _flush()
-            os.fsync(kept.fileno())
-            kept.seek(0)
-            return kept.read().decode(errors="replace")
+            os.fsync(printed.fileno())
+            printed.seek(0)
+            return printed.read().decode(errors="replace")
 
         try:
             yield chatter
@@ -635,7 +635,7 @@ def quiet() -> Iterator[Callable[[], str]]:
 
 
 def _flush() -> None:
-    """Writes what waits for the process's stderr, if there is one."""
+    """Flushes stderr, if there is one."""
     if sys.stderr is not None:
         with suppress(OSError, ValueError):  # it is closed
             sys.stderr.flush()

@@ -1,8 +1,8 @@
-"""What a `.tflite` file says of itself: TFLite metadata for apps, and how it is fed.
+"""Adds descriptions to a `.tflite` file: TFLite metadata for apps, and a pixel note.
 
 TFLite metadata are tables of Google's public schema, which Android Studio, ML Kit and
-MediaPipe read: what the input is, how it is normalized, and the names of classes, which
-a ZIP archive after the file contains.
+MediaPipe read. They say what the input is, how it is normalized, and, in a ZIP archive
+after the file, the names of classes.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from ._file import edited
 
 _NOTE, _METADATA = "LARQ_NOBN", "TFLITE_METADATA"
 _LABELS = "labels.txt"
-# Numbers of the schema: of what a union contains, of colors, and of a file of labels.
+# Numbers of the schema: for types in unions, for color spaces, for files of labels.
 _FEATURES, _IMAGE, _NORMALIZATION = 1, 2, 1
 _RGB, _GRAYSCALE = 1, 2
 _TENSOR_AXIS_LABELS = 2
 _OLDEST_PARSER = "1.0.0"
 
-# Scale and offset of the bytes of an image, one for each channel.
+# Scale and offset that normalize pixels, one for each channel.
 Steps = tuple[Any, Any]
 
 
 @dataclass(frozen=True)
 class Described:
-    """What apps are told of an image classifier.
+    """What metadata tell apps about an image classifier.
 
     Attributes:
-        name: Of the network.
-        channels: Of its images, 1 or 3; None if it takes something else.
-        mean, std: What is subtracted from the pixels, 0 to 255, and what divides them
-            then; None where that differs between channels, for which MediaPipe has no
-            form, or is not known.
+        name: The name of the network.
+        channels: The channels of its images, 1 or 3; None for other inputs.
+        mean, std: Numbers that are subtracted from pixels, 0 to 255, and then divide
+            them; None if unknown, or if channels differ, which MediaPipe cannot
+            express.
         labels: The names of the classes; None if unknown.
     """
 
@@ -52,13 +52,13 @@ class Described:
 
 
 def with_note(content: bytes, steps: Steps) -> bytes:
-    """Returns a file that says that it takes pixels, and what it makes of them."""
+    """Returns the file with a note that it takes pixels, and how it normalizes them."""
     note = {"pixels": [[float(x) for x in numbers] for numbers in steps]}
     return edited(content, lambda model: _add(model, _NOTE, json.dumps(note).encode()))
 
 
 def steps_in(model: Any) -> Steps | None:
-    """Returns what an unpacked file makes of pixels; None if it takes none."""
+    """Returns how an unpacked file normalizes pixels; None if it takes none."""
     for entry in model.metadata or ():
         if (entry.name or b"").decode() == _NOTE:
             note = json.loads(bytes(model.buffers[entry.buffer].data))
@@ -68,14 +68,14 @@ def steps_in(model: Any) -> Steps | None:
 
 
 def with_metadata(content: bytes, described: Described) -> bytes:
-    """Returns a file with TFLite metadata, and the names of classes after it."""
+    """Returns the file with TFLite metadata, and the names of classes after it."""
     tables = _packed(_model(described))
     content = edited(content, lambda model: _add(model, _METADATA, tables))
     if described.labels is None:
         return content
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as files:
-        # Of a date of its own, equal files would differ.
+        # ZipInfo has a fixed date, so equal files stay equal.
         files.writestr(zipfile.ZipInfo(_LABELS), "\n".join(described.labels))
     return content + archive.getvalue()
 
@@ -88,7 +88,7 @@ def _add(model: Any, name: str, data: bytes) -> None:
     model.metadata = [*(model.metadata or ()), entry]
 
 
-# A table, by the places of its fields. Whole numbers are one byte long.
+# A table by field number. Whole numbers take one byte.
 _Table = dict[int, Any]
 
 
@@ -108,7 +108,7 @@ def _model(described: Described) -> _Table:
 
 
 def _packed(table: _Table) -> bytes:
-    """Returns the tables of a model's metadata as a file of their own."""
+    """Returns metadata tables as a file of their own."""
     import flatbuffers
 
     builder = flatbuffers.Builder(0)
@@ -117,7 +117,7 @@ def _packed(table: _Table) -> bytes:
 
 
 def _put(builder: Any, value: Any) -> int:
-    """Adds a text, a list or a table, and returns where it is."""
+    """Adds a text, a list or a table; returns its place."""
     if isinstance(value, str):
         return int(builder.CreateString(value))
     if isinstance(value, list) and not isinstance(value[0], dict):

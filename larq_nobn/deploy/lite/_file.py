@@ -1,4 +1,4 @@
-"""The operations and tensors of a `.tflite` file, whoever wrote it."""
+"""Reads and edits the operations and tensors of any `.tflite` file."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from .._errors import ConversionError
 
 _STARTS = b"TFL3"  # from the fifth byte on
 _KINDS = vars(schema.TensorType).items()
-# What the types of tensors are called.
+# The names of tensor types, by their numbers.
 TYPES = {number: name.lower() for name, number in _KINDS if name.isupper()}
-# What an operation computes in. Those of kind "shape" rename axes, do arithmetic on
-# sizes, or unpack constants, which is done once. Padding, concatenation, slicing and
-# transposition move whole maps through memory, and count as what these are made of.
+# What an operation computes in. Those of kind "shape" rename axes, compute with sizes,
+# or unpack constants, which is done once. Padding, concatenation, slicing and
+# transposition move whole maps through memory, so they count as their numbers' kind.
 OPERATION_KINDS = ("binary", "float", "int8", "shape")
 
 _BINARY = ("LceQuantize", "LceDequantize", "LceBconv2d", "LceBMaxPool2d")
@@ -36,14 +36,14 @@ _SHAPES = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "SHAPE")
 _FLOATS = ("float16", "float32", "float64")
 _BYTES = ("int8", "uint8", "int16", "int4")
 _CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
-# Of constants, once or at each run.
+# These unpack constants, once or in each run.
 _UNPACKING = ("DEQUANTIZE", "TFLM_DECODE")
-# How many axes the kernels of what multiplies have; a matrix product has two maps.
+# The rank of kernels of operations that multiply; a matrix product has two maps.
 _MACS = {
     **dict.fromkeys(("LceBconv2d", "CONV_2D", "DEPTHWISE_CONV_2D"), 4),
     **{"TRANSPOSE_CONV": 4, "FULLY_CONNECTED": 2, "BATCH_MATMUL": None},
 }
-# Bytes of one element, where NumPy does not say; those of texts have no fixed size.
+# Bytes of one element, where NumPy does not tell; strings have no fixed size.
 _BYTES_EACH = {"int4": 0.5, "string": 0, "resource": 0, "variant": 0}
 # The fields of builtin options that say how an operation computes.
 _OPTIONS = {
@@ -60,9 +60,9 @@ _OPTIONS = {
 class Tensor:
     """One tensor of a graph; `data` contains the bytes of a constant.
 
-    Equal constants may share a `buffer` of the file. A size that only a running file
-    knows is 1 in `shape`, and its axis is one of `open_axes`; the axis of examples, the
-    first, is never one.
+    Equal constants may share a `buffer` of the file. A size that is unknown until the
+    file runs is 1 in `shape`, and its axis is in `open_axes`. The first axis, that of
+    examples, is never in it.
     """
 
     index: int
@@ -80,7 +80,7 @@ class Tensor:
 
     @property
     def bytes(self) -> int:
-        """The size of its content; 0 where that depends on its values."""
+        """The size of its content in bytes; 0 where that depends on its values."""
         if self.data is not None:
             return len(self.data)
         each = _BYTES_EACH.get(self.dtype)
@@ -95,12 +95,12 @@ class Tensor:
 
 @dataclass(frozen=True, eq=False)
 class FileOperation:
-    """One operation; an input that was left out is None.
+    """One operation; an omitted input is None.
 
     `index` is its place among all operations of the file, and `op` the name of a
-    builtin or custom operation. `options` have the names that LCE uses: those of
-    builtin operations are `fused_activation_function`, `padding` (0 same, 1 valid),
-    `stride_height` and `stride_width`.
+    builtin or custom operation. `options` have LCE's names; for builtin operations
+    these are `fused_activation_function`, `padding` (0 same, 1 valid), `stride_height`
+    and `stride_width`.
     """
 
     index: int
@@ -116,12 +116,12 @@ class FileOperation:
 
     @property
     def maps(self) -> list[Tensor]:
-        """The other tensors that it reads."""
+        """The tensors that it reads and that are not constant."""
         return [t for t in self.inputs if t is not None and not t.constant]
 
     @property
     def kind(self) -> str:
-        """The one of `OPERATION_KINDS` that it belongs to."""
+        """Which of `OPERATION_KINDS` it is."""
         if self.op in _BINARY:
             return "binary"
         if self.op in _SHAPES or (self.op in _UNPACKING and not self.maps):
@@ -135,13 +135,13 @@ class FileOperation:
 
     @property
     def writes_bits(self) -> bool:
-        """Whether what it writes contains 32 channels per word."""
+        """Whether its output contains 32 channels per word."""
         packed = self.op in _BINARY and self.op != "LceDequantize"
         return packed and bool(self.outputs) and self.outputs[0].dtype == "int32"
 
     @property
     def macs(self) -> int:
-        """The multiply-accumulates of one run; 0 for what has none."""
+        """The multiply-accumulates of one run; 0 for operations without any."""
         if self.op not in _MACS:
             return 0
         made, kernel = self.outputs[0].shape, self.input(1).shape
@@ -150,17 +150,17 @@ class FileOperation:
             return prod(made) * (rows if self.options.get("adjoint_x") else columns)
         if len(kernel) != _MACS[self.op]:
             raise InvalidValue(f"{self.op} has a kernel of shape {kernel}")
-        if self.op == "TRANSPOSE_CONV":  # every input is spread over a whole kernel
+        if self.op == "TRANSPOSE_CONV":  # each input is multiplied by the whole kernel
             made = self.input(2).shape
         if self.op == "LceBconv2d":
             *sides, words = kernel
-            # 32 channels share a word; several groups show only as too few words.
+            # 32 channels share a word. Too few words mean that the kernel has groups.
             channels = min(self.options["channels_in"], 32 * words)
             kernel = *sides, channels
-        return prod(made[:-1]) * prod(kernel)  # a whole kernel at every position
+        return prod(made[:-1]) * prod(kernel)  # the whole kernel at every position
 
     def input(self, place: int) -> Tensor:
-        """Returns the input at a place where none may be left out."""
+        """Returns an input that may not be omitted."""
         tensor = self.inputs[place]
         assert tensor is not None
         return tensor
@@ -170,8 +170,8 @@ class FileOperation:
 class Subgraph:
     """One graph of a file: the first is the network, others are bodies of loops.
 
-    `ends` are the layers of its outputs, as far as known, whose names the converter
-    drops.
+    `ends` are the layers of its outputs, as far as known; the converter drops their
+    names.
     """
 
     inputs: tuple[Tensor, ...]
@@ -193,10 +193,10 @@ class Subgraph:
         return None if tensor is None else self.producer(tensor)
 
     def layer(self, op: FileOperation) -> str:
-        """The layer of an operation: of fused ones that of the kernel, or the last.
+        """Returns the layer of an operation: if fused, that of its kernel, or the last.
 
-        A binary convolution that writes bits or int8 bears the name of the sign or
-        range after it; its own layer is that of the sign in front.
+        A binary convolution that writes bits or int8 is named after the sign or range
+        that follows. Its own layer is in the name of its input, the sign before it.
         """
         after = op.writes_bits or (op.outputs and "FakeQuant" in op.outputs[0].name)
         inner = op.op == "LceBconv2d" and after
@@ -211,12 +211,12 @@ class Subgraph:
             return "output"
         names = _layers_in(name)
         kernel = _layers_in(op.input(1).name) if op.op in _MACS else []
-        # That of equal kernels may be of another operation.
+        # Equal kernels are stored once, perhaps under the name of another operation.
         return next((x for x in kernel if x in names), next(iter(names), "unknown"))
 
 
 def _layers_in(name: str) -> list[str]:
-    """The layers in 'model/layer/operation;other/fused/parts'."""
+    """Returns the layers in 'model/layer/operation;other/fused/parts'."""
     parts = (part.split("/") for part in name.split(";"))
     return [scope[1] for scope in parts if len(scope) > 1]
 
@@ -236,7 +236,7 @@ def read_file(
 
 @contextmanager
 def parsing(path: str) -> Iterator[None]:
-    """Makes any error a `ConversionError`: damaged files may lead to each of them."""
+    """Raises a `ConversionError` for any error; damaged files may cause each kind."""
     try:
         yield
     except (ConversionError, MemoryError):
@@ -250,7 +250,7 @@ def parsing(path: str) -> Iterator[None]:
 
 
 def check_starts(content: bytes, path: str) -> None:
-    """Rejects what is no TFLite file by its first bytes."""
+    """Rejects files whose first bytes are not those of TFLite."""
     if content[4:8] != _STARTS:
         raise ConversionError(
             f"{path!r} is not a TFLite file. Pass a file that larq_nobn.convert or "
@@ -259,7 +259,7 @@ def check_starts(content: bytes, path: str) -> None:
 
 
 def read(content: bytes, path: str, ends: Sequence[str] = ()) -> list[Subgraph]:
-    """Returns the graphs of an intact TFLite file, and never leaves Python for that."""
+    """Returns the graphs of a TFLite file, reading it in Python alone."""
     check_starts(content, path)
     with parsing(path):
         return _graphs(content, ends)
@@ -268,17 +268,17 @@ def read(content: bytes, path: str, ends: Sequence[str] = ()) -> list[Subgraph]:
 def unpacked(content: bytes | bytearray) -> Any:
     """Returns all of a file as objects of its schema; arrays are views of `content`.
 
-    An offset that leads outside is an error here, where LCE's interpreter crashes.
+    An offset that leads outside raises here; LCE's interpreter would crash.
     """
     return schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
 
 
 def packed(model: Any, size: int) -> bytes:
-    """Returns the content of a file, of about some size, of objects of its schema."""
+    """Returns the content of a file, of about `size` bytes, from its objects."""
     import flatbuffers
 
     class Aligned(flatbuffers.Builder):
-        """Puts bytes where numbers of every type may lie, as the format asks for."""
+        """Aligns bytes for numbers of every type, as the format requires."""
 
         def StartVector(self, size: int, count: int, alignment: int) -> int:
             return super().StartVector(size, count, 16 if size == 1 else alignment)
@@ -295,14 +295,14 @@ def edited(content: bytes, change: Callable[[Any], None]) -> bytes:
     return packed(model, len(content))
 
 
-# Bytes that an operation and two tensors take, about.
+# The approximate bytes of an operation and two tensors in a file.
 _OPERATION = 256
 
 
 def with_half_kernels(content: bytes) -> bytes:
-    """Returns a file of convolutions whose kernels are float16 where that is exact.
+    """Returns a file whose convolutions have float16 kernels where these are exact.
 
-    Runtimes unpack them once. XNNPACK of TensorFlow wants the bias to be float16, too.
+    Runtimes unpack them once. TensorFlow's XNNPACK requires a float16 bias, too.
     """
 
     def halve(model: Any) -> None:
@@ -328,7 +328,7 @@ def with_half_kernels(content: bytes) -> bytes:
         unpackings, before = [], {graph.tensors[index].buffer for index in halves}
         for index, half in halves.items():
             tensor, unpacking, stored = graph.tensors[index], schema.OperatorT(), index
-            if read[index]:  # others read it as it is
+            if read[index]:  # other operations still read it as float32
                 tensor, stored = copy(tensor), len(graph.tensors)
                 graph.tensors.append(tensor)
             whole, buffer = copy(tensor), schema.BufferT()
@@ -353,7 +353,7 @@ def with_half_kernels(content: bytes) -> bytes:
 
 
 def _half(model: Any, tensor: Any) -> np.ndarray | None:
-    """A float32 constant of a file in float16; None where that is another one."""
+    """Returns a float32 constant in float16; None where that is not exact."""
     data = model.buffers[tensor.buffer].data
     if tensor.type != schema.TensorType.FLOAT32 or data is None:
         return None
@@ -364,7 +364,7 @@ def _half(model: Any, tensor: Any) -> np.ndarray | None:
 
 
 def signature(model: Any) -> tuple[dict[str, int], dict[str, int]]:
-    """Returns the inputs and outputs of an unpacked file by their names."""
+    """Returns the inputs and outputs of an unpacked file by name."""
     first = next(iter(model.signatureDefs or ()), None)
     sides = (first.inputs, first.outputs) if first else ((), ())
     inputs, outputs = (
@@ -378,12 +378,12 @@ def signature(model: Any) -> tuple[dict[str, int], dict[str, int]]:
 
 
 def _graphs(content: bytes, ends: Sequence[str]) -> list[Subgraph]:
-    """Reads all graphs; the numbers of operations run through them."""
+    """Reads all graphs; the indices of operations run through all of them."""
     model, numbers = unpacked(content), count()
     known = {v: k for k, v in vars(schema.BuiltinOperator).items() if k.isupper()}
     names = []
     for code in model.operatorCodes or ():
-        # Old files contain the number in a byte of its own, new ones in both.
+        # Old files store the number in a byte, new ones in both fields.
         number = max(code.builtinCode, code.deprecatedBuiltinCode)
         custom = code.customCode
         names.append(known[number] if custom is None else custom.decode())
@@ -426,11 +426,11 @@ def _graphs(content: bytes, ends: Sequence[str]) -> list[Subgraph]:
 
 
 def _options(op: Any, name: str) -> dict[str, Any]:
-    """Reads the options of an operation, by the names that LCE uses."""
+    """Returns the options of an operation, by LCE's names."""
     from flatbuffers import flexbuffers
 
     written = op.customOptions is not None and len(op.customOptions)
-    # What others write there need not be a map; LceBconv2d crashes without.
+    # Other operations may store something else there. LceBconv2d cannot run without.
     if name == "LceBconv2d" or (name.startswith("Lce") and written):
         loaded = flexbuffers.Loads(op.customOptions.tobytes())
         if isinstance(loaded, dict) and loaded:
@@ -443,9 +443,9 @@ def _options(op: Any, name: str) -> dict[str, Any]:
 
 
 def open_axes(tensor: Any) -> tuple[int, ...]:
-    """Returns the axes of a tensor whose size only a running file knows; -1 says so.
+    """Returns the axes of a tensor of unknown size, which a file stores as -1.
 
-    The first axis is left out: it is that of the examples.
+    The first axis, that of the examples, is left out.
     """
     signature, shape = _integers(tensor.shapeSignature), _integers(tensor.shape)
     return tuple(

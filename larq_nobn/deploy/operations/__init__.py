@@ -1,4 +1,4 @@
-"""A model as operations, lowered from its trace, and local rules that merge them."""
+"""A model as a program of operations, and local rules that merge them."""
 
 from ._emit import outputs_of
 from ._lower import lower

@@ -1,17 +1,17 @@
-r"""Rules that make plain binary convolutions, and what every runtime has of these.
+r"""Rules that write binary convolutions in the few forms that runtimes have.
 
-LCE knows ±1 that a sign makes, padded with 0 or 1, and a kernel of ±c. With t = ±1, a
-map of 0 and 1 is (t + 1) / 2, and a sign that is -1 at 0 is -t of the opposite. What is
-affine in t goes into the kernel:
+LCE knows signs of ±1, padded with 0 or 1, and kernels of ±c. With t = ±1, a map of 0
+and 1 is (t + 1) / 2, and a sign that is -1 at 0 is -t of the opposite. An affine
+function of t is absorbed by the kernel:
 
 \[ W (k t + b) = (k W) t + W b, \qquad
    W = c\, \frac{S + 1}{2} \;\Rightarrow\; W t = \frac{c}{2} (S t + 1 t) \]
 
-for S of ±1. What pads k t + b with v pads t with (v - b) / k.
+for S of ±1. Padding k t + b with v is padding t with (v - b) / k.
 
-Without binary operations, a ±1 kernel is a convolution of real numbers, and a sign a
-depthwise convolution that saturates. A scale that is no power of two is one of its own:
-as part of the kernel it would make rounding of a sum that is 0.
+Without binary operations, a ±1 kernel becomes a convolution of real numbers, and a sign
+a depthwise convolution that saturates. A scale that is no power of two stays separate:
+as part of the kernel it would turn a sum of 0 into rounding noise.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from ._kinds import (
 from ._program import Edit, Origin, Program, Rule
 from ._shapes import inside, padded_apart, passes_signs, zeros_around
 
-# What takes each number for itself, of one map or of several.
+# Elementwise operations, of one map or of several.
 _ELEMENTWISE = {
     *("Abs", "Cast", "Erf", "Exp", "Neg", "OnesLike", "Relu", "Relu6", "Sigmoid"),
     *("Sign", "Softplus", "Softsign", "Square", "Tanh", "ZerosLike"),
@@ -55,14 +55,14 @@ _ELEMENTWISE = {
 }
 _COMPARES = ("Greater", "GreaterEqual", "Less", "LessEqual")
 _MOST_NODES = 12
-# Kernels of x + (q - x) are q but for rounding.
+# Kernels of x + (q - x) are q up to rounding of this relative size.
 _NEAR = 1e-6
 
 
 def spell_signs(program: Program) -> Program:
-    """Writes functions of two values, which change at a number, as signs for kernels.
+    """Writes functions that step between two values, before kernels, as signs.
 
-    Where the value at that number is that above it, they are of x; else of -x.
+    The sign is of x if the value at the step is the one above it; otherwise of -x.
     """
     for node in program.nodes:
         if not node.is_a(Sum, Other) or not _is_elementwise(node):
@@ -100,7 +100,7 @@ def _with_sign(program: Program, node: Node) -> Program | None:
 def _thresholds_in(
     program: Program, x: Value, inner: Sequence[Node]
 ) -> Iterator[np.ndarray]:
-    """Yields 0, and the numbers per channel that a function compares with."""
+    """Yields 0, and the numbers per channel that a function compares x with."""
     yield np.zeros(1)
     for value in {v: None for n in inner if n.type in _COMPARES for v in n.reads}:
         numbers = program.constant(value)
@@ -111,7 +111,7 @@ def _thresholds_in(
 
 
 def _sources(program: Program, node: Node) -> Iterator[tuple[Value, list[Node]]]:
-    """Yields maps of which alone another is a function, with the nodes of that."""
+    """Yields maps that alone determine a node's output, with the nodes between."""
     inner = {node}
     while len(inner) < _MOST_NODES:
         makers = {x: program.maker(x) for n in inner for x in n.reads}
@@ -133,7 +133,7 @@ def _is_elementwise(node: Node) -> bool:
 
 
 def _values(x: Value, inner: Sequence[Node], y: Value, at: np.ndarray) -> list[float]:
-    """What a function makes of a few numbers around others; NaN of what differs."""
+    """Returns a function's values around `at`; NaN where they vary over a map."""
     form, kind = form_of(Program([x], inner, [y])), x.dtype.as_numpy_dtype
     near = np.maximum(np.abs(np.spacing(at.astype(kind))), 1e-30)
     sizes, made = [size or 1 for size in x.shape or ()], list[float]()
@@ -159,7 +159,7 @@ def _has_two_values(kernel: Kernel) -> bool:
 
 
 def _largest_of_zero_one(kernel: np.ndarray) -> np.ndarray | None:
-    """The other number of each output channel of 0 and one more, all of one sign."""
+    """Returns |c| of each output channel if weights are 0 and c, else None."""
     near = _NEAR * np.abs(kernel).max()
     for part in (kernel[..., :1], kernel):
         weights = np.abs(part)
@@ -172,9 +172,9 @@ def _largest_of_zero_one(kernel: np.ndarray) -> np.ndarray | None:
 
 
 def pad_signs(program: Program, node: Affine) -> Edit:
-    """What pads k t + b with v pads the signs t with (v - b) / k instead.
+    """Pads the signs t with (v - b) / k instead of padding k t + b with v.
 
-    The zeros of a "same" convolution are padding of their own, where b is not 0.
+    Where b is not 0, the zeros of a "same" convolution become such a pad, too.
     """
     if not _meets_two_values(program, node):
         return "no kernel of two values reads it"
@@ -201,7 +201,7 @@ def pad_signs(program: Program, node: Affine) -> Edit:
 
 
 def kernel_is_binary(program: Program, node: Kernel) -> Edit:
-    """A kernel of ±c that reads signs is ±1, times c."""
+    """Writes a kernel of ±c that reads signs as one of ±1 with scale c."""
     if node.binary or node.is_depthwise or sign_before(program, node.x) is None:
         return "it is binary already, depthwise, or reads no signs"
     split = _signs.split_kernel(node.weights)
@@ -213,9 +213,9 @@ def kernel_is_binary(program: Program, node: Kernel) -> Edit:
 
 
 def kernel_of_zero_one(program: Program, node: Kernel) -> Edit:
-    """A kernel of 0 and c that reads signs is c (S + 1) / 2, for S of ±1.
+    """Writes a kernel of 0 and c that reads signs as c (S + 1) / 2, for S of ±1.
 
-    One more channel, of ones alone, is added to all. For c < 0 all is the opposite.
+    One more channel, with weights of 1, is added to all others; c < 0 negates all.
     """
     if node.groups > 1 or node.is_depthwise or sign_before(program, node.x) is None:
         return "it reads no signs, or in groups"
@@ -240,7 +240,7 @@ def kernel_of_zero_one(program: Program, node: Kernel) -> Edit:
 
 
 def sign_before(program: Program, value: Value) -> Sign | None:
-    """The sign of which a value is, perhaps padded or in another shape."""
+    """Returns the sign that a value is, perhaps padded or reshaped; else None."""
     node = program.maker(value)
     while node is not None and passes_signs(node):
         node = program.maker(node.x)
@@ -248,9 +248,9 @@ def sign_before(program: Program, value: Value) -> Sign | None:
 
 
 def split_groups(program: Program, node: Kernel) -> Edit:
-    """A binary convolution in groups is one for each, which LCE rejects otherwise.
+    """Writes a binary convolution in groups, which LCE rejects, as one per group.
 
-    Each has a sign of its own, as LCE sees none before a part of the channels.
+    Each has its own sign, since LCE finds no sign before a slice of the channels.
     """
     if node.groups == 1:
         return "it has no groups"
@@ -277,7 +277,7 @@ def split_groups(program: Program, node: Kernel) -> Edit:
 def _group(
     node: Kernel, pads: Sequence[Pad], sign: Sign, number: int
 ) -> Iterator[Node]:
-    """One group of a convolution: its channels, their sign, its pads and kernel."""
+    """Yields the nodes of one group: its channels, their sign, its pads and kernel."""
     scope, _, last = node.name.rpartition("/")
     source, name = sign.x, f"{scope}/{number + 1}/{last}"
     channels = source.channels or 0
@@ -306,7 +306,7 @@ def plain_sign(program: Program, node: Sign, step: float | None = None) -> Edit:
 
 
 def plain_pad(program: Program, node: Pad) -> Edit:
-    """A sign makes the ones around it, of zeros: delegates have no padding by ones."""
+    """Pads with zeros before a sign instead of ones after it: delegates lack ones."""
     sign = program.maker(node.x, SaturatingSign)
     if sign is None or sign.padding is not None:
         return "it is not of signs without a border"
@@ -320,7 +320,7 @@ def plain_pad(program: Program, node: Pad) -> Edit:
 
 
 def plain_kernel(program: Program, node: Kernel) -> Edit:
-    """A binary kernel with a scale after it, which is part of it if that is exact."""
+    """Writes a binary kernel as a real one; an inexact scale follows separately."""
     if not node.binary or np.all(np.frexp(node.scale)[0] == 0.5):
         return whole_kernel(program, node)
     value, name = node.y.like(), f"{node.name}_scale"
@@ -330,9 +330,9 @@ def plain_kernel(program: Program, node: Kernel) -> Edit:
 
 
 def whole_kernel(program: Program, node: Kernel) -> Edit:
-    """A binary kernel that contains its scale.
+    """Writes a binary kernel as a real one that contains its scale.
 
-    In int8 that is ±127 times the step of each channel.
+    In int8, its weights are ±127 times each channel's step.
     """
     if not node.binary:
         return "it is not binary"

@@ -1,4 +1,4 @@
-"""A program as a function of tensors, spelled as LCE's converter reads it."""
+"""Computes a program with TensorFlow, in the form that LCE's converter expects."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ._program import Program
 def outputs_of(
     program: Program, inputs: Sequence[Any], more: Sequence[Value] = ()
 ) -> list[Any]:
-    """Computes a program, inside a TensorFlow function.
+    """Computes a program inside a TensorFlow function.
 
     Arguments:
         program: The program.
-        inputs: A tensor for each of its inputs.
+        inputs: A tensor for each input of the program.
         more: Values whose tensors are returned after the outputs.
     """
     tensors = _tensors_of(program, inputs)
@@ -37,9 +37,9 @@ def _tensors_of(program: Program, inputs: Sequence[Any]) -> dict[Value, Any]:
 
 
 def with_variables(program: Program) -> Program:
-    """Returns a program whose large numbers are variables, as a file is written from.
+    """Returns the program with its large arrays as variables, for writing a file.
 
-    Constants would be copied a dozen times on the way.
+    TensorFlow would copy constants a dozen times while it writes.
     """
     nodes = []
     for node in program.nodes:
@@ -54,12 +54,12 @@ def form_of(
     count: int | None = None,
     value_of: Callable[[Any], Value] = lambda value: value,
 ) -> Form:
-    """Returns what runs a program, and shows its values.
+    """Returns a form that runs a program and shows its values.
 
     Arguments:
         program: The program.
-        count: How many of its outputs are those of the network; None for all.
-        value_of: The value that a tensor is which it is asked for.
+        count: How many of its first outputs the network has; None for all.
+        value_of: Returns the program's value for a tensor that the form is asked for.
     """
     numbers = dict[Any, Number]()
     with tf.Graph().as_default():
@@ -71,24 +71,24 @@ def form_of(
     return Form(starts, ends, lambda x: tensors[value_of(x)], numbers)
 
 
-# Of the noise, what counts of weights have: 4 float32 epsilons where others have 32.
+# Rounding noise of counted weights: 4 float32 epsilons, where others have 32.
 _OF_COUNTS = 1 / 8
 
 
 def _reals(node: Node) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields the real numbers of a node by their names, as it computes with them."""
+    """Yields a node's fields of real numbers, by name and in its precision."""
     for name in node.reals:
-        given = np.asarray(getattr(node, name))
-        if given.dtype.kind == "f":
-            kind = given.dtype if isinstance(node, Constant) else np.float32
-            yield name, given.astype(kind, copy=False)
+        array = np.asarray(getattr(node, name))
+        if array.dtype.kind == "f":
+            kind = array.dtype if isinstance(node, Constant) else np.float32
+            yield name, array.astype(kind, copy=False)
 
 
 def _with_numbers(node: Node, numbers: dict[Any, Number]) -> Node:
-    """Returns a node whose real numbers are tensors, and notes them.
+    """Returns a node whose real numbers are tensors, and adds these to `numbers`.
 
-    LCE subtracts the bits that differ from all there are, after both are scaled, so a
-    binary convolution rounds as the number of its weights does.
+    LCE subtracts the number of differing bits from that of all weights, both scaled, so
+    a binary convolution rounds in proportion to its number of weights.
     """
     own = {}
     for name, value in _reals(node):

@@ -1,9 +1,9 @@
-r"""Straight-through estimators that are written as a sum: its terms cancel.
+r"""Straight-through estimators that are written as a sum, whose terms cancel.
 
 \[ x + \operatorname{stop\_gradient}(q(x) - x) = q(x) \]
 
-Only the gradient of such a sum is that of x. As x, c = clip(x), tanh(x) and others are
-common, and the terms come in any order and with any factors.
+The sum equals q(x), and its gradient is that of x. Instead of x, c = clip(x), tanh(x)
+and others are common. The terms come in any order and with any factors.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import tensorflow as tf
 from ._kinds import Affine, Node, Sum, Value
 from ._program import Program
 
-# How many operations a sum may be made of.
+# The largest number of operations that a sum is made of.
 _MOST = 12
 
 
 def cancel_terms(program: Program) -> tuple[Program, list[str]]:
-    """Leaves out of each sum the terms that cancel; returns the names of these sums."""
+    """Removes from each sum the terms that cancel; returns the names of these sums."""
     names = []
     for node in program.nodes:
         if isinstance(node, Affine) or _parts(node) is None:
@@ -32,10 +32,10 @@ def cancel_terms(program: Program) -> tuple[Program, list[str]]:
 
 
 def _without_terms(program: Program, node: Node) -> Program | None:
-    """Takes a sum apart, its last operation first, until some of it cancels.
+    """Expands a sum, its last operation first, until some of its terms cancel.
 
-    What several operations read is then taken apart after all of these, so that its
-    factors are known together.
+    A value that several operations read is expanded after all of these, so that its
+    factors are added up first.
     """
     places = {other: place for place, other in enumerate(program.nodes)}
     terms, shift = {node.y: np.ones(1)}, np.zeros(1)
@@ -56,7 +56,7 @@ def _without_terms(program: Program, node: Node) -> Program | None:
 
 
 def _parts(node: Node) -> tuple[tuple[np.ndarray, ...], np.ndarray] | None:
-    """The factors of what a node adds, and its shift; None if it does more."""
+    """Returns the factors of a node's summands, and its shift; None for other nodes."""
     if isinstance(node, Affine):
         return (node.k,), node.b
     one, none = np.ones(1), np.zeros(1)
@@ -73,7 +73,7 @@ def _parts(node: Node) -> tuple[tuple[np.ndarray, ...], np.ndarray] | None:
 def _summed(
     program: Program, node: Node, terms: dict[Value, np.ndarray], shift: np.ndarray
 ) -> Program:
-    """Writes a sum as that of k times each of some values, and a shift."""
+    """Writes a sum as k_1 x_1 + k_2 x_2 + … + shift, of affine operations and sums."""
     made, parts = list[Node](), list[Value]()
     for place, (value, k) in enumerate(terms.items()):
         b = 0.0 if place else shift

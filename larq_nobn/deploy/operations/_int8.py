@@ -1,9 +1,9 @@
-r"""Rules for int8, of what stands between the ranges of a program.
+r"""Rules for int8: how operations between the ranges of a program are rounded.
 
-A converter makes an operation in int8 of what has a range before and after it. It
-rounds kernels to 8 bits, of one step for each output channel of a convolution, and for
-the whole of a dense layer or of the slopes of a PReLU. A ReLU or another clip that it
-makes part of an operation is not rounded before.
+A converter makes an operation int8 if there is a range before and after it. It rounds
+kernels to 8 bits: a convolution has one step size per output channel, and a dense layer
+or the slopes of a PReLU have a single one. Where a ReLU or another clip becomes part of
+an operation, the result is rounded only after the clip.
 """
 
 from __future__ import annotations
@@ -72,23 +72,23 @@ from ._shapes import (
 
 _ENDS = {"Relu": (0.0, np.inf), "Relu6": (0.0, 6.0)}
 _STEPS = (Range, Sign, SaturatingSign, Constant)
-# Files have these in one range of their own,
+# In files, these have one range of their own,
 _FIXED = {
     **dict.fromkeys(("Softmax", "Sigmoid"), (0.0, 255 / 256)),
     "Tanh": (-1.0, 127 / 128),
     "LogSoftmax": (-255 / 16, 0.0),
 }
-# and these in the range of what they read.
+# and these have the range of their input.
 _RANGE_OF_INPUT = ("ResizeBilinear", "ResizeNearestNeighbor", "AvgPool", "Max", "Min")
-# Its kernel is no kind of node; (height, width, output channels, input channels).
+# No kind of node has its kernel of (height, width, output channels, input channels).
 _TRANSPOSED = "Conv2DBackpropInput"
 
 
 def merged(program: Program, runtime: str, ranged: bool = True) -> Program:
-    """Returns a program with affine operations in the kernels before them.
+    """Returns the program with affine operations merged into the kernels before them.
 
-    If it is not `ranged` yet, shifts go where they cost nothing, and those of signs are
-    sums.
+    If it is not `ranged` yet, shifts move to where they cost nothing, and the shifts of
+    signs become sums.
     """
     rules: tuple[Rule, ...] = (identity_goes, into_maker, into_transposed)
     rules += () if ranged else (shift_into_parts, shift_into_readers)
@@ -104,7 +104,7 @@ def merged(program: Program, runtime: str, ranged: bool = True) -> Program:
 
 
 def without_ranges(program: Program) -> Program:
-    """Returns a program that rounds nothing."""
+    """Returns the program without its ranges, so it rounds nothing."""
 
     def range_goes(program: Program, node: Range) -> Edit:
         return program.replace(node.y, node.x)
@@ -113,7 +113,7 @@ def without_ranges(program: Program) -> Program:
 
 
 def rounded(program: Program, runtime: str) -> Program:
-    """Returns a merged program that rounds where the file does, and its kernels."""
+    """Returns a merged program with the rounding of the file, also of its kernels."""
     rules: tuple[Rule, ...] = (negation, affine_alone, border_apart, range_inside)
     if runtime == "litert":
         rules = (levels_as_range, negation, range_before_affine, clip_before_join)
@@ -128,7 +128,7 @@ def rounded(program: Program, runtime: str) -> Program:
 
 
 def spelled(program: Program, runtime: str) -> Program:
-    """Returns a program of the operations that files have in int8."""
+    """Returns the program in operations that an int8 file can contain."""
     rules: tuple[Rule, ...] = (uneven_bias,)
     if runtime == "lce":
         return _outputs_apart(everywhere(program, rules))
@@ -140,7 +140,7 @@ def spelled(program: Program, runtime: str) -> Program:
 
 
 def spell_clip(program: Program, node: Other) -> Edit:
-    """A ReLU, or a maximum or minimum with a number, cuts off beyond bounds."""
+    """Writes a ReLU, or a maximum or minimum with a number, as a clip."""
     ends, x = _ENDS.get(node.type), node.x
     if node.is_a("Maximum", "Minimum"):
         for value, other in (node.reads, node.reads[::-1]):
@@ -154,7 +154,7 @@ def spell_clip(program: Program, node: Other) -> Edit:
 
 
 def merge_clips(program: Program, node: Clip) -> Edit:
-    """Two clips in a row are one."""
+    """Merges two clips in a row into one."""
     before = program.sole_maker(node.x, Clip)
     if before is None:
         return "no clip makes what it alone reads"
@@ -164,7 +164,7 @@ def merge_clips(program: Program, node: Clip) -> Edit:
 
 
 def into_transposed(program: Program, node: Affine) -> Edit:
-    """A factor goes into a transposed convolution, as into others."""
+    """Merges a factor into the kernel of a transposed convolution."""
     kernel = program.sole_maker(node.x, _TRANSPOSED)
     weights = None if kernel is None else program.maker(kernel.reads[1], Constant)
     if kernel is None or weights is None or node.is_shift:
@@ -180,7 +180,7 @@ def into_transposed(program: Program, node: Affine) -> Edit:
 
 
 def into_kernel_of_signs(program: Program, node: Affine) -> Edit:
-    """What is affine in signs goes into the kernels that read it."""
+    """Moves an affine operation on signs into the kernels that read it."""
     if sign_before(program, node.x) is None:
         return "it reads no signs"
     edited = scale_into_readers(program, node)
@@ -188,7 +188,7 @@ def into_kernel_of_signs(program: Program, node: Affine) -> Edit:
 
 
 def leave_out_border(program: Program, node: Kernel) -> Edit:
-    """A binary convolution that meets no zeros is not padded, which LCE asks for."""
+    """Removes padding from a binary convolution that needs none; LCE wants that."""
     sides = same_sides(node, node.x)
     if not node.binary or node.padding != "SAME" or sides is None or np.any(sides):
         return 'it is no binary "same" convolution, or meets zeros'
@@ -203,7 +203,7 @@ def _replaced(constant: Constant, value: np.ndarray) -> Constant:
 
 
 def _up_to_steps(program: Program, value: Value) -> Iterator[Node | None]:
-    """What makes a value, each once, back to ranges, signs, constants and inputs."""
+    """Yields what makes a value, back to ranges, signs, constants and inputs."""
     left, seen = [value], set[Value]()
     while left:
         read = left.pop()
@@ -216,20 +216,20 @@ def _up_to_steps(program: Program, value: Value) -> Iterator[Node | None]:
 
 
 def _reads_steps(program: Program, value: Value) -> bool:
-    """Whether what makes a value are steps of ranges, or signs, wherever it moved."""
+    """Whether a value consists of steps of ranges, or of signs, perhaps moved."""
     makers = _up_to_steps(program, value)
     return all(m and (m.is_a(*_STEPS) or _moves(program, m)) for m in makers)
 
 
 def _moves(program: Program, node: Node) -> bool:
-    """Whether a node gives numbers of its inputs, or zeros, or signs around signs."""
+    """Whether a node only moves numbers, adds zeros, or adds signs around signs."""
     if isinstance(node, Pad):
         return node.value == 0 or sign_before(program, node.x) is not None
     return Through.NUMBERS in node.through
 
 
 def _is_rounded(program: Program, value: Value) -> bool:
-    """Whether ranges or signs are all that reads a value, or its clips and biases."""
+    """Whether only ranges or signs read a value, perhaps after clips and biases."""
     return not program.is_output(value) and all(
         _is_rounded(program, reader.y)
         if reader.is_a(Clip, Copy) or reader.is_reshape or _is_shift(reader)
@@ -250,7 +250,7 @@ def _in_int8(program: Program, node: Node) -> bool:
 
 
 def clip_before_join(program: Program, node: Clip) -> Edit:
-    """A clip of groups of a convolution goes before they are joined, into each."""
+    """Moves the clip of a convolution in groups before the join, into each group."""
     join = program.sole_maker(node.x, Joined)
     if join is None or node.bounds not in FUSED:
         return "it alone reads no concatenation, or is no part of operations"
@@ -262,7 +262,7 @@ def clip_before_join(program: Program, node: Clip) -> Edit:
 
 
 def levels_as_range(program: Program, node: Other) -> Edit:
-    """round(n x) / n of x from 0 to 1 are the steps of a range of n steps."""
+    """Writes round(n x) / n for x in [0, 1] as a range of n steps."""
     times = program.sole_maker(node.x, Affine) if node.type == "Round" else None
     part = program.reader(node.y, Affine)
     if times is None or part is None or not node.x.is_map:
@@ -273,7 +273,7 @@ def levels_as_range(program: Program, node: Other) -> Edit:
         return "it is no division of what is cut off beyond 0 and 1"
     if not times.is_scale or not part.is_scale or not 0 < count < 256:
         return "there are shifts, or too many steps"
-    # The range would end beyond 1.
+    # The range ends beyond 1, so a clip to at most 1 remains before it.
     alone, cut = clip.x.like(), clip.y.like()
     made = [
         channelwise(f"{node.name}_clip", clip.x, 1.0, alone),
@@ -284,7 +284,7 @@ def levels_as_range(program: Program, node: Other) -> Edit:
 
 
 def magnitude(program: Program, node: Range) -> Edit:
-    """max(x, -x) is |x|, and min(x, -x) its opposite."""
+    """Writes max(x, -x) as |x|, and min(x, -x) as its opposite."""
     maker = program.sole_maker(node.x, "Maximum", "Minimum")
     reads = (maker.reads, maker.reads[::-1]) if maker else ()
     of = next((x for x, other in reads if _is_opposite(program, x, other)), None)
@@ -309,7 +309,7 @@ def _is_opposite(program: Program, x: Value, other: Value) -> bool:
 
 
 def negation(program: Program, node: Affine) -> Edit:
-    """The opposite of a map has the opposite range."""
+    """Writes -x as a convolution that ends in the opposite of the range of x."""
     before = program.maker(node.x, Range)
     if before is None or not node.x.is_map or np.any(node.k != -1) or np.any(node.b):
         return "it is not the opposite of a map that has a range"
@@ -322,9 +322,9 @@ def negation(program: Program, node: Affine) -> Edit:
 
 
 def range_before_affine(program: Program, node: Affine) -> Edit:
-    """What a range would have to follow gets the one that its affine leaves it.
+    """Adds a range before an affine operation, computed from the one after it.
 
-    That is a binary layer that ends in a ReLU, and a sum of which a mean is a part.
+    It serves a binary layer that ends in a ReLU, and a sum before a mean.
     """
     maker = program.sole_maker(node.x, Clip, Sum)
     after = program.reader(node.y, Range)
@@ -348,7 +348,7 @@ def range_before_affine(program: Program, node: Affine) -> Edit:
 
 
 def affine_of_map(program: Program, node: Affine) -> Edit:
-    """An affine operation of vectors or sequences is one of a map, to be alone."""
+    """Writes an affine operation on vectors or sequences as one on a map."""
     if node.x.is_map or not _in_int8(program, node):
         return "it is of a map already, or float"
     made = _as_map(node)
@@ -356,7 +356,7 @@ def affine_of_map(program: Program, node: Affine) -> Edit:
 
 
 def _as_map(node: Node) -> list[Node]:
-    """A node of a vector or a sequence as one of a map; none of open sizes."""
+    """Returns a node of vectors or sequences as one of a map; [] of unknown sizes."""
     if node.x.is_map:
         return [node]
     if len(node.x.sizes) < max(len(node.x.shape or ()), 2):
@@ -371,10 +371,10 @@ def _as_map(node: Node) -> list[Node]:
 
 
 def affine_alone(program: Program, node: Affine, shifts: bool = False) -> Edit:
-    """Factors that no kernel can take become a convolution of single channels.
+    """Writes an affine operation that no kernel can take as a depthwise convolution.
 
-    That is one operation in int8, where a product and a sum would stay float. So do
-    shifts, if wanted: as sums with a constant they would have 8 bits.
+    That is one operation in int8, while a product and a sum would stay float. With
+    `shifts`, mere shifts are written so, too: a sum with a constant has 8 bits.
     """
     if node.is_shift and not shifts:
         return "it has no factor"
@@ -385,10 +385,10 @@ def affine_alone(program: Program, node: Affine, shifts: bool = False) -> Edit:
 
 
 def border_apart(program: Program, node: Kernel) -> Edit:
-    """A binary convolution that is padded with zeros stays float up to its range.
+    """Keeps a binary convolution that is padded with zeros float up to its range.
 
-    LCE makes the range part of it, with a scale and a bias between, and has no kernel
-    for int8 then.
+    LCE would merge the range into it, with a scale and bias between, and has no int8
+    kernel for that.
     """
     if not node.binary or node.padding != "SAME":
         return "it is no binary convolution that is padded with zeros"
@@ -400,10 +400,10 @@ def border_apart(program: Program, node: Kernel) -> Edit:
 
 
 def range_inside(program: Program, node: Range, of_binary: bool = False) -> Edit:
-    """Leaves out a range before a clip that is part of an operation in a file.
+    """Removes a range before a clip that the file merges into an operation.
 
-    The file has none there, since it rounds once, after the clip. A range that cuts off
-    what the one after it has stays: it is no matter of rounding.
+    The file rounds only once, after the clip. A range stays if it cuts off numbers that
+    the next one contains, since removing it would change more than rounding.
     """
     clip = program.reader(node.y, Clip)
     if clip is None or clip.bounds not in FUSED:
@@ -418,7 +418,7 @@ def range_inside(program: Program, node: Range, of_binary: bool = False) -> Edit
 def _is_inner(
     program: Program, node: Range, reader: Node, low: float, high: float
 ) -> bool:
-    """Whether a range cuts off nothing between bounds that the next one has."""
+    """Whether a range cuts off nothing that its reader and the next range keep."""
     after = program.reader(reader.y, Range)
     if after is None or program.maker(node.x) is None:
         return False
@@ -430,7 +430,7 @@ def _is_inner(
 
 
 def _takes_clip(program: Program, value: Value, of_binary: bool) -> bool:
-    """Whether the converter makes a clip part of what makes a value."""
+    """Whether the converter merges a clip into the operation that makes a value."""
     maker = program.maker(value)
     if isinstance(maker, Affine):
         maker = program.sole_maker(maker.x, _TRANSPOSED)
@@ -440,10 +440,10 @@ def _takes_clip(program: Program, value: Value, of_binary: bool) -> bool:
 
 
 def range_for_clip(program: Program, node: Clip) -> Edit:
-    """A clip goes, since the range after it cuts off as much.
+    """Removes a clip if the range after it cuts off as much.
 
-    Of a maximum or minimum with a number the converter rounds that to the range before.
-    Clips that it makes part of the operation before them stay.
+    The converter would round the bound of a maximum or minimum to the range before it.
+    A clip that the converter merges into the operation before it stays.
     """
     after = program.reader(node.y, Range)
     if after is None or (node.bounds in FUSED and not _is_transposed(program, node)):
@@ -457,8 +457,8 @@ def range_for_clip(program: Program, node: Clip) -> Edit:
     wider = after.low < low - after.step or after.high > high + after.step
     if wider or (apart and not node.x.is_map):
         raise ConversionError(
-            f"Layer {layer_of(node)!r} cuts off what is outside of [{low:g}, {high:g}],"
-            " of which int8 has no form there. Clip to [-1, 1] (larq.activations."
+            f"Layer {layer_of(node)!r} clips to [{low:g}, {high:g}], for which "
+            "int8 has no form there. Clip to [-1, 1] (larq.activations."
             "hard_tanh) or [0, 6] (tf.nn.relu6), or convert without int8."
         )
     if not apart:
@@ -468,16 +468,16 @@ def range_for_clip(program: Program, node: Clip) -> Edit:
 
 
 def _is_transposed(program: Program, node: Clip) -> bool:
-    """Whether a transposed convolution would end in a clip to ±1, which none does."""
+    """Whether it clips a transposed convolution to ±1, which files cannot do."""
     affine = program.maker(node.x, Affine)
     value = node.x if affine is None else affine.x
     return node.bounds == FUSED[-1] and bool(program.maker(value, _TRANSPOSED))
 
 
 def range_before_moving(program: Program, node: Range) -> Edit:
-    """Leaves out a range before what only moves numbers, if another comes after that.
+    """Removes a range before an operation that only moves numbers, if one follows.
 
-    The converter wants one range for both sides, and rounds once, to the latter.
+    The converter wants one range on both sides, and rounds once, to the latter.
     """
     reader = program.reader(node.y)
     if reader is None or len(reader.makes) > 1 or not _moves(program, reader):
@@ -488,10 +488,10 @@ def range_before_moving(program: Program, node: Range) -> Edit:
 
 
 def range_after_reshape(program: Program, node: Range) -> Edit:
-    """The range of a mean follows the reshape that alone reads it.
+    """Moves the range of a mean after the reshape that alone reads it.
 
-    The converter makes one operation of both, which rounds otherwise than a mean. So it
-    does with the range as an output, too, if that is of what is reshaped.
+    The converter merges the mean and the reshape into one operation, which rounds
+    differently. With a range after both, it does so also if that range is an output.
     """
     reader = program.reader(node.y)
     if reader is None or not reader.is_reshape or not _is_mean(program, node.x):
@@ -505,9 +505,9 @@ def range_after_reshape(program: Program, node: Range) -> Edit:
 
 
 def range_of_type(program: Program, node: Range) -> Edit:
-    """An operation that files have in one range gets that before another one.
+    """Gives an operation the range that files require of its type, before its own.
 
-    Between two ranges there has to be an operation.
+    Two ranges need an operation between them, which is a convolution by 1.
     """
     maker = program.sole_maker(node.x, *_FIXED, *_RANGE_OF_INPUT)
     if maker is None:
@@ -526,9 +526,9 @@ def range_of_type(program: Program, node: Range) -> Edit:
 
 
 def range_of_inputs(program: Program, node: Range) -> Edit:
-    """What the larger or the smaller of two maps is rounded to, both are before.
+    """Rounds both inputs of a maximum or minimum to the range of its output.
 
-    That is the same, and files have such an operation in one range.
+    The result is the same, and files require one range for such an operation.
     """
     maker = program.sole_maker(node.x, "Maximum", "Minimum")
     if maker is None:
@@ -553,7 +553,7 @@ def _is_mean(program: Program, value: Value) -> bool:
 
 
 def _with_steps(program: Program, node: Node) -> Iterator[Node]:
-    """An operation in int8 with its kernel in steps."""
+    """Yields a node, in int8 with its kernel rounded to steps."""
     known = node.is_a(Kernel, PReLU, _TRANSPOSED) and _in_int8(program, node)
     if known and isinstance(node, PReLU):
         node = replace(node, slope=_in_steps(node.slope, ()))
@@ -571,9 +571,9 @@ def _with_steps(program: Program, node: Node) -> Iterator[Node]:
 
 
 def _in_steps(kernel: np.ndarray, channels: tuple[int, ...]) -> np.ndarray:
-    """A kernel in steps, one for all elements that the file scales alike.
+    """Rounds a kernel to steps, one step size for all elements that share a scale.
 
-    Of the rounded kernel the converter finds the same scales again.
+    The converter finds the same scales in the rounded kernel.
     """
     kernel = kernel.astype(np.float32)
     axes = tuple(axis for axis in range(kernel.ndim) if axis not in channels)
@@ -581,13 +581,13 @@ def _in_steps(kernel: np.ndarray, channels: tuple[int, ...]) -> np.ndarray:
     return np.rint(kernel / np.where(step > 0, step, 1)) * step
 
 
-# --- how files spell it
+# --- how files write it
 
 
 def _outputs_apart(program: Program) -> Program:
-    """Copies of those outputs that a node reads, too.
+    """Adds copies of the outputs that a node also reads.
 
-    LCE loses such an output where a float operation or a sign reads it.
+    LCE loses such an output if a float operation or a sign reads it.
     """
     outputs, copies = list[Value](), list[Node]()
     for value in program.outputs:
@@ -602,10 +602,10 @@ def _outputs_apart(program: Program) -> Program:
 
 
 def uneven_bias(program: Program, node: Affine | Kernel) -> Edit:
-    """A bias of one number for all channels differs in the last bit of one of them.
+    """Changes one channel's bias in its last bit, if all channels have the same bias.
 
-    Converters would round it in steps of the first channel, for kernels of any steps.
-    That of a binary kernel stays float.
+    Converters would round a uniform bias in steps of the first channel, although the
+    kernels have other steps. The bias of a binary kernel stays float.
     """
     bias = np.array(node.bias if isinstance(node, Kernel) else node.b, np.float32)
     if bias.size < 2 or np.ptp(bias) or not bias[0]:
@@ -619,14 +619,14 @@ def uneven_bias(program: Program, node: Affine | Kernel) -> Edit:
 
 
 def saturating_sign(program: Program, node: Sign) -> Edit:
-    """A sign of steps is a depthwise convolution that saturates within one of them."""
+    """Writes a sign as a depthwise convolution that saturates within one step."""
     makers = _up_to_steps(program, node.x)
     steps = [maker.step for maker in makers if isinstance(maker, Range)]
     return plain_sign(program, node, min(steps, default=1.0))
 
 
 def weighted_mean(program: Program, node: Other) -> Edit:
-    """The mean of whole windows is a convolution, which delegates have in int8."""
+    """Writes the mean of whole windows as a convolution, int8 in delegates."""
     if node.type != "AvgPool" or node.op.get_attr("data_format") != b"NHWC":
         return "it is no average of windows"
     _, *window, _ = node.op.get_attr("ksize")
@@ -644,7 +644,7 @@ def weighted_mean(program: Program, node: Other) -> Edit:
 
 
 def summed_prelu(program: Program, node: PReLU) -> Edit:
-    """A PReLU between two ranges is a sum, of operations that delegates have."""
+    """Writes a PReLU between two ranges as a sum, of operations that delegates have."""
     before, after = program.maker(node.x, Range), program.reader(node.y, Range)
     if before is None or after is None or not node.x.is_map:
         return "it is not of a map, between two ranges"

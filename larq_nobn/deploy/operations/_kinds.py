@@ -1,9 +1,8 @@
 r"""The operations that a program consists of, one frozen dataclass a kind.
 
-Each has fields, computes something of TensorFlow tensors (`emit`), says what goes
-through it (`through`), and may contain an affine operation that stands before it
-(`absorb_input`) or after it (`absorb_output`). With numbers per channel k and b, for a
-kernel W, which is linear:
+Each computes TensorFlow tensors (`emit`), says what passes through it (`through`), and
+may absorb an affine operation that stands before it (`absorb_input`) or after it
+(`absorb_output`). With numbers per channel k and b, and a kernel W, which is linear:
 
 \[ W (k x + b) = (W k) x + W b, \quad k (W x) + b = (k W) x + b, \quad
    \operatorname{sign}(k x + b) = \operatorname{sign}(x + b / k) \text{ for } k > 0 \]
@@ -27,34 +26,34 @@ from ...layers._rprelu import spelled_prelu
 from ..lite import _lce_faults
 from ..trace._constants import constant
 
-# One for each channel; one that is given for all is repeated.
+# One number for each channel; a single number is repeated for all.
 Numbers = Any
 # How far a map is padded, before and after, along each axis.
 Sides = Sequence[tuple[int, int]]
-# What is left of float64 numbers that cancel.
+# A sum whose terms cancel counts as 0 below this fraction of their magnitudes.
 _CANCELLED = 1e-13
 K = TypeVar("K", bound="Node")
-# Of a node, or the type of a TensorFlow operation as it is.
+# The class of a node, or the type of a TensorFlow operation without one.
 Kind: TypeAlias = "type[Node] | str"
 
 
 def per_channel(numbers: np.ndarray, channels: int | None) -> np.ndarray | None:
-    """One number, or one for each of the last axis, (C,); None of others."""
+    """Returns one number, or one per channel, (C,); None if they vary otherwise."""
     if numbers.size == 1 or numbers.shape[-1:] == (numbers.size,) == (channels,):
         return numbers.reshape(-1).astype(np.float64)
     return None
 
 
 class InvalidProgram(Exception):
-    """Raised for a program that cannot be computed: some rule is wrong."""
+    """Raised for a program that cannot be computed, because some rule is wrong."""
 
 
 class Value:
-    """What a node makes, and others read.
+    """A tensor that one node makes and others read.
 
     Attributes:
-        shape: One size per axis, None where it is open; None of an open rank.
-        dtype: Of its numbers.
+        shape: One size per axis, None for an unknown size; None for an unknown rank.
+        dtype: The type of its numbers.
     """
 
     def __init__(self, shape: Sequence[int | None] | None, dtype: tf.DType):
@@ -62,11 +61,11 @@ class Value:
         self.dtype = dtype
 
     def like(self) -> Value:
-        """Returns another value of the same form."""
+        """Returns a new value of the same shape and type."""
         return Value(self.shape, self.dtype)
 
     def of_channels(self, channels: int) -> Value:
-        """Returns another value of the same form but for its channels."""
+        """Returns a new value that differs only in its number of channels."""
         return Value((*(self.shape or ())[:-1], channels), self.dtype)
 
     @property
@@ -75,7 +74,7 @@ class Value:
 
     @property
     def sizes(self) -> list[int]:
-        """Those of the shape that are known."""
+        """The known sizes of the shape."""
         return [size for size in self.shape or () if size]
 
     @property
@@ -84,13 +83,13 @@ class Value:
 
 
 class Through(Flag):
-    """What goes through an operation f: from what it reads to what it makes."""
+    """The changes of x that pass through an operation f to its output."""
 
     FACTOR = auto()  # f(k x) = k f(x), per channel, for k > 0
-    ANY_FACTOR = auto()  # and for other k
+    ANY_FACTOR = auto()  # the same for all other k
     SHIFT = auto()  # f(x + b) = f(x) + b, per channel
     SIGNS = auto()  # signs stay signs, in another shape or within a border
-    NUMBERS = auto()  # all that f makes are numbers of x, or zeros
+    NUMBERS = auto()  # each element of f(x) is an element of x, or 0
 
 
 NOTHING = Through(0)
@@ -106,10 +105,10 @@ class Node:
     Attributes:
         name: Where it comes from, 'net/layer/operation'.
         reads, makes: Its inputs and outputs.
-        per_channel: Its fields of one number for each channel of what it makes.
-        reals: Its fields of real numbers that it computes with.
-        through: What goes through it.
-        emit: Computes tensors, or the one, of a name and of those that it reads.
+        per_channel: The names of fields with one number for each output channel.
+        reals: The names of fields with real numbers that it computes with.
+        through: The changes of its input that pass through it.
+        emit: Returns its output tensor, or a list, from a name and its input tensors.
     """
 
     name: str
@@ -120,7 +119,7 @@ class Node:
     reals: ClassVar[tuple[str, ...]] = ()
     through: ClassVar[Through] = NOTHING
     is_reshape: ClassVar[bool] = False
-    type: ClassVar[str] = ""  # of a TensorFlow operation as it is
+    type: ClassVar[str] = ""  # the type of a TensorFlow operation, for `Other`
     emit: ClassVar[Callable[..., Any]]
 
     def __post_init__(self) -> None:
@@ -146,33 +145,33 @@ class Node:
 
     @property
     def x(self) -> Value:
-        """The first that it reads."""
+        """The first value that it reads."""
         return self.reads[0]
 
     @property
     def y(self) -> Value:
-        """The first that it makes."""
+        """The first value that it makes."""
         return self.makes[0]
 
     def is_a(self, *kinds: Kind) -> bool:
-        """Whether it is of one of these kinds, or types of TensorFlow operations."""
+        """Returns whether it is of one of these kinds."""
         return type(self) in kinds or self.type in kinds
 
     def reading(self: K, old: Value, new: Value) -> K:
-        """Returns the same operation of another value."""
+        """Returns the same operation, reading `new` instead of `old`."""
         return self.reading_moved({old: new})
 
     def reading_moved(self: K, moved: Mapping[Value, Value]) -> K:
-        """Returns the same operation of other values; itself if it reads none."""
+        """Returns the same operation with its inputs replaced as `moved` says."""
         reads = tuple(moved.get(value, value) for value in self.reads)
         return self if reads == self.reads else replace(self, reads=reads)
 
     def making(self: K, value: Value) -> K:
-        """Returns the same operation, whose output is another value."""
+        """Returns the same operation, making `value`."""
         return replace(self, makes=(value,))
 
     def between(self: K, x: Value, y: Value) -> K:
-        """Returns the same operation of one value that makes another one."""
+        """Returns the same operation, reading x and making y."""
         return replace(self, reads=(x,), makes=(y,))
 
     @property
@@ -181,28 +180,28 @@ class Node:
         return self.is_reshape and self.x.channels == self.y.channels is not None
 
     def lets_through(self, k: np.ndarray, b: np.ndarray) -> bool:
-        """Whether k x + b, of which one is nothing, goes through it."""
+        """Whether a factor k (with b = 0) or a shift b (with k = 1) passes through."""
         if np.any(b):
             return Through.SHIFT in self.through
         kind = Through.FACTOR if np.all(k > 0) else Through.ANY_FACTOR
         return kind in self.through
 
     def spread(self, value: Value, numbers: np.ndarray, rest: float) -> np.ndarray:
-        """Numbers per channel of one of its inputs, as those of its output."""
+        """Returns numbers per channel of an input as those of the output."""
         return numbers
 
     def absorb_input(self, k: np.ndarray, b: np.ndarray) -> Node | None:
-        """What makes of x what this makes of k x + b; None if it cannot be one."""
+        """Returns one node that does of x what this does of k x + b; else None."""
         return None
 
     def absorb_output(self, k: np.ndarray, b: np.ndarray) -> Node | None:
-        """What makes k y + b where this makes y; None if it cannot be one."""
+        """Returns one node that makes k y + b where this makes y; else None."""
         return None
 
 
 @dataclass(frozen=True, eq=False)
 class Constant(Node):
-    """Numbers, which read nothing."""
+    """An array that reads nothing."""
 
     value: Any
     reals = ("value",)
@@ -241,14 +240,14 @@ class Affine(Node):
 class Kernel(Node):
     """y = scale * (weights * x) + bias, of a convolution or a dense layer.
 
-    A dense layer has strides, padding and dilations, too, as the 1x1 convolution has
-    that it is.
+    A dense layer has the strides, padding and dilations of a 1x1 convolution, which it
+    is.
 
     Attributes:
-        weights: As TensorFlow has them; ±1 if `binary`, else scaled, too.
+        weights: In TensorFlow's layout; ±1 if `binary`, else with the scale included.
         of: 'Conv2D', 'DepthwiseConv2dNative' or 'MatMul'.
-        binary: Whether it is a binary kernel, which reads signs.
-        part_of: The name of the kernel in groups that it is a part of.
+        binary: Whether the weights are ±1 and the input consists of signs.
+        part_of: The name of the convolution in groups of which this is one group.
     """
 
     weights: Any
@@ -279,11 +278,11 @@ class Kernel(Node):
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is sums alone, without scale or bias."""
+        """Whether it has neither scale nor bias."""
         return not np.any(self.bias) and bool(np.all(self.scale == 1))
 
     def absorb_input(self, k: np.ndarray, b: np.ndarray) -> Kernel | None:
-        """A shift, if all of its input is met everywhere; signs only if binary."""
+        """Absorbs a shift if no padding meets the kernel; if binary, only k = ±1."""
         if np.any(b):
             single = self.weights.shape[:2] == (1, 1) and not self.is_depthwise
             if self.binary or not (self.padding == "VALID" or single):
@@ -294,7 +293,7 @@ class Kernel(Node):
         return made if np.all(k == 1) else made._times(self._by_input(k))
 
     def absorb_output(self, k: np.ndarray, b: np.ndarray) -> Kernel:
-        """Scale and bias, if binary; where k < 0, signs are the opposite."""
+        """Absorbs k and b; binary weights take the sign of k, their scale its size."""
         made = replace(self, bias=k * self.bias + b)
         if np.all(k == 1):
             return made
@@ -308,9 +307,9 @@ class Kernel(Node):
         return replace(self, weights=self.weights * factors)
 
     def response(self, b: np.ndarray) -> np.ndarray:
-        """What it makes of a constant per channel, where it meets nothing else.
+        """Returns its output for a constant b per channel, away from padding.
 
-        It is 0 where only rounding of the terms is left of it.
+        Where terms cancel but for their rounding, the output is 0.
         """
         weights = self.weights.astype(float)
 
@@ -322,7 +321,7 @@ class Kernel(Node):
         return np.where(np.abs(total) > _CANCELLED * size, total, 0.0)
 
     def _by_input(self, numbers: np.ndarray) -> np.ndarray:
-        """Numbers of input channels beside the last two axes of the weights."""
+        """Shapes numbers per input channel to multiply the weights' last two axes."""
         if self.is_depthwise:
             return numbers[:, None]
         filters = self.weights.shape[-1] // self.groups
@@ -341,7 +340,7 @@ class Kernel(Node):
 
 
 def channelwise(name: str, x: Value, k: Numbers, y: Value, b: Numbers = 0.0) -> Kernel:
-    """Returns k x + b of a map as a convolution of single channels."""
+    """Returns k x + b of a map as a depthwise 1x1 convolution."""
     weights = np.broadcast_to(np.asarray(k, float), x.channels or 1)
     weights = weights[None, None, :, None]
     return Kernel(name, (x,), (y,), weights, "DepthwiseConv2dNative", bias=b)
@@ -352,8 +351,8 @@ class Sign(Node):
     """y = 1 where x + shift >= 0, else -1.
 
     Attributes:
-        compared: Whether it is written as a comparison, not as Larq's sign.
-        quantizer: What computes a sign and its gradient, in Keras.
+        compared: Whether it is written as a comparison instead of Larq's sign.
+        quantizer: Computes a sign and its gradient in a Keras model.
     """
 
     shift: Numbers = 0.0
@@ -372,19 +371,19 @@ class Sign(Node):
             return self.quantizer(tf.add(x, _numbers(self.shift)))
         if not np.any(self.shift) and not self.compared:
             return lq.math.sign(x)
-        # Larq's spelling of a sign is sign(sign(x) + 0.1), for which LCE would take a
-        # shifted sign of a sign too, and drop the shift.
+        # LCE takes sign(sign(x) + 0.1) for Larq's sign. It would take a shifted sign of
+        # a sign for that, too, and drop the shift.
         above = tf.add(x, _numbers(self.shift)) >= 0
         return tf.where(above, 1.0, -1.0, name=name)
 
 
 @dataclass(frozen=True, eq=False)
 class SaturatingSign(Node):
-    """sign(x + shift) of multiplications that saturate, which every runtime has.
+    """sign(x + shift) from multiplications that saturate, which every runtime has.
 
     Attributes:
-        step: That of the numbers of x, whose sign is in int8; None of float32 numbers.
-        padding: How far ones are made around a map; None if not at all.
+        step: In int8, the distance of two numbers of x; None for float32 numbers.
+        padding: How many ones to add around a map along each axis; None for none.
     """
 
     shift: Numbers = 0.0
@@ -401,10 +400,10 @@ class SaturatingSign(Node):
             return tf.reshape(y, (-1, *shape[1:])) if shape.rank != 4 else y
 
     def _of_floats(self, x: Any) -> Any:
-        """2^100 x saturates, but for numbers below 2^-100, before that is times 4.
+        """Computes 2^100 x, cut off beyond ±1; then 4 times that, for |x| < 2^-100.
 
-        A converter may multiply a kernel before it by that, whose sums must not
-        overflow. sign(0) is +1, and so is what zeros around a map become.
+        A converter may multiply the kernel before it by such a factor, and its sums
+        must not overflow. sign(0) is +1, so zeros that pad a map become +1.
         """
         if np.any(self.shift):
             x = x + _numbers(self.shift)
@@ -412,15 +411,15 @@ class SaturatingSign(Node):
         return _saturated(x, 4.0, 2.0)
 
     def _of_steps(self, x: Any) -> Any:
-        """Of steps s it is clip(4/s * x + 2 - 4g/s, -1, 1).
+        """Computes clip(4/s * x + 2 - 4g/s, -1, 1) for numbers x in steps of s.
 
-        There g is the least number in steps that becomes +1: a step is 4, so that all
-        saturate, and half a step decides. If that is not 0, zeros are no border.
+        The number g is the least one that becomes +1. One step changes the sum by 4, so
+        all saturate. If g is not 0, zeros cannot be padded before, only ones after.
         """
         step, moved = self.step or 1.0, np.any(self.shift)
         least = np.ceil(np.round(-self.shift / step, 6)) if moved else 0.0
         y = _saturated(x if moved else self._padded(x), 4 / step, 2 - 4 * least)
-        # A range in which ±1 are exact.
+        # In this range, ±1 are exact.
         y = tf.quantization.fake_quant_with_min_max_vars(y, -128 / 127, 1.0)
         return self._padded(y, 1.0) if moved else y
 
@@ -462,11 +461,11 @@ class PReLU(Node):
 
 @dataclass(frozen=True, eq=False)
 class SummedPReLU(Node):
-    """A PReLU in int8, of operations that delegates have.
+    """A PReLU in int8 as a sum, of operations that delegates have in int8.
 
-    Of the two summands one is 0, and the first is on the grid of x, so that only the
-    second and the sum are rounded. Where no slope is negative, the second is slope * x
-    in a range that ends at 0.
+    One of the two summands is always 0. The first is rounded as x is, so only the
+    second and the sum are rounded again. If no slope is negative, the second is
+    slope * x in a range that ends at 0.
 
     Attributes:
         before, after: The ends of the ranges of x and y.
@@ -484,7 +483,7 @@ class SummedPReLU(Node):
             kernel = _numbers(slope.reshape(1, 1, -1, 1))
             return tf.nn.depthwise_conv2d(x, kernel, (1, 1, 1, 1), "VALID")
 
-        # A ReLU of its own is nothing that delegates have in int8.
+        # Delegates have no separate ReLU in int8, so it follows a convolution.
         slope, rest, (low, high) = self.slope, x, self.after
         positive = rounded(tf.nn.relu(scaled(rest, np.ones_like(slope))), *self.before)
         if np.min(slope) < 0:
@@ -510,7 +509,7 @@ class Reshape(Node):
 
 @dataclass(frozen=True, eq=False)
 class Pad(Node):
-    """A map with a number around it."""
+    """A map padded with a number."""
 
     sides: Sides
     value: Any
@@ -529,7 +528,7 @@ class Joined(Node):
 
     @property
     def ends(self) -> np.ndarray:
-        """After how many channels each but the last of the parts ends."""
+        """The numbers of channels at which each part but the last ends."""
         return np.cumsum([part.channels or 1 for part in self.reads])[:-1]
 
     def spread(self, value: Value, numbers: np.ndarray, rest: float) -> np.ndarray:
@@ -545,7 +544,7 @@ class Joined(Node):
 
 @dataclass(frozen=True, eq=False)
 class Part(Node):
-    """The numbers of a map within bounds along each axis."""
+    """A slice of a map along each axis."""
 
     of: tuple[Any, ...]
     through = Through.NUMBERS
@@ -556,7 +555,7 @@ class Part(Node):
 
 @dataclass(frozen=True, eq=False)
 class PlusLast(Node):
-    """All channels but the last, to each of which that is added."""
+    """All channels but the last, plus the last one."""
 
     def emit(self, name: str, x: Any) -> Any:
         return tf.add(x[..., :-1], x[..., -1:], name=name)
@@ -564,11 +563,11 @@ class PlusLast(Node):
 
 @dataclass(frozen=True, eq=False)
 class Rest(Node):
-    """value - x, of what ones around a map add to a binary convolution.
+    """value - x, which corrects a binary convolution for padding by ones.
 
     Attributes:
-        value: What they add, one number for each position and channel.
-        border: The number that is around the map instead.
+        value: What the ones add to the sums, for each position and channel.
+        border: The number with which the model pads the map instead.
     """
 
     value: Any
@@ -581,26 +580,26 @@ class Rest(Node):
 
 @dataclass(frozen=True, eq=False)
 class Range(Node):
-    """x rounded to one of 256 numbers from low to high."""
+    """x rounded to one of 256 evenly spaced numbers from low to high."""
 
     low: float
     high: float
 
     @property
     def step(self) -> float:
-        """The distance of two of them."""
+        """The distance of two neighboring numbers."""
         return float(self.high - self.low) / 255
 
     def emit(self, name: str, x: Any) -> Any:
         low, high = tf.constant(self.low), tf.constant(self.high)
         y = tf.quantization.fake_quant_with_min_max_vars(x, low, high, name=name)
-        # Always y: past a selection converters move no reshape, which would be float.
+        # This is always y. Converters would move a reshape before y, as a float one.
         return tf.where(high > low, y, x, name=f"{name}_selected")
 
 
 @dataclass(frozen=True, eq=False)
 class Levels(Node):
-    """A range as float operations; `zero` is how many steps 0 is above the lowest."""
+    """A range as float operations; 0 is `zero` steps above `low`."""
 
     low: np.floating
     high: np.floating
@@ -608,7 +607,7 @@ class Levels(Node):
     zero: np.floating
 
     def emit(self, name: str, x: Any) -> Any:
-        # In the order of TensorFlow's kernel, so that ties go to the same side.
+        # The order of TensorFlow's kernel, so that ties are rounded to the same side.
         inside = tf.clip_by_value(x, self.low, self.high)
         places = (inside - self.low) * (1 / self.step) - self.zero
         return tf.multiply(tf.floor(places + 0.5), self.step, name=name)
@@ -616,7 +615,7 @@ class Levels(Node):
 
 @dataclass(frozen=True, eq=False)
 class Clip(Node):
-    """x cut off below low and above high."""
+    """x limited to [low, high]."""
 
     low: float
     high: float
@@ -635,7 +634,7 @@ class Clip(Node):
 
 @dataclass(frozen=True, eq=False)
 class Copy(Node):
-    """x, which LCE does not merge with what makes it."""
+    """x itself, which keeps LCE from merging its maker with its readers."""
 
     def emit(self, name: str, x: Any) -> Any:
         return tf.maximum(x, x, name=name)
@@ -643,13 +642,13 @@ class Copy(Node):
 
 _RESHAPES = ("Reshape", "ExpandDims", "Squeeze")
 _REDUCTIONS = ("Mean", "Max")
-# What goes through TensorFlow operations, if it concerns no axis of channels.
+# What passes through TensorFlow operations that leave the axis of channels alone.
 _THROUGH = {
     **dict.fromkeys(("Relu", "LeakyRelu"), Through.FACTOR),
     **dict.fromkeys(("MaxPool", "Max"), _LARGEST),
     **dict.fromkeys(("AvgPool", "Mean"), _CHANNELS),
     **dict.fromkeys(_RESHAPES, _RESHAPE),
-    # They give numbers of their inputs, or zeros, in other places.
+    # These only move the elements of their inputs, or add zeros.
     **dict.fromkeys(
         (
             *("Min", "Maximum", "Minimum", "ConcatV2", "Pack", "Unpack"),
@@ -663,7 +662,7 @@ _THROUGH = {
 
 @dataclass(frozen=True, eq=False)
 class Other(Node):
-    """A TensorFlow operation as it is, of other tensors."""
+    """A TensorFlow operation that no other kind describes, copied as it is."""
 
     op: Any
 
@@ -707,7 +706,7 @@ class Other(Node):
 
 
 def _numbers(value: Any) -> tf.Tensor:
-    # Of rank 1: LCE fuses other constants into a file that cannot run.
+    # They have rank 1: LCE fuses constants of other ranks into a file that cannot run.
     return tf.convert_to_tensor(value, tf.float32)
 
 
@@ -724,7 +723,7 @@ def _sizes(value: Value) -> list[int]:
 
 
 def _saturated(x: Any, factor: float, shift: Numbers) -> Any:
-    """clip(factor * x + shift, -1, 1), of which the product is a convolution."""
+    """Returns clip(factor * x + shift, -1, 1), with the product as a convolution."""
     kernel = np.full((1, 1, x.shape[-1], 1), factor, np.float32)
     y = tf.nn.depthwise_conv2d(x, kernel, (1, 1, 1, 1), "VALID")
     return tf.clip_by_value(y + np.float32(shift), -1.0, 1.0)

@@ -1,4 +1,4 @@
-"""The trace of a model as a program."""
+"""Lowers the trace of a model to a program."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class Lowered:
 
     Attributes:
         program: The program.
-        values: What the tensors of the trace are, by their names.
-        nodes: Those that were read, with values that the program no longer has.
-        repeated: The names of binary kernels that do what an earlier one does, once
-            for each group.
+        values: The value of each tensor of the trace, by the tensor's name.
+        nodes: All nodes that were read, also those that the program no longer has.
+        repeated: The names of binary kernels that equal an earlier one, each once per
+            group.
         sums: The names of sums whose terms cancel.
     """
 
@@ -55,15 +55,15 @@ class Lowered:
     sums: list[str]
 
     def value(self, tensor: Any) -> Value:
-        """What a tensor of the trace is."""
+        """Returns the value of a tensor of the trace."""
         return self.values[tensor.name]
 
 
 def lower(trace: Trace, key: Callable[[Node], Any] = key_of) -> Lowered:
-    """Reads the operations of a trace.
+    """Reads the operations of a trace as a program.
 
-    What `_KNOWN` does not read as another kind is a TensorFlow operation as it is.
-    Kernels of ±c that read signs are ±1. Nodes that share a `key` are one.
+    Operations that `_KNOWN` does not cover remain TensorFlow operations. Kernels of ±c
+    that read signs become ±1. Nodes with an equal `key` become one.
     """
     lowering = _Lowering([tensor.op for tensor in trace.inputs], key)
     for op in trace.operations:
@@ -79,7 +79,7 @@ def lower(trace: Trace, key: Callable[[Node], Any] = key_of) -> Lowered:
 
 
 def with_signs(program: Program) -> tuple[Program, list[str]]:
-    """Writes operations as those that rules know, and names sums that cancel."""
+    """Writes operations in the kinds that rules know; returns the sums that cancel."""
     program, sums = cancel_terms(everywhere(program, (spell_prelu,)))
     return everywhere(spell_signs(program), (kernel_is_binary,)), sums
 
@@ -106,9 +106,9 @@ class _Lowering:
     """Reads operations one after the other.
 
     Attributes:
-        values: By the names of tensors; equal ones are the same.
-        nodes: What makes them.
-        repeated: The names of kernels that do what an earlier one does, and of that.
+        values: The value of each tensor, by name; equal tensors share one.
+        nodes: The nodes that make these values.
+        repeated: The names of kernels that equal an earlier one, with that one's name.
     """
 
     def __init__(self, inputs: Sequence[Any], key: Callable[[Node], Any]) -> None:
@@ -158,12 +158,12 @@ class _Lowering:
         return node.value if isinstance(node, Constant) else None
 
     def constants(self, node: Other) -> list[Any] | None:
-        """What an operation reads besides the first, if all of that is given."""
+        """Returns all inputs but the first, if these are constants; else None."""
         known = [self.constant(value) for value in node.reads[1:]]
         return None if any(value is None for value in known) else known
 
     def numbers(self, node: Other) -> tuple[int, np.ndarray] | None:
-        """Which of two values is a number per channel of the other, and it."""
+        """Returns the place of an input with one number per channel, and these."""
         for place, value in enumerate(node.reads):
             numbers = self.constant(value)
             if numbers is None or node.reads[1 - place].shape != node.y.shape:
@@ -205,7 +205,7 @@ def _norm(known: _Lowering, node: Other) -> Node | None:
     constants, last = known.constants(node), node.op.get_attr("data_format") == b"NHWC"
     if constants is None or not last or node.op.get_attr("is_training"):
         return None
-    # It gives the mean and the variance, too.
+    # The operation also returns the mean and the variance.
     for place, made in enumerate(node.makes[1:3]):
         known.add(
             Constant(f"{node.name}/moment_{place}", (), (made,), constants[2 + place])
@@ -223,7 +223,7 @@ def _larqs_sign(known: _Lowering, node: Other) -> Node | None:
 
 
 def _comparison(known: _Lowering, node: Other) -> Node | None:
-    """The sign that is +1 from a threshold on; None of other comparisons."""
+    """Returns the sign that is +1 from a threshold on; None for other comparisons."""
     condition, *ends = node.op.inputs
     if condition.op.type != "GreaterEqual":
         return None
@@ -285,7 +285,7 @@ def _kernel(known: _Lowering, node: Other) -> Node | None:
     return Kernel(node.name, reads, node.makes, weights, op.type, **options)
 
 
-# What reads an operation of float32 numbers, by its type.
+# The function that reads an operation of float32 numbers, by the operation's type.
 _KNOWN: dict[str, Callable[[_Lowering, Other], Node | None]] = {
     **dict.fromkeys(("Add", "AddV2", "BiasAdd", "Sub"), _sum),
     "Mul": _product,

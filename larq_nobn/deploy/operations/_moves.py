@@ -1,4 +1,4 @@
-"""Which numbers of maps an operation moves where, and loops that do the same."""
+"""Finds which elements an operation moves where, and loops that do the same."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from ._emit import outputs_of
 from ._kinds import Constant, Node, Pad, Value
 from ._program import Program
 
-_MOST = 2**24  # float32 counts no further
+_MOST = 2**24  # the largest whole number to which float32 counts exactly
 
 
 def sizes_of(value: Value) -> tuple[Any, ...]:
-    """The shape of a value, all of whose sizes are known."""
+    """Returns the shape of a value, all of whose sizes are known."""
     return value.shape or ()
 
 
 def loops(*sequences: np.ndarray) -> tuple[list[int], list[list[int]]]:
-    """Returns the sizes and steps of nested loops in which sequences count.
+    """Returns sizes and steps of nested loops that produce some sequences of indices.
 
-    Raises `InvalidValue` if there are none.
+    Raises `InvalidValue` if there are no such loops.
     """
     sizes, steps, rows = list[int](), list[list[int]](), np.stack(sequences)
     while rows.shape[1] > 1:
@@ -48,10 +48,10 @@ def loops(*sequences: np.ndarray) -> tuple[list[int], list[list[int]]]:
 def moves(
     program: Program, node: Node, reads: Sequence[Value]
 ) -> list[list[tuple[int, np.ndarray, np.ndarray]]]:
-    """Returns which numbers of each map that a node makes are which of those it reads.
+    """Returns from which elements of `reads` each map that a node makes is copied.
 
-    Of every map: the place of another one among `reads`, and the numbers of elements of
-    both. TensorFlow itself tells, of numbers that count from 1.
+    For each map, a list of (place in `reads`, indices in the map, indices in that
+    input). They are found by running the node on inputs that count from 1.
     """
     inner = replace(node, value=0.0) if isinstance(node, Pad) else node
     makers = [m for x in node.reads if (m := program.maker(x, Constant)) is not None]
@@ -75,7 +75,7 @@ def moves(
 
 
 def _outputs(program: Program, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Returns the outputs of a program whose inputs need not have a batch in common."""
+    """Returns the outputs of a program whose inputs may have different batch sizes."""
     with tf.Graph().as_default() as graph:
         starts = [tf.compat.v1.placeholder(x.dtype, x.shape) for x in program.inputs]
         ends = outputs_of(program, starts)

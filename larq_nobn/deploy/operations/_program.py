@@ -1,4 +1,4 @@
-"""An immutable graph of operations, of which files are made."""
+"""An immutable graph of operations, from which files are written."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 class Origin(NamedTuple):
-    """Where the signs come from that a program has in the place of others.
+    """How to recover a sign that a rule has replaced.
 
     Attributes:
-        of: The values that it has.
-        decode: Makes the signs that were there, ±1, of arrays of these. It is linear,
-            so that it makes pre-activations of pre-activations, too.
+        of: The values of the program from which it is computed.
+        decode: Returns the replaced sign, ±1, for arrays of these values. It is linear,
+            so it also maps pre-activations to pre-activations.
     """
 
     of: tuple[Value, ...]
@@ -34,17 +34,17 @@ class Origin(NamedTuple):
 
 
 class Program:
-    """Operations, each after those that it depends on.
+    """Operations, each after those that it depends on, from inputs to outputs.
 
     Arguments:
-        inputs: What is given.
-        nodes: In any order; what no output depends on is left out.
-        outputs: What is wanted.
-        origins: By signs that rules have replaced, what tells these. Only verification
+        inputs: The values that the caller provides.
+        nodes: In any order; nodes that no output depends on are left out.
+        outputs: The values to compute.
+        origins: How to recover each sign that rules have replaced. Only verification
             reads it.
 
     Raises:
-        InvalidProgram: If nothing makes what a node reads, or an output.
+        InvalidProgram: If no node makes a value that a node reads or that is an output.
     """
 
     def __init__(
@@ -84,25 +84,25 @@ class Program:
         return self._makers[value]
 
     def maker(self, value: Value, *kinds: type[K] | str) -> K | None:
-        """The node that makes a value; None of an input, or of other kinds.
+        """Returns the node that makes a value; None for an input, or other kinds.
 
-        Of TensorFlow operations as they are, the kinds are their types.
+        The kind of a TensorFlow operation without a class is its type, as 'Relu'.
         """
         node: Any = self._makers.get(value)
         fits = not kinds or type(node) in kinds or (node and node.type in kinds)
         return node if fits else None
 
     def constant(self, value: Value) -> np.ndarray | None:
-        """What a value is, if that is given."""
+        """Returns the array of a constant; None for other values."""
         node = self.maker(value, Constant)
         return None if node is None else node.value
 
     def readers(self, value: Value) -> list[Node]:
-        """The nodes that read a value, each once."""
+        """Returns the nodes that read a value, each once."""
         return self._readers.get(value, [])
 
     def ends(self, value: Value, passes: Callable[[Node], bool]) -> Iterator[Node]:
-        """Yields the nodes that read a value past those that only hand it on."""
+        """Yields the nodes that read a value, looking through those that pass it on."""
         for reader in self.readers(value):
             if passes(reader):
                 yield from self.ends(reader.y, passes)
@@ -113,7 +113,7 @@ class Program:
         return value in self.outputs
 
     def reader(self, value: Value, *kinds: type[K] | str) -> K | None:
-        """The one node that reads a value, once; None if there are others."""
+        """Returns the only node that reads a value, and only once; else None."""
         readers: list[Any] = self.readers(value)
         if len(readers) != 1 or self.is_output(value):
             return None
@@ -122,7 +122,7 @@ class Program:
         return node if fits and node.reads.count(value) == 1 else None
 
     def sole_maker(self, value: Value, *kinds: type[K] | str) -> K | None:
-        """The node that makes a value which is read once; None of other kinds."""
+        """Returns the node that makes a value which is read only once; else None."""
         return self.maker(value, *kinds) if self.reader(value) is not None else None
 
     def with_nodes(
@@ -132,10 +132,10 @@ class Program:
         moved: Mapping[Value, Value] | None = None,
         origins: Mapping[Value, Origin] | None = None,
     ) -> Program:
-        """Returns the program with some nodes in the place of others.
+        """Returns the program with nodes `new` in the place of nodes `old`.
 
-        What else reads a value of `moved`, outputs included, reads the one there. A
-        rule that replaces a sign says where to find it: `origins` has these.
+        All other readers of a key of `moved`, outputs included, read its value instead.
+        A rule that replaces a sign says in `origins` how to recover it.
         """
         gone, to = {*old}, moved or {}
         kept = (node for node in self.nodes if node not in gone)
@@ -146,21 +146,21 @@ class Program:
         return Program(self.inputs, [*kept, *new], outputs, known)
 
     def sources(self, value: Value) -> list[Value]:
-        """The values of the program that tell a sign; none if it is lost."""
+        """Returns the values that a sign is recovered from; none if it is lost."""
         if value in self._makers or value not in self.origins:
             return [value] * (value in self._makers)
         parts = [self.sources(x) for x in self.origins[value].of]
         return [x for part in parts for x in part] if all(parts) else []
 
     def decoded(self, value: Value, arrays: Mapping[Value, np.ndarray]) -> np.ndarray:
-        """Returns a sign, ±1, of arrays of its sources."""
+        """Recovers a sign, ±1, from the arrays of its sources."""
         if value in self._makers:
             return arrays[value]
         origin = self.origins[value]
         return origin.decode(*(self.decoded(x, arrays) for x in origin.of))
 
     def replace(self, value: Value, by: Value) -> Program:
-        """Returns the program in which all that reads a value reads another one."""
+        """Returns the program in which all readers of a value read another one."""
         return self.with_nodes((), (), {value: by})
 
     @cached_property
@@ -173,26 +173,26 @@ class Program:
 
 
 def key_of(node: Node) -> Any:
-    """Returns what nodes share that compute the same of the same values."""
+    """Returns a key that is equal for nodes that compute the same."""
     own = (getattr(node, field.name) for field in fields(node)[3:])
-    return type(node), node.reads, *map(_said, own)
+    return type(node), node.reads, *map(_hashable, own)
 
 
-def _said(argument: Any) -> Any:
+def _hashable(argument: Any) -> Any:
     if isinstance(argument, np.ndarray):
         digest = hashlib.sha256(argument.tobytes()).digest()
         return argument.shape, argument.dtype.str, digest
     if not isinstance(argument, tf.Operation):
         return str(argument)
     attributes = sorted(argument.node_def.attr.items())
-    said = ((n, str(value)) for n, value in attributes if not n.startswith("_"))
-    return argument.type, *said
+    texts = ((n, str(value)) for n, value in attributes if not n.startswith("_"))
+    return argument.type, *texts
 
 
 def repeated_kernels(program: Program) -> list[Kernel]:
-    """Returns the binary kernels that read what an earlier equal one reads.
+    """Returns the binary kernels that equal an earlier one and read the same value.
 
-    The converter merges those, whatever scales and biases follow.
+    The converter merges these, whatever scales and biases follow.
     """
     seen, repeated = set[Any](), list[Kernel]()
     for node in binary_kernels(program):
@@ -204,23 +204,23 @@ def repeated_kernels(program: Program) -> list[Kernel]:
 
 
 def binary_kernels(program: Program) -> list[Kernel]:
-    """Returns the binary kernels of a program, of one in groups each."""
+    """Returns the binary kernels of a program; those in groups have one a group."""
     kernels = (node for node in program.nodes if isinstance(node, Kernel))
     return [node for node in kernels if node.binary]
 
 
-_MOST_EDITS = 50  # per node; a network needs three
+_MOST_EDITS = 50  # allowed per node; a network needs three
 
-# What a rule makes of a program at a node, or why it does not fit there.
+# A rule returns the edited program, or the reason why it does not fit the node.
 Edit = Program | str
-# It is asked of nodes of the kinds that its argument `node` is annotated with.
+# It is tried on nodes of the kinds with which its argument `node` is annotated.
 Rule = Callable[[Program, Any], Edit]
 
 
 def everywhere(program: Program, rules: Sequence[Rule]) -> Program:
-    """Applies to every node the first rule that fits, until none does.
+    """Applies to every node the first rule that fits, until no rule fits.
 
-    Or until each was edited many times: what rules do and undo computes the same.
+    Rules may undo each other; the number of edits is limited, so this ends.
     """
 
     fitting: dict[type[Node], list[Rule]] = {}

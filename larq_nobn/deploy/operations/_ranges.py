@@ -1,9 +1,9 @@
-"""Where the maps of an int8 file are rounded, and to which numbers, by examples.
+"""Decides where the maps of an int8 file are rounded, and to which numbers, from data.
 
-A range stands after each input and after every map that somebody sees: a kernel with
-the affine operation and the clip that it contains is one operation, of which nothing
-inside is rounded. What converters have in int8 is the table of this file; what they do
-not have stays float, with what is only computed for that, and is rounded at its end.
+There is a range after each input and after each map that another operation reads. A
+kernel with the affine operation and the clip that it contains is one operation; nothing
+inside it is rounded. The tables of this file list what converters have in int8. The
+rest stays float, as do operations computed only for it, and is rounded at its end.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ from ._kinds import (
 )
 from ._program import Edit, Program
 
-# Of a feature map, beyond either end of its range, so that steps are finer. Chosen on
-# training images, by results/runtimes/.
+# The fraction of a feature map beyond either end of its range, so that steps are finer.
+# Chosen on training images, by results/runtimes/.
 CLIPPED = 1e-4
 _TRANSPOSED = "Conv2DBackpropInput"
-# In int8 whatever they read, which is rounded for them.
+# These are int8 whatever they read; their inputs are rounded for them.
 _ALWAYS = (Kernel, Sum, PReLU, Clip, Sign, _TRANSPOSED)
-# In int8 if all that they read is. A range of their own:
+# These are int8 if all of their inputs are. They have a range of their own:
 _OWN = ("Mean", "Mul", "Sub", "Add", "AddV2", "LeakyRelu")
-# In TensorFlow Lite they have the range of their input.
+# TensorFlow Lite gives these the range of their input,
 _SHARED = ("AvgPool", "ResizeBilinear", "ResizeNearestNeighbor", "ReverseV2")
-# And these one that it fixes.
+# and these a fixed one.
 _SIGMOID = (0.0, 255 / 256)
 _FIXED = {"Tanh": (-1.0, 127 / 128), "Sigmoid": _SIGMOID, "Softmax": _SIGMOID}
 
 
 def shift_before_sign(program: Program, node: Sign) -> Edit:
-    """The shift of a sign is a sum, which has a range of its own."""
+    """Writes the shift of a sign as a sum, which has a range of its own."""
     if not np.any(node.shift):
         return "it has no shift"
     value, name = node.x.like(), f"{node.name}_shift"
@@ -62,15 +62,15 @@ def shift_before_sign(program: Program, node: Sign) -> Edit:
 def with_ranges(
     program: Program, runtime: str, batches: Iterable[Sequence[np.ndarray]]
 ) -> Program:
-    """Returns a program with ranges, by what it computes of examples.
+    """Returns the program with ranges, found by running it on examples.
 
     Arguments:
-        program: A merged one without any.
-        runtime: Of the file.
-        batches: Of examples, over which ends are averaged.
+        program: A merged program without ranges.
+        runtime: The runtime of the file.
+        batches: Batches of examples; the ends of ranges are averaged over them.
 
     Raises:
-        ConversionError: If some map is not finite.
+        ConversionError: If a map contains numbers that are not finite.
     """
     shared, fixed = _groups(program, runtime)
     values, ends = list(shared), list[list[np.ndarray]]()
@@ -92,7 +92,7 @@ def with_ranges(
                 f"{layer_name(name)!r}. Look for NaN in its weights, or pass other "
                 "data."
             )
-        # A map that is all zero on the data has some range all the same.
+        # A map of zeros alone gets the range [0, 1].
         both = representable_range(both[0], both[1] if both[0] < both[1] else 1.0)
         moved[value] = value.like()
         new.append(Range(name, (value,), (moved[value],), *map(float, both)))
@@ -103,7 +103,7 @@ def with_ranges(
 
 
 def ends_of(values: np.ndarray, clipped: float) -> np.ndarray:
-    """The range around 0 beyond which this fraction of the values lies on each side."""
+    """Returns ends, around 0, with a fraction `clipped` of the values beyond each."""
     if not np.isfinite(values).all():
         return np.full(2, np.nan)
     outside = int(clipped * values.size)
@@ -113,7 +113,7 @@ def ends_of(values: np.ndarray, clipped: float) -> np.ndarray:
 
 
 def _clipped(program: Program, value: Value) -> float:
-    """Which fraction of a value is cut off: of feature maps inside the network."""
+    """Returns the fraction to cut off: 0 but for feature maps inside the network."""
     whole = program.is_output(value) or value in program.inputs
     return 0.0 if whole or len(value.shape or ()) < 3 else CLIPPED
 
@@ -121,14 +121,14 @@ def _clipped(program: Program, value: Value) -> float:
 def _groups(
     program: Program, runtime: str
 ) -> tuple[dict[Value, Value], dict[Node, tuple[float, float]]]:
-    """Returns the values that get a range, and what makes those whose one is fixed.
+    """Returns the values that get a range, and the nodes whose range is fixed.
 
-    With each of the first, the first of those that it shares its range with.
+    Each value maps to the first value with which it shares its range.
     """
     floats, fixed = _in_float(program), dict[Node, tuple[float, float]]()
     starts = [x for x in program.inputs if x.dtype.is_floating and program.readers(x)]
     roots = {value: value for value in starts}
-    ranges = dict(roots)  # whose range a value has
+    ranges = dict(roots)  # from a value to the one whose range it has
     for node in program.nodes:
         if not node.y.dtype.is_floating or node.is_a(Sign, Constant):
             continue
@@ -139,7 +139,7 @@ def _groups(
         reals = [x for x in node.reads if x.dtype.is_floating]
         given = [x for x in reals if program.constant(x) is None]
         taken = [ranges[x] for x in given if x in ranges]
-        # What has no range, such as a tanh or a sign, may be beyond that of another.
+        # An input without a range, such as a sign, may exceed that of the others.
         if kind == "kept" and taken and len(taken) < len(given):
             kind = "shared"
         together = taken if kind else []
@@ -155,7 +155,7 @@ def _groups(
 
 
 def _in_float(program: Program) -> set[Node]:
-    """What no converter has in int8, and what is only computed of it, or for it."""
+    """Returns the nodes that stay float: not in int8, or next to such nodes only."""
     floats = set[Node]()
     for node in program.nodes:
         makers = [program.maker(x) for x in node.reads]
@@ -173,13 +173,13 @@ def _in_float(program: Program) -> set[Node]:
 
 
 def _kind(program: Program, node: Node) -> str:
-    """Whether its numbers are among those of its input, or have their range, too."""
+    """Returns 'kept' if a node moves input numbers, 'shared' if it has their range."""
     if isinstance(node, Pad):
         signs = sign_before(program, node.x) is not None
         return "kept" if signs or node.value == 0 else "shared"
     if Through.NUMBERS in node.through:
         return "kept"
-    # A pool that clips its output does so to numbers of its own range.
+    # The clip of a pool's output has the range of the pool.
     shared = node.type in _SHARED
     if isinstance(node, Clip) and program.maker(node.x, *_SHARED, "MaxPool"):
         shared = node.bounds in FUSED
@@ -187,14 +187,14 @@ def _kind(program: Program, node: Node) -> str:
 
 
 def _needs_range(program: Program, node: Node, floats: set[Node], runtime: str) -> bool:
-    """Whether somebody sees what a node makes."""
+    """Whether a node's output is rounded, instead of being part of one operation."""
     reader = program.reader(node.y)
     if node in floats:
         readers = program.readers(node.y)
         return program.is_output(node.y) or not floats.issuperset(readers)
     if reader is None or reader in floats:
         return True
-    # One operation may compute both, so that nobody sees what is between.
+    # One operation may compute both, and nothing is rounded between.
     start = next(_start(program, node), None)
     if isinstance(reader, Affine):
         return start is None
@@ -205,10 +205,10 @@ def _needs_range(program: Program, node: Node, floats: set[Node], runtime: str) 
 
 
 def _start(program: Program, node: Node) -> Iterator[Node]:
-    """Yields the kernel that makes this, with at most scales and biases after it.
+    """Yields the kernel of which a node is part, after at most scales and biases.
 
-    An affine operation of a map, but for a shift, is one where it follows none; and of
-    a binary kernel LCE computes a ReLU inside of it.
+    An affine operation of a map that is more than a shift counts as a kernel itself.
+    Inside a plain binary kernel, LCE also computes a ReLU.
     """
     if node.is_a(Kernel, _TRANSPOSED):
         yield node

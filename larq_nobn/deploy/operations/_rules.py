@@ -1,10 +1,10 @@
 r"""Local rules: each rewrites a few operations into fewer that compute the same.
 
 With numbers per channel k and b, an affine operation is y = k x + b. Kernels, signs and
-other affine operations contain it (`_kinds.py`), and f that is positively homogeneous
-(a ReLU, a PReLU) has f(k x) = k f(x) for k > 0. Pools, means and concatenations let
-k > 0 and b pass, and k u + w is k (u + w / k). A binary kernel is ±1 with a scale after
-it, which LCE makes part of the convolution, as it does a bias.
+other affine operations absorb it (`_kinds.py`). A positively homogeneous function f
+(ReLU, PReLU) has f(k x) = k f(x) for k > 0. Pools, means and concatenations let k > 0
+and b pass, and k u + w is k (u + w / k). LCE makes a scale and a bias after a kernel of
+±1 part of its binary convolution.
 """
 
 from __future__ import annotations
@@ -53,18 +53,18 @@ from ._shapes import (
 _HOMOGENEOUS = (PReLU, "Relu", "LeakyRelu")
 _POOLS = ("MaxPool", "AvgPool")
 _SIGNS = (Sign, "Sign")
-# LCE fuses these into a binary convolution.
+# LCE fuses these operations into a binary convolution before them.
 _FUSED = (Sum, "Mul", "AddV2", "Add", "Sub", "RealDiv")
-# A factor between these does not bring float32 near its ends.
+# Factors between these keep float32 numbers away from overflow and underflow.
 _LEAST_FACTOR, _MOST_FACTOR = 2.0**-20, 2.0**20
-# Beside a shift of so many times a map, float32 loses two of its seven digits.
+# A shift this many times larger than a map costs two of float32's seven digits.
 _FAR = 100.0
-# A threshold is halfway between two whole numbers, but for rounding in float64.
+# Tolerance for a threshold halfway between two whole numbers, rounded in float64.
 _HALFWAY = 1e-6
 
 
 def reduced(program: Program) -> Program:
-    """Returns a program of the same function, of fewer operations."""
+    """Returns a program of the same function with fewer operations."""
     program = everywhere(program, (*RULES, *BINARY, pad_last, sign_last))
     program = everywhere(program, (split_groups, *BINARY, spell_dense, *RULES))
     rules, moves = (*RULES, scale_into_all), (scale_into_all, affine_into_parts)
@@ -75,7 +75,7 @@ def reduced(program: Program) -> Program:
 
 
 def spelled(program: Program, runtime: str) -> Program:
-    """Returns a program as the converter of a runtime reads it."""
+    """Returns the program in the form that the converter of a runtime expects."""
     last: tuple[Rule, ...] = (ones_around, pad_before_sign, sign_of_signs)
     last += (compare_sum_with_sign, keep_apart, scale_apart)
     last = {"litert": PLAIN, "c": (odd_pad,)}.get(runtime, last)
@@ -83,7 +83,7 @@ def spelled(program: Program, runtime: str) -> Program:
 
 
 def odd_pad(program: Program, node: Kernel) -> Edit:
-    """C pads signs with 1, -1, or 0 that meet nothing; what is padded otherwise."""
+    """Pads by ones and corrects the sums, where C has no padding by that number."""
     pad = program.maker(node.x, Pad)
     if pad is None or pad.value in (0, 1, -1):
         return "C has such padding"
@@ -91,9 +91,9 @@ def odd_pad(program: Program, node: Kernel) -> Edit:
 
 
 def spell_levels(program: Program, node: Range | Other) -> Edit:
-    """Rounding to a few numbers is written out in a file of floats.
+    """Writes rounding to a few numbers as float operations, in a file of floats.
 
-    A converter would make int8 of what pads the map, and round that too.
+    A converter would turn a pad before it into int8, and round the padding too.
     """
     if isinstance(node, Range):
         low, high, count = node.low, node.high, 255
@@ -104,7 +104,7 @@ def spell_levels(program: Program, node: Range | Other) -> Edit:
     else:
         return "it rounds to no numbers that are known"
     step = np.float32(high - low) / np.float32(count)
-    # One of them is 0, as many steps above the lowest as TensorFlow rounds it to.
+    # The lowest number is moved so that 0 is one of them, as TensorFlow does.
     zero = np.float32(np.clip(np.floor(0.5 - np.float32(low) / step), 0, count))
     ends = -zero * step, np.float32(count - zero) * step
     spelled = Levels(node.name, node.reads[:1], node.makes, *ends, step, zero)
@@ -120,7 +120,7 @@ def identity_goes(program: Program, node: Affine | Pad) -> Edit:
 
 
 def into_maker(program: Program, node: Affine) -> Edit:
-    """An affine operation becomes part of the kernel or affine operation before it."""
+    """Merges an affine operation into the kernel or affine operation before it."""
     maker = program.sole_maker(node.x, Affine, Kernel)
     made = None if maker is None else maker.absorb_output(node.k, node.b)
     if maker is None or made is None:
@@ -131,7 +131,7 @@ def into_maker(program: Program, node: Affine) -> Edit:
 
 
 def before_join(program: Program, node: Affine) -> Edit:
-    """An affine operation after a concatenation of channels goes to kernels there."""
+    """Moves an affine operation before a concatenation, to the kernels there."""
     join = program.sole_maker(node.x, Joined)
     if join is None or not all(program.sole_maker(x, Kernel) for x in join.reads):
         return "it alone reads no concatenation of what kernels make"
@@ -145,9 +145,9 @@ def before_join(program: Program, node: Affine) -> Edit:
 
 
 def scale_beside_signs(program: Program, node: Affine) -> Edit:
-    """A factor k > 0 becomes part of a kernel that signs read beside it.
+    """Merges a factor k > 0 into a kernel whose other readers are signs.
 
-    sign(x + b) is sign(k x + k b).
+    These signs stay right, since sign(x + b) is sign(k x + k b).
     """
     if not node.is_scale or np.any(node.k <= 0):
         return "it is no factor k > 0"
@@ -166,7 +166,7 @@ def scale_beside_signs(program: Program, node: Affine) -> Edit:
 
 
 def into_sign(program: Program, node: Sign) -> Edit:
-    """An affine operation with k > 0 before a sign is its shift."""
+    """Merges an affine operation with k > 0 into the shift of the sign after it."""
     before = program.maker(node.x, Affine)
     made = None if before is None else node.absorb_input(before.k, before.b)
     if before is None or made is None:
@@ -177,7 +177,7 @@ def into_sign(program: Program, node: Sign) -> Edit:
 
 
 def sign_of_tanh(program: Program, node: Sign) -> Edit:
-    """The sign of tanh(x) + b is that of x + artanh(b), and of b beyond -1 and 1."""
+    """Replaces the sign of tanh(x) + b by that of x + artanh(b), |b| at most 1."""
     if np.any(np.abs(node.shift) == 1):
         return "its shift is that of a limit"
     tanh, shape, value = program.maker(node.x), None, node.x
@@ -195,9 +195,9 @@ def sign_of_tanh(program: Program, node: Sign) -> Edit:
 
 
 def sign_of_signs(program: Program, node: Other) -> Edit:
-    """TensorFlow's sign of a sum of two signs is that, clipped to -1 and 1.
+    """Replaces TensorFlow's sign of a sum of two signs by a clip to [-1, 1].
 
-    As Larq's ternary quantizer has it; LCE would make a plain sign of the first.
+    Larq's ternary quantizer has such a sign, and LCE would ignore the second summand.
     """
     total = program.maker(node.x, Sum) if node.type == "Sign" else None
     if total is None or not all(program.maker(x, *_SIGNS) for x in total.reads):
@@ -207,7 +207,7 @@ def sign_of_signs(program: Program, node: Other) -> Edit:
 
 
 def compare_sum_with_sign(program: Program, node: Sign) -> Edit:
-    """Larq's sign of sign(x) + y is to LCE the spelling of sign(x): it is compared."""
+    """Writes the sign of sign(x) + y as a comparison, else LCE takes it for sign(x)."""
     total = program.maker(node.x, Sum)
     if np.any(node.shift) or node.compared or not _reads_sign(program, total):
         return "it is compared anyway, or of no sum with a sign"
@@ -219,13 +219,13 @@ def _reads_sign(program: Program, node: Node | None) -> bool:
 
 
 def keep_apart(program: Program, node: Sum | Other) -> Edit:
-    """What LCE would merge wrongly reads a copy, which it does not merge.
+    """Makes a node that LCE would merge wrongly read a copy, which LCE does not merge.
 
-    LCE makes one sign of sign(sign(x) + y), whatever y is. And it multiplies and adds
-    what stands after a binary convolution into its scale and bias, whatever shape it
-    has. Measured: constants of shape (1, C), (H, 1, 1) and (H, W, C) give files that
-    cannot allocate their tensors, (1, 1, C) of mixed signs before a sign one that is
-    off by 17, and some crash the converter.
+    LCE takes sign(sign(x) + y) for one sign, whatever y is. It also merges products and
+    sums after a binary convolution into its scale and bias, whatever their shape.
+    Measured: constants of shape (1, C), (H, 1, 1) and (H, W, C) give files that cannot
+    allocate their tensors, and (1, 1, C) of mixed signs before a sign a file that is
+    off by 17; some constants crash the converter.
     """
     apart: list[Value] = []
     if node.type == "Sign":
@@ -255,10 +255,10 @@ def _is_after_binary(program: Program, value: Value) -> bool:
 
 
 def scale_apart(program: Program, node: Kernel) -> Edit:
-    """Sums with zeros around their map are scaled apart, if signs see where they are 0.
+    """Scales zero-padded binary sums in an operation of their own, if signs read zeros.
 
-    LCE takes back what it counted for these zeros from what is scaled already, so that
-    1e-8 is left where a sum is 0; nothing is if the scale is a power of two.
+    LCE subtracts the part of padded zeros after scaling, so a sum of 0 becomes about
+    1e-8, whose sign is noise; with a power of two as scale, it stays 0.
     """
     zeros = zeros_around(node) if node.binary and not np.any(node.bias) else None
     if zeros is None or not np.any(zeros.sides):
@@ -276,7 +276,7 @@ def scale_apart(program: Program, node: Kernel) -> Edit:
 
 
 def _has_sign_at_0(program: Program, value: Value) -> bool:
-    """Whether a sign is of a value, or of a sum that is 0 where its parts are."""
+    """Whether a sign reads a value, directly or through sums that are 0 where it is."""
     for reader in program.readers(value):
         if isinstance(reader, Sign) or reader.type == "Sign":
             if not isinstance(reader, Sign) or not np.all(reader.shift):
@@ -287,7 +287,7 @@ def _has_sign_at_0(program: Program, value: Value) -> bool:
 
 
 def _adds_sums(program: Program, node: Node | None) -> bool:
-    """Whether a node makes numbers that are 0 where sums of signs are."""
+    """Whether a node's output is 0 where the sums of signs in it are 0."""
     if isinstance(node, Kernel):
         return node.binary and not np.any(node.bias)
     if isinstance(node, Affine):
@@ -298,7 +298,7 @@ def _adds_sums(program: Program, node: Node | None) -> bool:
 
 
 def scale_after_relu(program: Program, node: Kernel) -> Edit:
-    """LCE makes a ReLU part of a binary convolution before its scale, not after."""
+    """Moves the scale after a ReLU, since LCE's binary convolutions end scale last."""
     relu = program.reader(node.y, "Relu")
     if relu is None or not node.binary or np.any(node.bias) or node.is_plain:
         return "no ReLU alone reads it, or it is not a scale of binary sums"
@@ -309,7 +309,7 @@ def scale_after_relu(program: Program, node: Kernel) -> Edit:
 
 
 def scale_into_readers(program: Program, node: Affine) -> Edit:
-    """A factor k > 0 goes into all that reads it, if one at most hands it on."""
+    """Moves a factor k > 0 into all readers, if at most one of them passes it on."""
     readers = program.readers(node.y)
     handing = [r for r in readers if not r.is_a(Kernel, Sign)]
     if len(handing) > 1 or (handing and _is_after_relu(program, node)):
@@ -318,11 +318,11 @@ def scale_into_readers(program: Program, node: Affine) -> Edit:
 
 
 def scale_into_all(program: Program, node: Affine) -> Edit:
-    """A factor k > 0 goes into all that reads it; a shift b before it stays, as b / k.
+    """Moves a factor k > 0 into all readers; a shift b before it stays, as b / k.
 
-    Signs lose it, kernels contain it, and what is homogeneous in its inputs hands it
-    on, as a sum does whose other part can be divided by it. What is linear takes k < 0,
-    too, and k = 0 where there is no shift.
+    Signs drop the factor and kernels absorb it. Homogeneous functions pass it on, and
+    so does a sum whose other part can be divided by it. Linear functions also take
+    k < 0, and k = 0 where b = 0.
     """
     k, b = node.k, node.b
     fits = (np.abs(k) > _LEAST_FACTOR) & (np.abs(k) < _MOST_FACTOR)
@@ -334,10 +334,10 @@ def scale_into_all(program: Program, node: Affine) -> Edit:
 
 
 def shift_into_readers(program: Program, node: Affine) -> Edit:
-    """A shift goes into all that reads it, if all of them can take it.
+    """Moves a shift into all readers, if every one of them can take it.
 
-    Signs, kernels that meet all of their input everywhere, affine operations, and
-    sums, pools and concatenations, which hand it on. A factor before it stays.
+    Signs, unpadded kernels and affine operations absorb it; sums, pools and
+    concatenations pass it on. A factor before it stays.
     """
     if node.is_scale:
         return "it has no shift"
@@ -350,7 +350,7 @@ def shift_into_readers(program: Program, node: Affine) -> Edit:
 
 
 def _into_readers(program: Program, first: Affine, last: Affine) -> Edit:
-    """Of two parts of an affine operation, all that reads it contains the last."""
+    """Moves `last` of last(first(x)) into or past all readers; `first` stays."""
     readers, k, b = program.readers(last.y), last.k, last.b
     if not readers or program.is_output(last.y):
         return "it is an output"
@@ -379,7 +379,7 @@ def _into_readers(program: Program, first: Affine, last: Affine) -> Edit:
 
 
 def _other_part(program: Program, node: Node, added: Node) -> Node | None:
-    """What makes the other part of a sum, if it can be divided by a factor there."""
+    """Returns the maker of the other summand, if it can be divided by a factor."""
     value = next(x for x in added.reads if x is not node.y)
     other = program.sole_maker(value, Kernel, Affine, *_HOMOGENEOUS)
     if other is None or other.is_a(Kernel, Affine):
@@ -388,7 +388,7 @@ def _other_part(program: Program, node: Node, added: Node) -> Node | None:
 
 
 def _times(node: Node, factor: np.ndarray) -> list[Node]:
-    """What makes as many times as much; after a ReLU, with a factor for before it."""
+    """Returns nodes that make `factor` times the output of a node."""
     scaled = node.absorb_output(factor, np.zeros(1))
     if scaled is not None:
         return [scaled]
@@ -397,9 +397,9 @@ def _times(node: Node, factor: np.ndarray) -> list[Node]:
 
 
 def affine_into_parts(program: Program, node: Affine) -> Edit:
-    """k (u + w) + b is (k u + b) + k w, of which a kernel that makes u has the first.
+    """Writes k (u + w) + b as (k u + b) + k w; the kernel of u absorbs its k and b.
 
-    One operation stays of the two, whatever the sign of k.
+    One affine operation is left, whatever the sign of k.
     """
     whole = program.sole_maker(node.x, Sum)
     if whole is None or node.is_scale or node.is_shift:
@@ -417,7 +417,7 @@ def affine_into_parts(program: Program, node: Affine) -> Edit:
 
 
 def shift_into_parts(program: Program, node: Affine) -> Edit:
-    """A shift of a sum or a concatenation goes into what makes its parts."""
+    """Moves the shift of a sum or a concatenation into what makes the parts."""
     whole = program.sole_maker(node.x, Sum, Joined) if node.is_shift else None
     takers = [] if whole is None else _takers(program, whole, node.b)
     if whole is None or not takers:
@@ -430,10 +430,10 @@ def shift_into_parts(program: Program, node: Affine) -> Edit:
 def _takers(
     program: Program, maker: Node | None, b: np.ndarray
 ) -> list[tuple[Affine | Kernel, np.ndarray]]:
-    """What can add b to a map for free, or to its parts; none if nothing can.
+    """Returns the nodes that can add b to a map for free, each with its part of b.
 
-    Of a kernel it is the bias, and affine operations may have a shift. LCE makes it
-    part of a binary convolution, too, whose ReLU is before the scale.
+    A kernel adds it as its bias, and an affine operation as its shift. It is also free
+    after the ReLU of a binary convolution, where LCE adds a bias. [] if nothing can.
     """
     if isinstance(maker, Kernel):
         return [(maker, b)]
@@ -461,7 +461,7 @@ def _is_after_relu(program: Program, node: Affine) -> bool:
 
 
 def before_pool(program: Program, node: Affine) -> Edit:
-    """An affine operation after a pool goes before it, into the kernel there."""
+    """Moves an affine operation before a pool, into the kernel there."""
     pool = program.maker(node.x, *_POOLS)
     if pool is None or (pool.type == "MaxPool" and np.any(node.k < 0)):
         return "it is of no pool, or k < 0 of a maximum"
@@ -469,7 +469,7 @@ def before_pool(program: Program, node: Affine) -> Edit:
 
 
 def into_product(program: Program, node: Affine) -> Edit:
-    """A factor after a product with numbers per channel becomes part of these."""
+    """Merges a factor into the constant of a product before it."""
     edit = _times_product(program, node.x, node.k)
     if node.is_shift or edit is None:
         return "it has no factor, or is of no product with numbers per channel"
@@ -480,7 +480,7 @@ def into_product(program: Program, node: Affine) -> Edit:
 def _times_product(
     program: Program, value: Value, k: np.ndarray
 ) -> tuple[list[Node], list[Node]] | None:
-    """The nodes that make k times a product, with those in whose place they are."""
+    """Returns nodes to remove, and nodes that make k times a product instead."""
     product = program.sole_maker(value, "Mul")
     for x in () if product is None else product.reads:
         constant, scale = program.maker(x, Constant), program.sole_maker(x, Affine)
@@ -498,7 +498,7 @@ def _times_product(
 
 
 def before_relu(program: Program, node: Affine) -> Edit:
-    """A factor k > 0 after a ReLU goes before it, into the kernel or product there."""
+    """Moves a factor k > 0 before a ReLU, into the kernel or product there."""
     if node.is_shift or np.any(node.k <= 0):
         return "it has no factor k > 0"
     relu = program.sole_maker(node.x, *_HOMOGENEOUS)
@@ -514,9 +514,9 @@ def before_relu(program: Program, node: Affine) -> Edit:
 
 
 def _scales_before(program: Program, relu: Node) -> bool:
-    """Whether a kernel or product before a ReLU can take a factor of it.
+    """Whether a kernel or product before a ReLU can take its factor.
 
-    Of binary ones LCE makes a plain ReLU part, before their scale.
+    A binary kernel cannot if LCE fuses the ReLU, since the scale comes after that.
     """
     before = program.sole_maker(relu.x, Affine)
     product = relu.x if before is None else before.x
@@ -527,9 +527,9 @@ def _scales_before(program: Program, relu: Node) -> bool:
 
 
 def opposite_sign(program: Program, node: Affine) -> Edit:
-    """sign(k x + b) with k < 0 is the opposite of a sign of x, which kernels undo.
+    """Replaces sign(k x + b), k < 0, by the opposite of a sign of x; kernels undo it.
 
-    That is -1 at its threshold, which is moved to between two sums if x is one.
+    The opposite differs at the threshold; between two sums, no number is there.
     """
     k, readers, old = node.k, program.readers(node.y), list[Node]([node])
     if np.all(k > 0) or np.any(np.abs(k) < _LEAST_FACTOR):
@@ -564,7 +564,7 @@ def _has_bits(kernel: Kernel) -> bool:
 
 
 def _step_of_sums(program: Program, value: Value) -> np.ndarray | None:
-    """The step of which a map is whole multiples, as sums of ±1 are; None of others."""
+    """Returns the step if a map consists of whole multiples of it, as sums do."""
     node = program.maker(value)
     while node is not None and node.is_a("MaxPool", "Relu"):
         node = program.maker(node.x)
@@ -575,7 +575,7 @@ def _step_of_sums(program: Program, value: Value) -> np.ndarray | None:
 
 
 def _sums_whole_numbers(program: Program, kernel: Kernel) -> bool:
-    """Whether it is a binary kernel that signs meet, and whole numbers around them."""
+    """Whether a binary kernel's sums are whole: no pad by fractions is before it."""
     before = program.maker(kernel.x)
     while kernel.binary and before is not None and not isinstance(before, Sign):
         if isinstance(before, Pad) and before.value % 1:
@@ -605,14 +605,14 @@ RULES: tuple[Rule, ...] = (
 
 
 def cost(program: Program) -> int:
-    """How many operations add, multiply or rectify on their own."""
+    """Returns how many separate operations add, multiply or rectify."""
     return sum(_cost(program, node) for node in program.nodes)
 
 
 def _cost(program: Program, node: Node) -> int:
     if isinstance(node, Affine) and not _is_after_relu(program, node):
         return int(not node.is_shift) + int(not node.is_scale)
-    if node.is_a("Relu", "Relu6"):  # which is part of what makes its input alone
+    if node.is_a("Relu", "Relu6"):  # free where the maker of its input absorbs it
         return int(not program.sole_maker(node.x, Kernel, Sum, Affine))
     return int(isinstance(node, Sign) and np.any(node.shift))
 
@@ -620,7 +620,7 @@ def _cost(program: Program, node: Node) -> int:
 def _cheaper(
     program: Program, kind: type[Node], moves: Sequence[Rule], rules: Sequence[Rule]
 ) -> Program:
-    """Moves numbers of nodes of a kind where that saves some operation in the end."""
+    """Applies `moves` to nodes of a kind where that saves operations in the end."""
     tried = set[Node]()
     while True:
         waiting = (n for n in program.nodes if n.is_a(kind) and n not in tried)
@@ -638,9 +638,9 @@ def _cheaper(
 
 
 def shift_into_maker(program: Program, node: Sign) -> Edit:
-    """The kernel that makes what a sign reads has its shift; others read it without.
+    """Moves the shift of a sign into a kernel before it; other readers subtract it.
 
-    k max(x) + b is k max(x + b / k), where k < 0, too.
+    Through a pool, k max(x) + b is k max(x + b / k), also for k < 0.
     """
     if not np.any(node.shift):
         return "it has no shift"
@@ -656,7 +656,7 @@ def shift_into_maker(program: Program, node: Sign) -> Edit:
         tells = any(end is not node and end.is_a(*_SIGNS) for end in ends)
         if tells and _sums_whole_numbers(program, taker):
             return "another sign sees where sums are 0, as they would not be quite"
-    # What else reads the map has the shift taken out again.
+    # The map's other readers get it with the shift subtracted again.
     name, without = f"{node.name}_back", (node.x.like(),)
     back = Affine(name, node.reads, without, 1.0, -node.shift)
     shifted = taker.absorb_output(np.ones(1), moved)
@@ -667,7 +667,7 @@ def shift_into_maker(program: Program, node: Sign) -> Edit:
 def _takers_before(
     program: Program, sign: Sign
 ) -> list[tuple[Affine | Kernel, np.ndarray]]:
-    """What before a sign can add its shift, past what lets it pass, and it there."""
+    """Returns the nodes before a sign that can add its shift, each with its part."""
     maker, shift = program.maker(sign.x), sign.shift
     while maker and _lets_shift_pass(maker) and program.reader(maker.x):
         if isinstance(maker, Affine):
@@ -683,7 +683,7 @@ def _lets_shift_pass(node: Node) -> bool:
 
 
 def _drowns(node: Node, shift: np.ndarray) -> bool:
-    """Whether a shift is far larger than what a kernel makes of inputs around 1."""
+    """Whether a shift is far larger than a kernel's output for inputs around 1."""
     if not isinstance(node, Kernel):
         return False
     axes = (0, 1) if node.is_depthwise else tuple(range(node.weights.ndim - 1))
@@ -704,7 +704,7 @@ def drop_scale(program: Program, node: Kernel) -> Edit:
 
 
 def _only_signs(program: Program, value: Value) -> bool:
-    """Whether plain signs are all that reads a value in the end, times any factor."""
+    """Whether only plain signs read a value, perhaps after factors."""
     readers = program.readers(value)
     if program.is_output(value) or not readers:
         return False
@@ -717,10 +717,10 @@ def _only_signs(program: Program, value: Value) -> bool:
 
 
 def clear_threshold(program: Program, node: Kernel) -> Edit:
-    """Moves the threshold of a sign of whole numbers to between two of them.
+    """Moves a sign's threshold on whole numbers to halfway between two of them.
 
-    LCE divides bias and scale in float32 to find the whole number from which on a bit
-    is set, and the given model rounds too: halfway between two sums that is nothing.
+    LCE divides bias and scale in float32 to find the first whole number that sets a
+    bit, and the given model rounds, too; halfway between sums, neither matters.
     """
     if not np.any(node.bias) or not _sums_whole_numbers(program, node):
         return "it does not make a threshold of whole numbers"

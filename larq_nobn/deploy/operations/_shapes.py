@@ -27,7 +27,7 @@ from ._program import Edit, Origin, Program
 
 
 def spell_dense(program: Program, node: Kernel) -> Edit:
-    """A binary dense layer is a 1x1 convolution, whose positions are its rows."""
+    """Writes a binary dense layer as a 1x1 convolution, with rows as positions."""
     if node.of != "MatMul" or not node.binary:
         return "it is no binary dense layer"
     (rows, inputs), (_, outputs) = node.x.shape or (), node.y.shape or ()
@@ -43,7 +43,7 @@ def spell_dense(program: Program, node: Kernel) -> Edit:
 
 
 def before_reshape(program: Program, node: Affine | PReLU | Other) -> Edit:
-    """What takes each number for itself goes before a reshape, to the kernel there."""
+    """Moves an elementwise operation before a reshape, to the kernel there."""
     if not node.is_a(Affine, PReLU, "Relu"):
         return "it does not take each number for itself"
     shape = program.maker(node.x)
@@ -53,9 +53,9 @@ def before_reshape(program: Program, node: Affine | PReLU | Other) -> Edit:
 
 
 def after_flatten(program: Program, node: Affine) -> Edit:
-    """An affine operation goes past a flatten, to a dense layer or a sign.
+    """Moves an affine operation past a flatten, to a dense layer or a sign.
 
-    Channels are last: number j of a row is of channel j modulo their number.
+    The channels are the last axis: in a row, number j has channel j modulo their count.
     """
     flatten = program.reader(node.y)
     if flatten is None or not flatten.is_reshape or flatten.keeps_channels:
@@ -77,9 +77,9 @@ def after_flatten(program: Program, node: Affine) -> Edit:
 
 
 def moved_to_kernel(program: Program, between: Node, node: Node) -> Edit:
-    """Moves a node before the one that it reads, if a kernel makes only that map.
+    """Moves a node before the one that it reads, to a kernel that makes only that map.
 
-    Or the ReLU of a binary kernel, after which LCE has a scale for free.
+    The ReLU of a binary kernel will do, too, since LCE has a free scale after it.
     """
     maker = program.sole_maker(between.x, Kernel, "Relu")
     if maker is None or program.reader(node.x) is None:
@@ -93,13 +93,13 @@ def moved_to_kernel(program: Program, between: Node, node: Node) -> Edit:
 
 
 def is_plain_relu(program: Program, relu: Node) -> bool:
-    """Whether it is that of a binary kernel alone, without scale or bias."""
+    """Whether a ReLU alone reads a binary kernel without scale or bias."""
     kernel = program.sole_maker(relu.x, Kernel)
     return kernel is not None and kernel.binary and kernel.is_plain
 
 
 def pad_last(program: Program, node: Reshape | Other) -> Edit:
-    """A map of one axis more is padded, of which a binary kernel reads what was."""
+    """Moves a pad after a reshape that adds an axis, next to a binary kernel."""
     if not node.is_reshape or not _leads_to_binary(program, node):
         return "it is no reshape before a binary kernel"
     before, after = node.x.shape or (), node.y.shape or ()
@@ -117,7 +117,7 @@ def pad_last(program: Program, node: Reshape | Other) -> Edit:
 
 
 def sign_last(program: Program, node: Reshape | Other) -> Edit:
-    """The sign of a reshaped map, of which a binary kernel reads the reshaped sign."""
+    """Moves a sign after a reshape, next to a binary kernel."""
     sign = program.maker(node.x, Sign) if node.is_reshape else None
     if sign is None or not _leads_to_binary(program, node):
         return "it is no reshape of a sign before a binary kernel"
@@ -137,7 +137,7 @@ def sign_last(program: Program, node: Reshape | Other) -> Edit:
 
 
 def passes_signs(node: Node) -> bool:
-    """Whether a node leaves signs what they are, and where they meet others."""
+    """Whether signs remain signs through a node, whatever it puts around them."""
     idle = isinstance(node, Affine) and node.is_shift and node.is_scale
     return Through.SIGNS in node.through or idle
 
@@ -148,11 +148,11 @@ def _leads_to_binary(program: Program, node: Node) -> bool:
 
 
 def trim_pad(program: Program, node: Kernel) -> Edit:
-    """A map is padded only as far as a strided convolution reads it.
+    """Trims a pad to what a strided convolution reads.
 
-    On a map of even size, a 3x3 convolution of stride 2 never reads the last of the
-    rows and columns that padding by 1 adds. LCE takes such padding for that of a
-    "same" convolution, which starts elsewhere, and computes something else.
+    On a map of even size, a 3x3 convolution of stride 2 never reads the last row and
+    column that padding by 1 adds. LCE takes such padding for that of a "same"
+    convolution, which starts elsewhere, and then computes something else.
     """
     pad, known = program.maker(node.x, Pad), node.x.sizes
     if node.padding != "VALID" or pad is None or len(known) < 4:
@@ -171,10 +171,10 @@ def trim_pad(program: Program, node: Kernel) -> Edit:
 
 
 def padded_apart(program: Program, node: Kernel) -> Edit:
-    """A "same" convolution that never reads the last of its map is padded apart.
+    """Pads a "same" convolution apart if it never reads the end of its map.
 
-    That is one whose kernel is smaller than its strides along some axis. XNNPACK of
-    TensorFlow 2.21 starts it elsewhere: measured, off by 16 of 24 in float32.
+    Its kernel is then smaller than its stride along some axis. XNNPACK of TensorFlow
+    2.21 starts such a convolution elsewhere: measured, off by 16 of 24 in float32.
     """
     sides = same_sides(node, node.x)
     if sides is None or node.padding != "SAME":
@@ -191,16 +191,16 @@ def padded_apart(program: Program, node: Kernel) -> Edit:
 
 
 def _reaches(kernel: Kernel) -> list[int]:
-    """How many rows and columns a kernel covers."""
+    """Returns how many rows and columns a kernel covers."""
     pairs = zip(kernel.weights.shape[:2], kernel.dilations[1:3], strict=True)
     return [(taps - 1) * dilation + 1 for taps, dilation in pairs]
 
 
 def ones_around(program: Program, node: Kernel) -> Edit:
-    """Padding of signs by another number than 0 or 1 is by 1, less what that adds.
+    """Writes padding of signs as padding by ones, less what the ones add.
 
-    So it is by 0 where the map is smaller than the kernel, which LCE computes wrongly,
-    and where several pads follow each other, which are one.
+    It is for padding by other numbers, for zeros around a map that is smaller than the
+    kernel, which LCE computes wrongly, and for several pads in a row.
     """
     if not node.binary or node.of != "Conv2D":
         return "it is no binary convolution"
@@ -232,8 +232,8 @@ def ones_around(program: Program, node: Kernel) -> Edit:
     if excess.size == excess.shape[-1] or not np.any(excess):  # one for all positions
         bias = node.bias + node.scale * excess[0, 0, 0]
         return program.with_nodes([node], [made, replace(whole, bias=bias)])
-    # LCE makes what is added to a binary convolution its bias, of whatever shape. And
-    # it rounds what is scaled, of which the rest should be 0.
+    # LCE would merge an added constant into the bias, whatever its shape, and would
+    # round scaled sums, of which the rest should be 0.
     total, y = node.y.like(), node.y.like()
     opposite = replace(whole, weights=-weights, scale=1.0, bias=0.0, makes=(y,))
     less = excess.astype(np.float32)
@@ -243,9 +243,9 @@ def ones_around(program: Program, node: Kernel) -> Edit:
 
 
 def pad_before_sign(program: Program, node: Kernel) -> Edit:
-    """Ones around signs, other than those of a "same" convolution, are signs as well.
+    """Moves a pad of signs by ones before the sign, as padding by a positive number.
 
-    LCE does not know them as padding, but a sign makes them of numbers.
+    LCE has padding by ones only as that of a "same" convolution.
     """
     pad = program.maker(node.x, Pad)
     sign = None if pad is None else program.maker(pad.x, Sign)
@@ -263,26 +263,26 @@ def pad_before_sign(program: Program, node: Kernel) -> Edit:
 
 
 def inside(sides: Sides) -> tuple[slice, ...]:
-    """Returns the bounds of what is padded, in what it is padded to."""
+    """Returns slices that cut the original map out of its padded one."""
     return tuple(slice(before, -after or None) for before, after in sides)
 
 
 def zeros_around(kernel: Kernel) -> Pad | None:
-    """What a "same" convolution pads its map with; None of others."""
+    """Returns the zeros that a "same" convolution pads with; None for other kernels."""
     sides = same_sides(kernel, kernel.x) if kernel.of == "Conv2D" else None
     known = kernel.padding == "SAME" and sides is not None
     return _zeros(kernel, sides) if known and sides else None
 
 
 def _zeros(kernel: Kernel, sides: Sides) -> Pad:
-    """What pads the map that a kernel reads."""
+    """Returns a pad by zeros of the map that a kernel reads."""
     pairs = zip(kernel.x.sizes, sides, strict=True)
     padded = Value([size + sum(side) for size, side in pairs], kernel.x.dtype)
     return Pad(f"{kernel.name}_ends", kernel.reads, (padded,), sides, 0.0)
 
 
 def same_sides(kernel: Kernel, x: Value) -> list[tuple[int, int]] | None:
-    """How far TensorFlow pads a map for a "same" convolution, if its size is known."""
+    """Returns TensorFlow's padding of a map for a "same" convolution, if known."""
     if len(x.sizes) < 4:
         return None
     steps = kernel.strides[1:3], kernel.dilations[1:3]
@@ -290,7 +290,7 @@ def same_sides(kernel: Kernel, x: Value) -> list[tuple[int, int]] | None:
 
 
 def _same(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
-    """How far TensorFlow pads an axis of a "same" convolution, before and after."""
+    """Returns TensorFlow's "same" padding before and after one axis."""
     reach = (kernel - 1) * dilation + 1
     whole = max((-(-size // stride) - 1) * stride + reach - size, 0)
     return whole // 2, whole - whole // 2

@@ -1,4 +1,4 @@
-"""A network from its trace to what its file is written from."""
+"""The programs of a network, from its trace to the one that a file is written from."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PIXELS = "net/pixels"
 
 @dataclass(frozen=True)
 class Stages:
-    """The stages of a network on its way to a file, each made of the one before.
+    """The stages of a network on its way to a file, each made from the one before.
 
         Keras model
              |  Trace          operations of TensorFlow, computed once if constant
@@ -36,21 +36,21 @@ class Stages:
         lowered  <------------ compared with the trace, from sign to sign
              |  reduced        fewer operations of the same function
         merged
-             |  rounded        of int8 only: kernels and maps as the file rounds them
+             |  rounded        int8 only: kernels and maps as the file rounds them
         rounded
              |  spelled        operations as the converter of the runtime reads them
         spelled
              |  to_flatbuffer
-        file  <--------------- compared with `lowered`, of int8 with `rounded`
+        file  <--------------- compared with `lowered`; in int8 with `rounded`
 
     Attributes:
         traced: The operations of the model's inference function.
-        lowered: The same as a program.
-        merged: As few operations as compute the same, with ranges where there are.
-        rounded: Those of an int8 file, with its numbers; else `merged`.
-        spelled: What the file is written from.
-        steps: Scale and offset of the pixels that the file takes; None if it takes
-            what the model takes.
+        lowered: The same operations as a program.
+        merged: The same function in as few operations as possible, with any ranges.
+        rounded: In int8, `merged` with the rounding of the file; else `merged`.
+        spelled: The program that the file is written from.
+        steps: Scale and offset of the pixels that the file takes as input; None if it
+            takes what the model takes.
     """
 
     traced: Trace
@@ -62,27 +62,27 @@ class Stages:
 
     @property
     def io(self) -> IoSpec:
-        """What the file takes and gives."""
+        """The inputs and outputs of the file."""
         return self.traced.io
 
     @property
     def binary(self) -> list[str]:
-        """The names of all binary kernels, those twice that the file has once.
+        """The names of all binary kernels, also of those that the file merges.
 
-        They are those in the trace, of one in groups once for each group.
+        A convolution in groups appears once for each group, with the trace's name.
         """
         return [*_names(binary_kernels(self.merged)), *self.lowered.repeated]
 
     @property
     def repeated(self) -> list[str]:
-        """The names of the binary kernels that a file has only once."""
+        """The names of the binary kernels that the file merges with an equal one."""
         return [*self.lowered.repeated, *_names(repeated_kernels(self.merged))]
 
     def of_pixels(self, steps: Steps, int8: bool) -> Stages:
-        """Returns the stages of a file that takes pixels, 0 to 255, of an image.
+        """Returns the stages of a file that takes the pixels of an image, 0 to 255.
 
-        One operation of single channels normalizes them, and in int8 nothing is
-        rounded before it: a pixel is a step.
+        A depthwise convolution normalizes them. In int8 nothing is rounded before
+        it, since each pixel is one of the 256 steps.
         """
         scale, offset = map(np.asarray, steps)
 
@@ -107,30 +107,30 @@ class Stages:
 
     @cached_property
     def cuts(self) -> list[TracedSign | TracedSum]:
-        """The signs of the trace, and sums whose terms cancel in the program."""
+        """The signs of the trace, and the sums whose terms cancel in the program."""
         return self.traced.cuts(self.lowered.sums)
 
     def signs_in(
         self, program: Program, signs: Sequence[TracedSign]
     ) -> list[tuple[TracedSign, Value]]:
-        """Returns the signs of the trace that a program has, perhaps in another form.
+        """Returns the signs of the trace that a program can recover, with their values.
 
-        And what they are for `Program.sources` and `Program.decoded`.
+        `Program.sources` and `Program.decoded` take these values.
         """
         pairs = ((sign, self.lowered.value(sign.value)) for sign in signs)
         return [(sign, value) for sign, value in pairs if program.sources(value)]
 
     def function(self, more: Sequence[Value] = ()) -> Function:
-        """Returns what computes the outputs, and more values, for a file."""
+        """Returns the function that computes the outputs, then `more` values."""
         program = with_variables(self.spelled)
         return lambda inputs: outputs_of(program, inputs, more)
 
     @cached_property
     def exact(self) -> Form:
-        """What runs `lowered`, with kernels of +1 and -1, and shows all signs."""
+        """`lowered`, with kernels of +1 and -1, as a graph that shows all signs."""
         program = self.lowered.program
         wanted = [tensor for cut in self.cuts for tensor in (cut.value, *cut.of)]
-        # A comparison that became a sign can still be asked for.
+        # With `lowered.nodes`, a comparison that became a sign can be shown, too.
         nodes = [*self.lowered.nodes, *program.nodes]
         more = [self.lowered.value(tensor) for tensor in wanted]
         whole = Program(program.inputs, nodes, [*program.outputs, *more])
@@ -147,9 +147,9 @@ def stages_of(
     int8: bool = False,
     batches: Iterable[Sequence[np.ndarray]] | None = None,
 ) -> Stages:
-    """Applies rules to the operations of a trace, for a runtime.
+    """Applies the rules for a runtime to the operations of a trace.
 
-    Without ranges of its own, batches of examples give those of int8.
+    For int8, a model without ranges gets them from batches of examples.
     """
     lowered = lower(trace)
     if not int8:

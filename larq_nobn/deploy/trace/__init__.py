@@ -1,1 +1,1 @@
-"""The operations of a model, and what runs them as one graph."""
+"""Traces a model: its inference function as one graph of operations that runs."""

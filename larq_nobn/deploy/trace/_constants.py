@@ -1,4 +1,4 @@
-"""Constants of a graph: in place of variables, and of what no input decides."""
+"""Replaces variables, and whatever depends on no input, by constants of a graph."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ._form import LARGE, session
 from ._inference import LayerCall
 from ._names import Names
 
-# Lists of tensors, as loops have, and tables.
+# The types of lists of tensors, which loops use, and of tables.
 _NO_NUMBERS = (tf.variant, tf.resource)
-_GIVEN = "given"  # what graphs of traces call their large constants
+_LARGE = "large_constants"  # a collection of a graph, by operation name
 
 
 class Frozen(NamedTuple):
-    """A graph with constants for variables.
+    """A graph with constants in the place of variables.
 
     Attributes:
         graph: Its definition.
-        inputs: The names of the operations that are given.
-        numbers: What other operations without inputs give, as tensors that were there
-            before, by their names.
+        inputs: The names of its input operations.
+        numbers: Values of other operations without inputs, which were tensors outside
+            of the function, by the operations' names.
     """
 
     graph: Any
@@ -35,41 +35,41 @@ class Frozen(NamedTuple):
 
 
 class Folded(NamedTuple):
-    """A graph in which constants are what no input decides.
+    """A graph in which constants replace whatever depends on no input.
 
     Attributes:
         graph: Its definition.
         outputs: The names of its outputs.
-        given: Large constants, by the names of the operations that stand for them.
-        names: Those of its operations, by what these were called.
+        large: Large constants, by the names of the placeholders for them.
+        names: The names of its operations, by those that they had before.
     """
 
     graph: Any
     outputs: list[str]
-    given: dict[str, np.ndarray]
+    large: dict[str, np.ndarray]
     names: dict[str, str]
 
 
 def constant(tensor: Any) -> np.ndarray | None:
-    """The value of a constant of a graph; None of other tensors."""
+    """Returns the value of a constant of a graph; None for other tensors."""
     if tensor.op.type == "Const":
         return tf.make_ndarray(tensor.op.get_attr("value"))
-    found = (x.get(tensor.op.name) for x in tensor.graph.get_collection(_GIVEN))
+    found = (x.get(tensor.op.name) for x in tensor.graph.get_collection(_LARGE))
     return next(found, None)
 
 
 def imported(folded: Folded) -> tf.Graph:
-    """Returns a graph of which `constant` knows the large constants, too."""
+    """Returns the graph, whose large constants `constant` knows, too."""
     with tf.Graph().as_default() as graph:
         tf.graph_util.import_graph_def(folded.graph, name="")
-        graph.add_to_collection(_GIVEN, folded.given)
+        graph.add_to_collection(_LARGE, folded.large)
     return graph
 
 
 def frozen(concrete: Any, model: keras.Model) -> Frozen:
-    """Puts constants in place of the variables of a traced function.
+    """Replaces the variables of a traced function by constants.
 
-    The public form of this makes a function of it, too, one by one.
+    TensorFlow's public function for this also builds a function, one by one.
     """
     from tensorflow.python.framework import convert_to_constants
 
@@ -83,7 +83,7 @@ def frozen(concrete: Any, model: keras.Model) -> Frozen:
         if tensor.dtype in _NO_NUMBERS:
             raise ConversionError(
                 f"Model {model.name!r} reads a table, or another state that is no "
-                f"variable, in operation {inner.op.name!r}, and no file contains one. "
+                f"variable, in operation {inner.op.name!r}, which no file can contain. "
                 "Pass the model what the table gives."
             )
     numbers = {inner.op.name: tensor.numpy() for tensor, inner in there}
@@ -97,15 +97,15 @@ def fold_constants(
     model: keras.Model,
     calls: Sequence[LayerCall] = (),
 ) -> Folded:
-    """Puts constants in place of what makes them, as of quantized kernels.
+    """Replaces operations that depend on no input, as of quantized kernels.
 
     Operations get the names that `Names` has for them.
 
     Arguments:
-        whole: A graph.
+        whole: The graph.
         outputs: The names of its outputs.
-        model: Of whose layers it is.
-        calls: Those of its layers.
+        model: The model whose graph it is.
+        calls: The calls of the model's layers.
     """
     graph = _pruned(whole, outputs)
     whole = whole._replace(numbers={**whole.numbers, **_sizes(graph)})
@@ -121,22 +121,22 @@ def fold_constants(
         own = tensor.op.name in moving
         return f"{name}:{place}" if own else f"{name}/constant_{place}:0"
 
-    new, given = type(whole.graph)(versions=whole.graph.versions), {}
+    new, large = type(whole.graph)(versions=whole.graph.versions), {}
     new.library.CopyFrom(whole.graph.library)
     for tensor, value in zip(fixed.values(), values, strict=True):
         name = name_of(tensor)[:-2]
         _add_constant(new, name, tensor, value)
         if np.size(value) >= LARGE:
-            given[name] = value
+            large[name] = value
     for op in moving.values():
         _add_operation(new, names.of(op), op, map(name_of, op.inputs))
     known = {name: names.of(op) for name, op in moving.items()}
-    return Folded(new, [name_of(end) for end in ends], given, known)
+    return Folded(new, [name_of(end) for end in ends], large, known)
 
 
 def _pruned(whole: Frozen, outputs: Sequence[str]) -> tf.Graph:
-    """What inputs and outputs need of a graph."""
-    for node in whole.graph.node:  # what a function waits for is none of its numbers
+    """Returns the part of a graph that its inputs and outputs need."""
+    for node in whole.graph.node:  # control inputs carry no numbers
         node.input[:] = [name for name in node.input if not name.startswith("^")]
     wanted = [*whole.inputs, *(name.partition(":")[0] for name in outputs)]
     needed = tf.compat.v1.graph_util.extract_sub_graph(whole.graph, wanted)
@@ -146,7 +146,7 @@ def _pruned(whole: Frozen, outputs: Sequence[str]) -> tf.Graph:
 
 
 def _sizes(graph: tf.Graph) -> dict[str, np.ndarray]:
-    """The shapes that are asked for, and known without any example."""
+    """Returns the results of Shape operations that are known without an example."""
     asked = (op for op in graph.get_operations() if op.type == "Shape")
     return {
         op.name: np.array(op.inputs[0].shape, op.outputs[0].dtype.as_numpy_dtype)
@@ -156,7 +156,7 @@ def _sizes(graph: tf.Graph) -> dict[str, np.ndarray]:
 
 
 def _moving(graph: tf.Graph, numbers: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """The operations that an input decides, or a state, by their names."""
+    """Returns the operations that depend on an input or a state, by name."""
     moving: dict[str, Any] = {}
     for op in graph.get_operations():  # each after those that it depends on
         starts = op.type == "Placeholder" and op.name not in numbers
@@ -171,7 +171,7 @@ def _moving(graph: tf.Graph, numbers: Mapping[str, np.ndarray]) -> dict[str, Any
 def _computed(
     graph: tf.Graph, tensors: Sequence[Any], numbers: Mapping[str, np.ndarray]
 ) -> list[np.ndarray]:
-    """Computes tensors that no input decides."""
+    """Computes tensors that depend on no input."""
     known = {op.name: op.outputs[0] for op in graph.get_operations() if op.outputs}
     feed = {known[name]: value for name, value in numbers.items() if name in known}
     computed: list[np.ndarray] = session(graph).run(
@@ -181,7 +181,7 @@ def _computed(
 
 
 def _add_constant(graph: Any, name: str, tensor: Any, value: np.ndarray) -> None:
-    """Adds a constant in the place of a tensor; a large one is given in each run."""
+    """Adds a constant for a tensor; a large one is a placeholder, fed in each run."""
     node = graph.node.add(name=name, op="Const")
     node.attr["dtype"].type = tensor.dtype.as_datatype_enum
     if np.size(value) < LARGE:
@@ -193,11 +193,11 @@ def _add_constant(graph: Any, name: str, tensor: Any, value: np.ndarray) -> None
 
 
 def _add_operation(graph: Any, name: str, op: Any, inputs: Iterable[str]) -> None:
-    """Adds an operation under another name, of other tensors."""
+    """Adds a copy of an operation with another name and other inputs."""
     node = graph.node.add()
     node.CopyFrom(op.node_def)
     node.name = name
-    # A custom gradient, or a place beside another, would want what is not there.
+    # These refer to a custom gradient, or to an operation, that is not in the graph.
     for attribute in ("_gradient_op_type", "_class"):
         node.attr.pop(attribute, None)
     del node.input[:]

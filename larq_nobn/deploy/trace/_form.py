@@ -1,4 +1,4 @@
-"""A network as one graph that runs, of which every tensor can be given and shown."""
+"""Runs a network as one graph in which every tensor can be fed and fetched."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from ..._messages import first_line
 from .._errors import ConversionError
 from ..lite._converter import in_batches
 
-# Constants of so many numbers are given in each run: with others, what runs some
-# tensors contains them, and what runs more of them contains them again.
+# Constants of at least this many numbers are fed in each run. TensorFlow would keep a
+# copy of others for each set of tensors that is fetched.
 LARGE = 2**16
-# A value, and what noise of size 1 is off by; None where nothing rounds.
+# A value, and the largest change by noise of size 1; None where nothing rounds.
 Number = tuple[np.ndarray, np.ndarray | None]
 
 
 class Form:
-    """A network as a graph, which runs as it is.
+    """A network as a graph that runs without TensorFlow's optimizations.
 
     Arguments:
-        inputs, outputs: Tensors of the graph, of as many examples as it takes at once.
-        tensor_of: The tensor of the graph that one of a trace is.
-        numbers: Its constants, by their tensors.
+        inputs, outputs: Tensors of the graph, of as many examples as it takes.
+        tensor_of: Returns the tensor of the graph for a tensor of a trace.
+        numbers: The constants of the graph, by their tensors.
     """
 
     def __init__(
@@ -38,9 +38,9 @@ class Form:
     ) -> None:
         self.inputs, self.outputs = list(inputs), list(outputs)
         self.tensor_of, self._numbers = tensor_of, numbers
-        # TensorFlow reads what it placed in memory itself without one more copy.
+        # TensorFlow feeds arrays in its own memory without copying them.
         with tf.device("CPU"):
-            self._given = {
+            self._large = {
                 tensor: np.asarray(memoryview(tf.constant(value)))
                 for tensor, (value, _) in numbers.items()
                 if tensor.op.type == "Placeholder"
@@ -57,14 +57,14 @@ class Form:
         """Computes tensors for any number of examples.
 
         Arguments:
-            given: Examples of the inputs, and of other tensors, which these replace.
-                Of these an example may be several rows, along one axis more.
+            given: Values for the inputs, and for other tensors, which they replace. An
+                example of such a tensor may have several rows, along one more axis.
             wanted: The tensors.
-            noise: How far the constants are off, at random.
-            finish: What is made of the tensors of each batch.
+            noise: The relative size of random changes to the constants.
+            finish: A function that is applied to the tensors of each batch.
         """
         size = self.inputs[0].shape[0] or 1
-        constants = self._given | (self._off(noise) if noise else {})
+        constants = self._large | (self._with_noise(noise) if noise else {})
 
         def run(parts: Sequence[np.ndarray]) -> list[np.ndarray]:
             rows = {
@@ -82,27 +82,27 @@ class Form:
         """Computes the outputs for any number of examples."""
         return self.run(dict(zip(self.inputs, examples, strict=True)), self.outputs)
 
-    def _off(self, size: float) -> dict[Any, np.ndarray]:
-        """The real constants, off by 0.5 to 1.5 times a size.
+    def _with_noise(self, size: float) -> dict[Any, np.ndarray]:
+        """Returns the real constants, changed by 0.5 to 1.5 times a relative size.
 
-        No part is next to 0, and not all are alike, or equal terms of a sum would
-        cancel. Draws are the same for a size, its opposite, and both times a power of
-        two. What sums of such numbers are off by tells how far they round.
+        No change is near 0, and changes differ, since equal terms of a sum could
+        cancel. The draws depend only on the size's magnitude, up to powers of two. How
+        far such changes move a sum shows how far it rounds.
         """
-        random, off = np.random.default_rng(int(np.frexp(abs(size))[0] * 2**30)), {}
+        random, noisy = np.random.default_rng(int(np.frexp(abs(size))[0] * 2**30)), {}
         for tensor, (value, reach) in self._numbers.items():
             if reach is None:
                 continue
             parts = 2 * random.random(value.shape, np.float32) - 1
             parts = np.float32(size) * (parts + np.copysign(np.float32(0.5), parts))
-            off[tensor] = (value + reach * parts).astype(value.dtype)
-        return off
+            noisy[tensor] = (value + reach * parts).astype(value.dtype)
+        return noisy
 
 
 def session(graph: tf.Graph) -> tf.compat.v1.Session:
-    """Returns what runs a graph as it is.
+    """Returns a session that runs a graph without optimizing it.
 
-    A scale that became part of a kernel would round otherwise.
+    An optimized graph rounds differently, for instance with a scale within a kernel.
     """
     options = tf.compat.v1.ConfigProto()
     options.graph_options.optimizer_options.opt_level = -1
@@ -112,15 +112,15 @@ def session(graph: tf.Graph) -> tf.compat.v1.Session:
 
 @contextmanager
 def as_one_graph() -> Iterator[None]:
-    """Runs functions of TensorFlow as they are, too, and says what they raise."""
+    """Runs TensorFlow functions unoptimized, too, and explains their errors."""
     options = tf.config.optimizer.get_experimental_options()
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     try:
         yield
     except tf.errors.OpError as error:
-        said = first_line(error).rstrip(".")
+        reason = first_line(error).rstrip(".")
         raise ConversionError(
-            f"The operations of the model cannot be run as one graph: {said}. "
+            f"The operations of the model cannot be run as one graph: {reason}. "
             "Replace the layer that does not allow that."
         ) from error
     finally:

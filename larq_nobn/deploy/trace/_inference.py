@@ -1,4 +1,4 @@
-"""How a model is traced for inference: what Keras, Larq and TensorFlow do otherwise."""
+"""Patches Keras, Larq and TensorFlow so that models are traced as files need it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _QUANTIZED: Any = lq.quantized_variable.QuantizedVariable
 
 
 def as_built(function: Function) -> Any:
-    """Returns a function of TensorFlow that reads control flow as building does."""
+    """Returns a `tf.function` that treats control flow as the build of a model does."""
     building = tf.__internal__.autograph.control_status_ctx()
 
     def called(*inputs: tf.Tensor) -> Sequence[Any]:
@@ -38,10 +38,10 @@ def as_built(function: Function) -> Any:
 
 
 class LayerCall(NamedTuple):
-    """A call of a layer, with the tensors that it took and made.
+    """A call of a layer, with its input and output tensors.
 
-    Of a layer of Keras 3, `operations` names those made meanwhile: those of Keras 3 are
-    numbered through all calls, so that they do not tell whose they are.
+    For a layer of Keras 3, `operations` names the operations made during the call.
+    Keras 3 numbers operations through all calls, so their names do not tell the layer.
     """
 
     layer: Any
@@ -52,7 +52,7 @@ class LayerCall(NamedTuple):
 
 @contextmanager
 def noting_calls(calls: list[LayerCall]) -> Iterator[None]:
-    """Notes the calls of all layers and models, those inside others before these."""
+    """Appends all calls of layers and models to a list, inner calls first."""
 
     def tensors(nested: Any) -> list[Any]:
         return [x for x in tf.nest.flatten(nested) if tf.is_symbolic_tensor(x)]
@@ -79,24 +79,24 @@ def noting_calls(calls: list[LayerCall]) -> Iterator[None]:
 
 
 def _both(name: str) -> list[Any]:
-    """A class of layers of legacy Keras, and of Keras 3 if anybody uses that."""
+    """Returns a layer class of legacy Keras, and that of Keras 3 if it is imported."""
     kerases: tuple[Any, Any] = keras, sys.modules.get("keras")
     return [getattr(x.layers, name) for x in kerases if hasattr(x, "layers")]
 
 
 @contextmanager
 def at_inference() -> Iterator[None]:
-    """Has models traced in a form that files can have, and that keeps no memory.
+    """Traces models in a form that files can have, and without memory leaks.
 
-    Group normalizations reshape statistics only, and convolutions in groups are
-    operations of the graph, which Keras compiles. Dilated ones are not those of a map
-    in parts, which LCE does not know. Counts of numbers, maxima of channels, and the
-    largest of some, are written as TensorFlow Lite has them. Known quantizers take
-    kernels once, and not in each run. Of a condition that no input decides, one branch
-    is traced: the other may be for training. And no gradient is traced: of each one in
-    a graph, TensorFlow keeps that graph for ever.
+    Group normalizations only reshape statistics. Convolutions in groups become
+    operations of the graph, which Keras would compile, and dilated ones keep their
+    map whole, as LCE needs it. Counts of numbers, maxima over channels, and the k
+    largest numbers are written as TensorFlow Lite has them. Known quantizers quantize
+    each kernel once, not in each run. A condition that depends on no input traces only
+    its branch: the other one may be for training. Gradients are not traced, since
+    TensorFlow keeps the graph of each gradient forever.
 
-    The verification compares what is traced with the model as Keras runs it.
+    Verification compares the traced graph with the unpatched model.
     """
     tensors = partial(tf.nest.map_structure, tf.convert_to_tensor)
     forward = lambda f, args, _: f(*tensors(args))[0]  # noqa: E731
@@ -121,7 +121,7 @@ def at_inference() -> Iterator[None]:
 
 @contextmanager
 def forgotten_gradients() -> Iterator[None]:
-    """Forgets the gradients of graphs that are traced inside, which nothing takes."""
+    """Removes the gradients that graphs traced inside have registered, unused."""
     registry = ops.gradient_registry._registry
     known = set(registry)
     try:
@@ -135,12 +135,12 @@ _function: Any = polymorphic_function.Function.__init__
 
 
 def _interpreted(self: Any, *given: Any, **more: Any) -> None:
-    """A `tf.function` whose operations are seen, as Keras 3 compiles convolutions."""
+    """Creates a `tf.function` that is not compiled, unlike Keras 3's convolutions."""
     _function(self, *given, **{**more, "jit_compile": None})
 
 
 def _of_statistics(norm: Any) -> Callable[..., Any]:
-    """The call of group normalization, as files compute it right."""
+    """Returns a call of group normalization that files compute correctly."""
     own = norm.call
 
     @wraps(own)
@@ -161,7 +161,7 @@ _dense_bincount: Any = gen_math_ops.dense_bincount
 
 
 def _counted(input: Any, size: Any, weights: Any, **more: Any) -> Any:
-    """How often each number is there, of which there is a fixed count."""
+    """Counts how often each number appears, if the number of bins is fixed."""
     # As `tf.math.bincount` writes it, with an equal `minlength` and `maxlength`.
     bounds = [size.op.inputs[0], *size.op.inputs[1].op.inputs[:1]][: 2 * bool(size.op)]
     most, least = map(tf.get_static_value, bounds)
@@ -176,7 +176,7 @@ def _counted(input: Any, size: Any, weights: Any, **more: Any) -> Any:
 
 
 def _top_k(own: Callable[..., Any]) -> Callable[..., Any]:
-    """The largest of some, whose number is int32 in TensorFlow Lite."""
+    """Returns `top_k` with k as int32, as TensorFlow Lite requires it."""
 
     @wraps(own)
     def top_k(input: Any, k: Any, *rest: Any, **more: Any) -> Any:
@@ -186,7 +186,7 @@ def _top_k(own: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _max_pool(own: Callable[..., Any]) -> Callable[..., Any]:
-    """Pools over positions as they are; of channels, whose windows never overlap."""
+    """Returns a max pool that writes pools over channels as a reshape and a maximum."""
 
     @wraps(own)
     def max_pool(input: Any, ksize: Any, *rest: Any, **more: Any) -> Any:
@@ -201,7 +201,7 @@ def _max_pool(own: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _decided(own: Callable[..., Any]) -> Callable[..., Any]:
-    """`tf.cond`, which takes its branch at once where its condition is known."""
+    """Returns a `tf.cond` that traces one branch only, if its condition is known."""
 
     @wraps(own)
     def cond(pred: Any, true_fn: Any = None, false_fn: Any = None, **more: Any) -> Any:
@@ -218,11 +218,11 @@ def _decided(own: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _once(quantized: Callable[..., Any]) -> Callable[..., Any]:
-    """What takes the signs of a kernel while a model is traced."""
+    """Returns a function that quantizes a kernel once, while a model is traced."""
 
     @wraps(quantized)
     def once(self: Any, *given: Any, **more: Any) -> Any:
-        # What a quantizer of the user's does besides has to be seen.
+        # A user's quantizer is traced, so that all that it does is checked.
         if tf.executing_eagerly() or _probe.is_users(self.quantizer):
             return quantized(self, *given, **more)
         with tf.init_scope(), unmeasured(self.quantizer):

@@ -1,4 +1,4 @@
-"""The names of operations: 'net/layer/operation', after the layer that they are of."""
+"""Names operations 'net/layer/operation', after the layer that they belong to."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from ._inference import LayerCall
 
 
 def layer_of(op: Any) -> str:
-    """The name of the layer that an operation of a trace is of."""
+    """Returns the name of the layer that an operation of a trace belongs to."""
     return layer_name(op.name)
 
 
 def layer_name(name: str) -> str:
-    """The name of the layer in that of an operation, 'net/layer/operation'."""
+    """Returns the layer in the name of an operation, 'net/layer/operation'."""
     return name.partition("/")[2].rpartition("/")[0]
 
 
 def layers_by_name(model: keras.Model) -> dict[str, keras.layers.Layer]:
-    """Returns the layers of a model; those inside before those around them."""
+    """Returns the layers of a model by name, inner ones first."""
     return {layer.name: layer for layer in layers_of(model)}
 
 
 class Names:
-    """Names operations after the innermost layer of a model that they are of.
+    """Names operations after the innermost layer of a model that they belong to.
 
     Arguments:
         model: The model.
         inputs: The operations that keep their names.
-        calls: Of layers, those inside others before these.
+        calls: The calls of layers, inner ones first.
     """
 
     def __init__(
         self, model: keras.Model, inputs: Sequence[str], calls: Sequence[LayerCall]
     ) -> None:
-        inner = (lq.quantizers.Quantizer, keras.Model)  # of a layer, or of layers
+        inner = (lq.quantizers.Quantizer, keras.Model)  # not layers on their own
         self._layers = {
             layer.name
             for layer in layers_of(model)
@@ -57,18 +57,18 @@ class Names:
         self._names = {name: name for name in inputs}
 
     def of(self, op: Any) -> str:
-        """The name of an operation, by that which it has in the graph of a model."""
+        """Returns the name for an operation of a model's graph."""
         if op.name not in self._names:
             layer, number = self._layer(op.name), len(self._names) - self._count
-            # The short name in front leaves room in LCE.
+            # LCE limits the length of names, so the first part is short.
             last = op.name.rpartition("/")[2]
             self._names[op.name] = f"net/{layer}/{last}_{number}"
         return self._names[op.name]
 
     def _layer(self, name: str) -> str:
-        """Names may have slashes; a convolution is the last part of its own scope.
+        """Returns the layer of an operation, whose name contains scopes.
 
-        Of a function that has no layers, the last scope is one.
+        Layer names may contain slashes. Without layers, the last scope counts as one.
         """
         parts = name.split("/")
         ends = range(len(parts) - 1, 0, -1)

@@ -1,4 +1,4 @@
-"""The signs of a trace, however they are written."""
+"""Finds the signs of a trace, however they are written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from ._constants import constant
 from ._names import layer_of
 
-# A sign passes through them on its way into a convolution.
+# A sign passes through these unchanged.
 NOTHING = (
     *("Identity", "IdentityN", "StopGradient", "PreventGradient"),
     *("EnsureShape", "CheckNumerics"),
@@ -29,12 +29,12 @@ _COMPARES = {
 
 
 class TracedSign(NamedTuple):
-    """A sign of a trace: its values, and the one or two numbers that it is of.
+    """A sign of a trace: its `value`, and the one or two tensors `of` which it is.
 
-    It is of their difference: `first` where `compare(difference, 0)`, else `second`.
-    Without a `compare` it is TensorFlow's own, which is 0 at 0, so it has two
-    thresholds there. Without any numbers, nothing is known of how close to 0 it was.
-    `layer` is the name of the layer that it is of.
+    It is the sign of their difference: `first` where `compare(difference, 0)`, else
+    `second`. Without `compare` it is TensorFlow's own sign, which is 0 at 0 and so has
+    two thresholds there. Without `of`, its distance from 0 is unknown.
+    `layer` is the name of its layer.
     """
 
     value: Any
@@ -46,7 +46,7 @@ class TracedSign(NamedTuple):
 
     @property
     def is_rectified(self) -> bool:
-        """Whether it is of what is never below 0, perhaps reshaped or pooled."""
+        """Whether its input is never below 0, perhaps reshaped or pooled."""
         op = self.of[0].op
         while op.type in (*NOTHING, *RESHAPES, *_POOLS):
             op = op.inputs[0].op
@@ -55,7 +55,7 @@ class TracedSign(NamedTuple):
         return len(self.of) == 1 and (clips or op.type in _NEVER_BELOW_0)
 
     def thresholds(self) -> list[tuple[Callable[[Any], Any], Callable[[Any], Any]]]:
-        """Lists what must agree: a function of the difference, one of the values."""
+        """Lists pairs (f, g) such that f(difference) must equal g(value)."""
         first, second = np.greater(self.first, 0), np.greater(self.second, 0)
 
         def is_positive(difference: Any) -> np.ndarray:
@@ -76,7 +76,7 @@ class TracedSign(NamedTuple):
 
 
 class TracedSum(NamedTuple):
-    """A sum of a trace, of which terms cancel: x + (q - x) rounds as x does, not q."""
+    """A sum of a trace whose terms cancel: x + (q - x) rounds as x does, not as q."""
 
     value: Any
     of: tuple[Any, ...]
@@ -87,7 +87,7 @@ class TracedSum(NamedTuple):
         return values
 
     def terms(self, of: Sequence[np.ndarray]) -> np.ndarray:
-        """Returns what is added, along a last axis."""
+        """Returns the terms of the sum along a new last axis."""
         first, *rest = (x.astype(float) for x in of)
         subtracts = self.value.op.type == "Sub"
         return np.stack([first, *(-x if subtracts else x for x in rest)], -1)
@@ -98,15 +98,14 @@ def signs_of(
     size: int | None,
     layer_of: Callable[[Any], str] = layer_of,
 ) -> list[TracedSign]:
-    """Lists the signs that show what they are of.
+    """Lists the signs whose inputs are known, each after those that it depends on.
 
-    Examples are in front, perhaps with time or windows folded into them. Each comes
-    after those that it depends on.
+    Examples are their first axis, perhaps with time or windows folded into it.
 
     Arguments:
-        operations: Of a graph.
-        size: How many examples it takes at once; None for any number.
-        layer_of: The name of the layer that an operation is of.
+        operations: The operations of a graph.
+        size: How many examples the graph takes at once; None for any number.
+        layer_of: Returns the name of the layer that an operation belongs to.
     """
     signs = filter(None, map(sign_taken_by, operations))
     return [
@@ -117,7 +116,7 @@ def signs_of(
 
 
 def has_examples(tensor: Any, size: int | None) -> bool:
-    """Whether a tensor has rows of so many examples, as far as its shape tells."""
+    """Whether the first axis of a tensor fits `size` examples, if that is known."""
     shape = tensor.shape
     if not shape.rank or not shape[1:].is_fully_defined():
         return False
@@ -127,13 +126,13 @@ def has_examples(tensor: Any, size: int | None) -> bool:
 
 
 def sign_taken_by(op: Any) -> TracedSign | None:
-    """Returns the sign that an operation takes; None for none."""
-    taken = (recognized(op) for recognized in _RECOGNISERS)
+    """Returns the sign that an operation computes; None for other operations."""
+    taken = (recognized(op) for recognized in _RECOGNIZERS)
     return next((sign for sign in taken if sign is not None), None)
 
 
 def _larqs(op: Any) -> TracedSign | None:
-    """Larq's, which is +1 at 0.
+    """Recognizes Larq's sign, which is +1 at 0.
 
     x -> Sign -> Add 0.1 -> [Sign]
     """
@@ -144,7 +143,7 @@ def _larqs(op: Any) -> TracedSign | None:
 
 
 def _of_rectified(op: Any) -> TracedSign | None:
-    """A step, which is 1 where a number is more than 0, else 0.
+    """Recognizes a step, which is 1 where a number is greater than 0, else 0.
 
     x -> Relu -> [Sign]
     """
@@ -155,7 +154,7 @@ def _of_rectified(op: Any) -> TracedSign | None:
 
 
 def _tensorflows(op: Any) -> TracedSign | None:
-    """TensorFlow's own, which is 0 at 0.
+    """Recognizes TensorFlow's sign, which is 0 at 0.
 
     x -> [Sign]
     """
@@ -163,7 +162,7 @@ def _tensorflows(op: Any) -> TracedSign | None:
 
 
 def _selected(op: Any) -> TracedSign | None:
-    """One of two constants of size 1.
+    """Recognizes a selection of two constants of magnitude 1.
 
     x, threshold -> GreaterEqual -> [Select](1, -1)
     """
@@ -176,13 +175,13 @@ def _selected(op: Any) -> TracedSign | None:
     compared, rank = op.inputs[0].op, op.outputs[0].shape.rank
     compare = _COMPARES.get(compared.type)
     of = tuple(compared.inputs) if compare else ()
-    # Of one example, if a constant has as many as the trace takes at once.
+    # A constant with a row for each example of the batch is cut to one row.
     first, second = (x[:1] if x.ndim == rank else x for x in ends)
     return TracedSign(op.outputs[0], of, compare, first, second)
 
 
 def _compared(op: Any) -> TracedSign | None:
-    """A comparison, unless only signs are made of it.
+    """Recognizes a comparison that does not just select a sign.
 
     x, threshold -> [GreaterEqual] -> Select(y, z)
     """
@@ -194,14 +193,14 @@ def _compared(op: Any) -> TracedSign | None:
     return TracedSign(op.outputs[0], tuple(op.inputs), compare, True, False)
 
 
-_RECOGNISERS = (_larqs, _of_rectified, _tensorflows, _selected, _compared)
+_RECOGNIZERS = (_larqs, _of_rectified, _tensorflows, _selected, _compared)
 
 
 def _is_tensorflows(op: Any) -> bool:
-    """Whether it is TensorFlow's sign, and no part of another.
+    """Whether it is TensorFlow's sign, and no part of a larger sign.
 
-    Such as the inner one of Larq's, or that of a ternary quantizer, whose zeros the two
-    signs decide of which it is the sum.
+    It is a part as the inner sign of Larq's, and as the outer one of a ternary
+    quantizer, whose zeros are decided by the two signs that it adds.
     """
     if not is_zero_at_zero(op):
         return False
@@ -213,12 +212,12 @@ def _is_tensorflows(op: Any) -> bool:
 
 
 def is_zero_at_zero(op: Any) -> bool:
-    """Whether an operation is TensorFlow's sign, which is 0 at 0, and no more."""
+    """Whether an operation is TensorFlow's sign, 0 at 0, and not part of Larq's."""
     return op.type == "Sign" and not is_larqs_sign(op)
 
 
 def is_larqs_sign(op: Any) -> bool:
-    """Whether it is Larq's, sign(sign(x) + 0.1), and no sum of two signs."""
+    """Whether it is Larq's sign, sign(sign(x) + 0.1), and no sum of two signs."""
     if op.type != "Sign" or op.inputs[0].op.type not in _ADDS:
         return False
     first, second = op.inputs[0].op.inputs
@@ -229,7 +228,7 @@ def is_larqs_sign(op: Any) -> bool:
 
 
 def always_selected(op: Any) -> int | None:
-    """Which input a selection always gives, if its condition is a constant."""
+    """Returns the place of the input that a constant condition selects; else None."""
     condition = constant(op.inputs[0]) if op.type in _SELECTIONS else None
     if condition is None:
         return None

@@ -31,7 +31,7 @@ from ._signs import (
     signs_of,
 )
 
-# Where an operation with a kernel has its input; its kernel is the other one.
+# The place of the input of operations with a kernel; the other input is the kernel.
 _INPUTS = {
     "Conv2D": 0,
     "DepthwiseConv2dNative": 0,
@@ -41,7 +41,7 @@ _INPUTS = {
     "Conv2DBackpropInput": 2,
     "Conv3DBackpropInputV2": 2,
 }
-# A sign passes through them on its way into a convolution.
+# A sign passes through these on its way into a convolution.
 _PADS = ("Pad", "PadV2", "SpaceToBatchND")
 _RANDOM = re.compile("Random|Rng|Multinomial|TruncatedNormal|StatefulUniform")
 _ASSIGNS = re.compile("Assign.*VariableOp|Resource(Scatter|Apply).*")
@@ -50,7 +50,7 @@ _ASSIGNS = re.compile("Assign.*VariableOp|Resource(Scatter|Apply).*")
 class TracedKernel(NamedTuple):
     """An operation that multiplies by a constant kernel.
 
-    `source` makes what it reads, before pads and reshapes.
+    `source` makes its input, before pads and reshapes.
     """
 
     op: Any
@@ -60,7 +60,7 @@ class TracedKernel(NamedTuple):
 
     @property
     def signs(self) -> bool:
-        """Whether a sign makes what it reads."""
+        """Whether its input consists of signs of ±1."""
         taken = sign_taken_by(self.source)
         return taken is not None and not is_zero_at_zero(self.source)
 
@@ -73,9 +73,9 @@ class TracedKernel(NamedTuple):
 class Trace:
     """The operations of a model's inference function, each after those that it reads.
 
-    What does not depend on an input is computed here, once: kernels from what they are
-    quantized of, whatever LCE itself would compute again in every run. A `function` is
-    traced instead of the model's. `inputs` and `outputs` are tensors of the operations.
+    Whatever depends on no input is computed here, once, such as quantized kernels; LCE
+    itself would compute some of it in every run. If there is a `function`, it is traced
+    instead of the model. `inputs` and `outputs` are tensors of these operations.
     """
 
     def __init__(
@@ -109,14 +109,14 @@ class Trace:
         self.calls = [
             x._replace(inputs=own(x.inputs), outputs=own(x.outputs)) for x in calls
         ]
-        if graph_def.library.function:  # bodies of loops, for functions that call them
+        if graph_def.library.function:  # the bodies of loops, for eager calls
             del graph_def.node[:]
             bodies = partial(tf.graph_util.import_graph_def, graph_def, name="")
             tf.compat.v1.wrap_function(bodies, [])
 
     @cached_property
     def ends(self) -> list[Any]:
-        """The operations that make the outputs, before those that hand them on."""
+        """The operations that make the outputs; identities after them are left out."""
         ends = [tensor.op for tensor in self.outputs]
         for place, op in enumerate(ends):
             while op.type in NOTHING:
@@ -126,7 +126,7 @@ class Trace:
 
     @cached_property
     def form(self) -> Form:
-        """What runs the operations."""
+        """The form that runs the operations."""
         numbers = dict[Any, Number]()
         for made in (tensor for op in self.operations for tensor in op.outputs[:1]):
             value = constant(made)
@@ -135,11 +135,11 @@ class Trace:
         return Form(self.inputs, self.outputs, lambda x: x, numbers)
 
     def signs(self) -> list[TracedSign]:
-        """Lists the signs that show what they are of, as `signs_of`."""
+        """Lists the signs whose inputs are known, as `signs_of`."""
         return signs_of(self.operations, self.io.batch_size)
 
     def cuts(self, sums: Container[str]) -> list[TracedSign | TracedSum]:
-        """Lists the signs, and sums of the given names, in the same order."""
+        """Lists the signs, and the sums of these names, in the order of the trace."""
         places = {op.name: place for place, op in enumerate(self.operations)}
         cuts: list[TracedSign | TracedSum] = [*self.signs()]
         for op in self.operations:
@@ -149,7 +149,7 @@ class Trace:
 
     @cached_property
     def owners(self) -> dict[str, LayerCall]:
-        """The innermost calls of layers that operations are of, by their names."""
+        """The innermost layer call that made an operation, by the operation's name."""
         owners: dict[str, LayerCall] = {}
         for call in self.calls:
             ends, left = {x.name for x in call.inputs}, list(call.outputs)
@@ -164,13 +164,13 @@ class Trace:
 
     @cached_property
     def kernels(self) -> list[TracedKernel]:
-        """The operations that have a constant kernel, in their order."""
+        """The operations with a constant kernel, in their order."""
         kernels = []
         for op in self.operations:
             place = _INPUTS.get(op.type)
             if place is None or len(op.inputs) < 2:
                 continue
-            if place == 0 and constant(op.inputs[0]) is not None:  # of a matrix product
+            if place == 0 and constant(op.inputs[0]) is not None:  # kernel @ x
                 place = 1
             kernel = constant(op.inputs[1 if place != 1 else 0])
             if kernel is None:
@@ -183,7 +183,7 @@ class Trace:
 
 
 def _check_inference(graph: Any, model: keras.Model) -> None:
-    """Rejects what a layer does in training only, unless it is called for that."""
+    """Rejects random numbers and assignments, which belong to training."""
     names = {layer.name for layer in layers_of(model)}
     functions = (node for f in graph.library.function for node in f.node_def)
     for node in (*graph.node, *functions):

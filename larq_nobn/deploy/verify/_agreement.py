@@ -1,7 +1,7 @@
-"""How far two forms of a network agree from end to end.
+"""Measures how far two forms of a network agree from end to end.
 
-That is for information: a sign within rounding of 0 may change all that follows. What
-proves a conversion is the comparison segment by segment.
+This is information only: one sign within rounding of 0 may change all that follows. The
+comparison segment by segment is what proves a conversion.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import numpy as np
 
 from . import _segments
 
-# Less than this is worth a word: the fraction of examples that are equal within
-# tolerance, and of those with the same top class.
+# Below these fractions a warning follows: of examples that are equal within tolerance,
+# and of examples with the same top class.
 EXACT, TOP1 = 0.9, 0.99
-# Of the signs of a layer: fewer are 0 but for rounding by chance, as in any network.
+# Ties of a smaller fraction of a layer's signs occur by chance in any network.
 _SHARE = 1e-3
 _MOST = 3
 
@@ -29,8 +29,8 @@ def agreement(
 ) -> dict[str, Any]:
     """Returns how far the outputs of two forms agree, as plain JSON types.
 
-    Their comparison by segments has found no fault: examples that differ by more than
-    `tolerance` do so by a sign that rounding decides.
+    Their comparison by segments has found no fault. So in examples that differ by more
+    than `tolerance`, rounding has decided a sign.
     """
     pairs = zip(reference, other, strict=True)
     worst = [differences(*pair) for pair in pairs]
@@ -52,10 +52,10 @@ def agreement(
 
 
 def differences(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The largest difference of an output for every example, absolute and relative.
+    """Returns the largest difference of each example, absolute and relative.
 
-    Relative to the larger of the example's largest number and the median of all
-    examples' largest.
+    Relative differences are divided by the example's largest number, or by the median
+    of all examples' largest numbers if that is greater.
     """
     first, second = (np.reshape(y, (len(y), -1)) for y in (first, second))
     worst = np.abs(first.astype(np.float64) - second).max(axis=1)
@@ -69,8 +69,8 @@ def top1_agreement(
 ) -> float:
     """Returns the fraction of examples with the same largest class in every output.
 
-    Outputs that are not scores of classes, (examples, classes), count only if none is;
-    of those, every position counts.
+    Outputs of another shape than (examples, classes) count only if there are no others,
+    and then at every position.
     """
     pairs = list(zip(reference, other, strict=True))
     scores = [p for p in pairs if p[0].ndim == 2 and p[0].shape[1] > 1] or pairs
@@ -84,7 +84,7 @@ def _top1(output: np.ndarray) -> np.ndarray:
 
 
 def tie_warnings(prepared: dict[str, Any], file: dict[str, Any]) -> list[str]:
-    """Returns sentences for each comparison that rounding decides too much of."""
+    """Returns a warning for each comparison in which rounding decides too much."""
     warnings = []
     for names, part in (
         ("the optimized form of the model and the given one", prepared),

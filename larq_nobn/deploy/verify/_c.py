@@ -1,4 +1,4 @@
-"""Proves that a C file computes what its program does, call by call, and as a whole."""
+"""Proves that a C file computes what its program does, call by call and as a whole."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from ._file import signs_after, sums_of
 from ._lowered import NOTHING_WRITTEN, mismatch
 from ._segments import MARGIN, Examples, Recording, compare
 
-# Sums of real numbers in another order, relative to the largest terms.
+# Rounding of sums in another order, relative to their largest terms.
 _ROUNDING = 1e-5
-# Examples on which every call is run alone.
+# The number of examples on which every call is run alone.
 _FEW = 4
 
 
@@ -36,7 +36,7 @@ def verify_c(
     examples: Examples,
     tolerance: float,
 ) -> dict[str, Any]:
-    """Compares each call of a file with its operation, and the file with the model."""
+    """Compares each call of a file with its operation, then the file with the model."""
     library = compiled(file.source + _one_call(file))
     _verify_calls(stages, file, library, [x[:_FEW] for x in examples])
     _verify_thresholds(file)
@@ -49,7 +49,7 @@ def verify_c(
 
 
 def _one_call(file: CFile) -> str:
-    """A function that makes the call of a number, of maps anywhere."""
+    """Returns a C function that makes call number i, on maps at any address."""
     calls, cases = file.calls, ""
     types = {x: type_of(x) for x in calls.inputs}
     types |= dict.fromkeys(calls.packed, "uint32_t")
@@ -69,9 +69,9 @@ def _one_call(file: CFile) -> str:
 
 
 def _verify_calls(stages: Stages, file: CFile, library: Any, few: Examples) -> None:
-    """Runs every call alone on what the program gives it to read."""
+    """Runs every call alone, on the inputs that the program computes for it."""
     calls, size = file.calls, stages.io.batch_size
-    each = {x: calls.given.get(x, x) for c in calls.calls for x in (*c.reads, c.y)}
+    each = {x: calls.same_as.get(x, x) for c in calls.calls for x in (*c.reads, c.y)}
     raw = dict(zip(calls.inputs, calls.program.inputs, strict=True))
     each |= {x: value for x, value in raw.items() if x in each}
     names = [*dict.fromkeys(each.values())]
@@ -121,9 +121,9 @@ def _verify_call(
 
 
 def _verify_thresholds(file: CFile) -> None:
-    """Compares whole numbers that signs start at with what makes them of every sum.
+    """Compares the least sum that gives +1 with the program, for every possible sum.
 
-    Examples tell nothing of one that none of them comes near.
+    Examples do not test a threshold that none of them comes near.
     """
     program, constants = file.calls.program, file.calls.constants
     for call in file.calls.calls:
@@ -142,12 +142,12 @@ def _verify_thresholds(file: CFile) -> None:
 
 
 def _file_signs(stages: Stages, file: CFile, library: Any) -> Any:
-    """Returns the signs that a file has, and what shows them.
+    """Returns the signs that a file computes, and a function that records them.
 
-    All calls are made one after the other in the memory of the file, as the file does.
+    It makes all calls one after the other in the memory of the file, as the file does.
     """
     calls, io, room = file.calls, stages.io, memory(file.info["memory_bytes"])
-    place = {calls.given.get(call.y, call.y): i for i, call in enumerate(calls.calls)}
+    place = {calls.same_as.get(call.y, call.y): i for i, call in enumerate(calls.calls)}
     program = stages.spelled
     found = [
         (sign, value)
@@ -184,7 +184,7 @@ def _file_signs(stages: Stages, file: CFile, library: Any) -> Any:
 
 
 def _signs(calls: Any, place: int, value: Value, words: np.ndarray) -> np.ndarray:
-    """The numbers of a value, of the words that a call made."""
+    """Returns the numbers of a value from the words that a call has made."""
     shape = sizes_of(value)
     if calls.calls[place].y not in calls.packed:
         return words.view(np.float32).reshape(shape)

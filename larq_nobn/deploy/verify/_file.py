@@ -1,9 +1,9 @@
 """Reads the values of a converted file at the signs of the model.
 
-LCE's interpreter shows outputs only. So the tensors that contain them are declared
-outputs of the very same operations: the bits that a binary convolution reads, and the
-numbers of which these were taken. Which convolution is which, the bits of its kernel
-tell. What a file does not pack, a second one of the same operations shows.
+LCE's interpreter shows outputs only. So in a copy of the file, whose operations are the
+same, the bits that binary convolutions read are declared outputs, and so are the
+pre-activations of these bits. The kernel tells which convolution is which. Signs that
+the file does not pack are shown by a second file of the same operations.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def file_signs(
     graph: Subgraph,
     runner: _converter.Runner,
 ) -> tuple[list[TracedSign], Callable[[Sequence[np.ndarray]], Recording]]:
-    """Returns those signs that a file of `stages` has, and what reads them there."""
+    """Returns the signs that a file of `stages` has, and a function to record them."""
     program = stages.spelled
     found = stages.signs_in(program, signs)
     sources = dict.fromkeys(x for _, value in found for x in program.sources(value))
@@ -89,7 +89,7 @@ def file_signs(
 
 
 def _check_same(parts: Sequence[np.ndarray], proper: Sequence[np.ndarray]) -> None:
-    """Checks that a file with its signs made visible has the outputs of it."""
+    """Checks that a file with visible signs has the outputs of the file itself."""
     for part, output in zip(parts, proper, strict=True):
         if not np.allclose(part, output, rtol=1e-5, atol=1e-6, equal_nan=True):
             raise VerificationError(
@@ -100,9 +100,9 @@ def _check_same(parts: Sequence[np.ndarray], proper: Sequence[np.ndarray]) -> No
 
 
 def _packed(stages: Stages, operations: Sequence[FileOperation]) -> dict[Value, Tensor]:
-    """The tensors of a file that contain the bits of signs.
+    """Returns the tensors of a file that contain the bits of signs.
 
-    Of kernels that are equal or opposite, nothing says which is whose.
+    Kernels that are equal or opposite are ambiguous, so their signs are left out.
     """
     ops = dict[Any, FileOperation]()
     for op in operations:
@@ -118,14 +118,14 @@ def _packed(stages: Stages, operations: Sequence[FileOperation]) -> dict[Value, 
         *positions, words = first.shape
         *wanted, channels = [n or 0 for n in sign.y.shape or ()]
         alike = prod(positions) == prod(wanted) and words == -(-channels // 32)
-        # Of a dense layer of several examples these are positions.
+        # The examples of a dense layer are the positions of a 1x1 convolution.
         if alike and first.shape[0] % stages.io.batch_size == 0:
             packed[sign.y] = first
     return packed
 
 
 def _quantized(graph: Subgraph, bits: Tensor) -> Tensor | None:
-    """The numbers that bits are the signs of, if an operation makes these."""
+    """Returns the pre-activations of bits, if an operation makes them; else None."""
     maker = graph.producer(bits)
     given = maker.input(0) if maker and maker.op == "LceQuantize" else None
     return None if not given or given.constant or given in graph.inputs else given
@@ -137,12 +137,12 @@ def _shaped(value: Value, array: np.ndarray) -> np.ndarray:
 
 
 def _signs(value: Value, words: np.ndarray) -> np.ndarray:
-    """Returns the signs that bits are."""
+    """Returns the signs, ±1, that bits stand for."""
     return _shaped(value, np.where(_unpacked(words, value.channels or 0), 1, -1))
 
 
 def _unpacked(words: np.ndarray, channels: int) -> np.ndarray:
-    """Where packed bits stand for +1."""
+    """Returns where packed bits stand for +1."""
     data = np.ascontiguousarray(words).astype("<i4").view(np.uint8)
     return np.unpackbits(data, axis=-1, bitorder="little")[..., :channels] == 0
 
@@ -150,10 +150,10 @@ def _unpacked(words: np.ndarray, channels: int) -> np.ndarray:
 def _probe(
     stages: Stages, values: Sequence[Value], runtime: str
 ) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
-    """Returns what gives the outputs of a file in one array, and the values of signs.
+    """Returns a function that computes a file's outputs in one array, and signs.
 
-    They come from a second file: taken after the sign, they change nothing in how LCE
-    fuses and packs, nor where a sign of LiteRT saturates.
+    They come from a second file, which also outputs the signs. An output taken after
+    a sign does not change how LCE fuses and packs, nor where LiteRT's signs saturate.
     """
     io, function = stages.io, stages.function(values)
 
@@ -172,14 +172,14 @@ def _probe(
     return lambda examples: np.split(probe.outputs(examples)[0], starts, axis=1)
 
 
-# --- thresholds: examples tell nothing of one that none of them comes near, so each is
-# compared as a number, with what the model makes of every sum that there may be
+# --- thresholds: examples do not test one that none of them comes near, so each is
+# compared as a number, with what the program computes for every possible sum
 
 
 def differing_threshold(program: Program, graph: Subgraph) -> str:
-    """Says which threshold of a file is not its program's; empty if none is.
+    """Says which threshold of a file differs from its program's; '' if none does.
 
-    Whose it is the kernel tells. The converter turns the channels of negative scales.
+    Kernels tell which it belongs to. The converter negates channels of negative scale.
     """
     convolutions = _binary_kernels(program)
     for op in graph.operations:
@@ -187,7 +187,7 @@ def differing_threshold(program: Program, graph: Subgraph) -> str:
             continue
         bits = kernel_of(op)
         differences = [
-            # Where channels are opposite, the first weights are.
+            # Channels are opposite where their first weights are.
             _difference(op, bits[:, 0, 0, 0] != kernel[:, 0, 0, 0], node, *sign)
             for node, kernel in convolutions.get(kernel_key(bits), ())
             for sign in signs_after(program, node, sums_of(node))
@@ -198,7 +198,7 @@ def differing_threshold(program: Program, graph: Subgraph) -> str:
 
 
 def _binary_kernels(program: Program) -> dict[Any, list[tuple[Kernel, np.ndarray]]]:
-    """The kernels of a program by their keys, and where they are -1."""
+    """Returns the kernels of a program by key, with where they are -1."""
     kernels = defaultdict(list)
     for node in program.nodes:
         if isinstance(node, Kernel) and node.binary and node.of == "Conv2D":
@@ -208,18 +208,18 @@ def _binary_kernels(program: Program) -> dict[Any, list[tuple[Kernel, np.ndarray
 
 
 def kernel_key(kernel: np.ndarray) -> tuple[tuple[int, ...], bytes]:
-    """Returns a key that kernels share whose channels are equal or opposite."""
+    """Returns a key that is equal for kernels of equal or opposite channels."""
     alike = kernel != kernel[:, :1, :1, :1]
     return kernel.shape, np.packbits(alike).tobytes()
 
 
 def kernel_of(op: FileOperation) -> np.ndarray:
-    """Where a kernel of a file is -1, (C, height, width, channels in)."""
+    """Returns where a kernel of a file is -1, (C, height, width, channels in)."""
     return ~_unpacked(op.input(1).values, op.options["channels_in"])
 
 
 def sums_of(kernel: Kernel) -> np.ndarray:
-    """Returns every sum that there may be, by the number of bits that differ."""
+    """Returns every possible sum of a kernel, by the number of differing bits."""
     count = np.prod(kernel.weights.shape[:-1])
     return np.arange(count, -count - 1, -2, dtype=np.float32)[:, None]
 
@@ -227,7 +227,7 @@ def sums_of(kernel: Kernel) -> np.ndarray:
 def signs_after(
     program: Program, node: Node, x: np.ndarray
 ) -> Iterator[tuple[Sign, np.ndarray]]:
-    """Yields signs, and what they are of, per channel, where a node before reads x."""
+    """Yields the signs after a node with input x, and their pre-activations."""
     if isinstance(node, Sign):
         yield node, x + np.float32(node.shift)
         return
@@ -250,7 +250,7 @@ def _difference(
     sign: Sign,
     numbers: np.ndarray,
 ) -> str:
-    """Says of which channel the threshold is another one; empty if of none."""
+    """Says which channel's threshold differs; '' if none does."""
     differing, thresholds = np.arange(len(numbers))[:, None], op.input(-1).values
     counts = np.where(opposite, differing[::-1], differing)
     wrong = (numbers < 0) != (counts > thresholds)

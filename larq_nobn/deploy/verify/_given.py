@@ -1,7 +1,7 @@
 """Compares the trace of a model with the model itself, as `predict` calls it.
 
-Nothing is patched there. It is one batch of a few examples, from end to end; where that
-differs, by a sign that rounding decides if all is well, from sign to sign.
+Keras is not patched here. One batch of a few examples is compared from end to end. If
+it differs, perhaps by a sign that rounding decides, it is compared sign by sign.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from ..trace._trace import Trace
 from ._same import matched
 from ._segments import Examples, Recording, Segments, by_example, compare
 
-# How many examples a model gets at once that takes any number.
+# The batch size for models that take any number of examples.
 _ROWS = 4
-# Keras computes several examples at once, and kernels in each call.
+# Rounding: Keras computes several examples at once, and quantizes in each call.
 GIVEN_EQUAL = 1e-4
 
 
@@ -42,7 +42,7 @@ def compare_given(model: keras.Model, trace: Trace, examples: Examples) -> Segme
     """Compares a model as Keras runs it with its trace, which is the reference.
 
     Raises:
-        ConversionError: If it cannot be called on the examples, or if an output for an
+        ConversionError: If the model cannot be called on the examples, or if an output
             example depends on the others.
     """
     size = next(filter(None, (given.shape[0] for given in model.inputs)), _ROWS)
@@ -64,7 +64,7 @@ def compare_given(model: keras.Model, trace: Trace, examples: Examples) -> Segme
 
 
 def _predicted(model: keras.Model, examples: Examples, size: int) -> list[np.ndarray]:
-    """Returns what `predict` does, for so many examples at once."""
+    """Returns the outputs of `predict`, for `size` examples at once."""
     return in_batches(partial(_run, model, size), examples, size)
 
 
@@ -75,7 +75,7 @@ def _run(model: keras.Model, size: int, examples: Examples) -> list[np.ndarray]:
     if len(made) != len(model.outputs):
         raise ConversionError(
             f"Model {model.name!r} gives {len(made)} outputs in predict, but has "
-            f"{len(model.outputs)}. A file computes its call alone: move what its "
+            f"{len(model.outputs)}. A file computes only its call: move what its "
             "predict_step does into call."
         )
     for name, output in zip(model.output_names, made, strict=True):
@@ -108,8 +108,8 @@ def _check_independent(
 ) -> None:
     """Rejects a model whose output for an example depends on the others.
 
-    The second example of a batch is shown among others and among copies of itself, in
-    the same place of as many, so that it rounds alike.
+    The second example of a batch is run among others, and among copies of itself. It
+    keeps its place and the batch size, so its rounding stays the same.
     """
     if size == 1:
         return
@@ -139,7 +139,7 @@ def _check_independent(
 
 
 def _has(tensor: Any, size: int) -> bool:
-    """Whether a tensor has so many rows of numbers."""
+    """Whether a tensor has this many rows of numbers."""
     shape = tensor.shape
     return bool(tensor.dtype.is_numpy_compatible and shape.rank and shape[0] == size)
 
@@ -147,7 +147,7 @@ def _has(tensor: Any, size: int) -> bool:
 def _at_signs(
     model: keras.Model, trace: Trace, size: int
 ) -> tuple[list[TracedSign], Callable[[Examples], Recording]]:
-    """Returns the signs of a trace that a model has, too, and what reads them there."""
+    """Returns the signs of a trace that Keras has, too, and records them there."""
     found, calls = list[TracedSign](), list[LayerCall]()
 
     def shown(inputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:

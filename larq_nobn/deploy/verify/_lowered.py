@@ -1,12 +1,11 @@
 """Proves that a file computes what the given model does, from sign to sign.
 
-Four forms of a network follow each other: the given model, its trace, the operations
-that the trace is lowered to, and the file, which is written from these by rules. The
-given model is compared in `_given.py`. From there on networks are cut at their signs,
-as the trace shows them: each segment is computed by one form from the signs that the
-next one has there. Binary kernels of the operations are ±1, and scaled afterwards, so
-that sums which are 0 are 0 in them as in the file, while the trace has rounding in
-their place.
+A network has four forms: the given model, its trace, the operations that the trace is
+lowered to, and the file, which rules write from these operations. `_given.py` compares
+the given model with its trace. All further comparisons cut the network at the signs of
+the trace: one form computes each segment from the signs that the next form has there.
+Binary kernels of the operations are ±1 and scaled afterwards, so sums that should be 0
+are exactly 0, as in the file. The trace has rounding errors in their place.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ from ._segments import Examples, Recording, compare, recorder
 
 REFERENCE = "the given model"
 NOTHING_WRITTEN = " No file was written."
-# A trace computes constants once that its operations are made of.
+# Rounding between the two; a trace computes constants once that operations merge.
 _EQUAL = 1e-5
-# Up to this, it may still be rounding.
+# Differences up to this may still be rounding, which a norm has magnified.
 _MAGNIFIED = 1e-3
 _ROUNDING = (
     f" Differences below {_MAGNIFIED:g} may be rounding that a norm magnifies: look "
@@ -49,9 +48,9 @@ def verify_operations(
 ) -> tuple[dict[str, Any], list[np.ndarray]]:
     """Compares the given model with the operations that its file is written from.
 
-    A model of half precision rounds so coarsely that nearly every example has a sign
-    that flips. It is compared in float32, as which it was traced, and its own outputs
-    by their top class only. Returns how far they agree, and the operations' outputs.
+    Returns how far they agree, and the outputs of the operations. In half precision,
+    rounding flips a sign in nearly every example. So such a model is compared in
+    float32, as it was traced; its own outputs are compared by their top class only.
     """
     read = recorder(stages.exact, stages.cuts)
     return verify_made(model, stages.traced, stages.cuts, read, examples, ending)
@@ -65,7 +64,7 @@ def verify_made(
     examples: Examples,
     ending: str = NOTHING_WRITTEN,
 ) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """Compares the given model with what `read` has at these signs of its trace."""
+    """Compares the given model with what `read` records at these signs of its trace."""
     policy = other_precision(model)
     given = compare_given(trace.model if policy else model, trace, examples)
     if given.finding:
@@ -105,7 +104,7 @@ def verify_file(
     examples: Examples,
     tolerance: float,
 ) -> dict[str, Any]:
-    """Compares the operations of a model, and their outputs, with the file."""
+    """Compares the operations of a model and their outputs with the file."""
     signs, io = stages.traced.signs(), stages.io
     graph = read(content, "the file")[0]
     own, shown = file_signs(stages, signs, content, graph, runner)
@@ -116,8 +115,8 @@ def verify_file(
     differing = differing_threshold(stages.spelled, graph)
     if differing:
         raise VerificationError(
-            "The converted file computes something else, though in none of the "
-            f"examples: {differing}.{NOTHING_WRITTEN}"
+            "The converted file computes something else, though no example shows "
+            f"it: {differing}.{NOTHING_WRITTEN}"
         )
     return agreement(wanted, segments.outputs, tolerance, segments)
 
@@ -125,7 +124,7 @@ def verify_file(
 def mismatch(
     segments: _segments.Segments, what: str, tolerance: float, ending: str
 ) -> VerificationError:
-    """Returns an error that says how many examples differ, and where."""
+    """Returns an error that says how many examples differ, and where first."""
     return VerificationError(
         f"{what}: {len(segments.faulty)} of {segments.examples} examples differ by "
         f"more than tolerance={tolerance:g}, and not by the rounding of a sign: "

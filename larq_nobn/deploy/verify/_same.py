@@ -1,4 +1,4 @@
-"""Lets functions that promise the same function prove it before they return."""
+"""Proves that a rewritten model computes the same, before it is returned."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from ..trace._signs import TracedSign
 from ..trace._trace import Trace
 from ._segments import Segments, compare, labels_of, recorder
 
-# Beside the regular ones, of which one is of whole numbers.
+# The number of random examples beside the regular ones; one has whole numbers.
 FEW = 3
-# Both forms compute in float32 and in Keras; weights are products of others.
+# Both models compute in float32 in Keras, and one multiplies weights in advance.
 _EQUAL = 1e-4
 
 
 def check_same_function(given: keras.Model, made: keras.Model, what: str) -> None:
     """Checks that two models compute the same, from sign to sign.
 
-    On a few generated examples: regular ones, among them zeros, and random ones, among
-    them whole numbers. Models of half precision are compared in float32.
+    The examples are generated: regular ones, such as zeros, and a few random ones, such
+    as whole numbers. Models of half precision are compared in float32.
 
     Arguments:
         given: A flat functional model.
-        made: Another, whose signs are in layers of the same names.
-        what: What was done, for the message: "Folding batch norm".
+        made: Another one, whose signs are in layers of the same names.
+        what: What was done, for the message, such as "Folding batch norm".
 
     Raises:
-        ModelError: If they do not, naming the layer, or if the given model cannot be
-            called on generated examples of any usual size.
+            ModelError: If they differ, with the layer, or if the given model cannot be
+                called on generated examples of any usual size.
     """
     reference, other = _in_float32(given), _in_float32(made)
     examples = _runnable(reference, what)
@@ -52,8 +52,8 @@ def check_same_function(given: keras.Model, made: keras.Model, what: str) -> Non
         raise ModelError(
             f"{what} changed what model {given.name!r} computes: "
             f"{segments.finding}. Look there for a layer that depends on more than its "
-            "configuration and its weights; with verify=False the model comes all the "
-            "same."
+            "input, configuration and weights. With verify=False the model is returned "
+            "without this comparison."
         )
 
 
@@ -63,9 +63,9 @@ def compare_models(
     examples: Sequence[np.ndarray],
     tolerance: float,
 ) -> Segments:
-    """Compares two float32 models from sign to sign, as `check_same_function`.
+    """Compares two float32 models from sign to sign, as `check_same_function` does.
 
-    Outputs may differ by `tolerance`, relative to how far those of a channel are apart.
+    Outputs may differ by `tolerance`, relative to the spread of their channel.
     """
     inputs = [
         tf.TensorSpec((batch_of(reference), *array.shape[1:]), x.dtype, name)
@@ -83,7 +83,7 @@ def compare_models(
 def matched(
     signs: Sequence[TracedSign], others: Sequence[TracedSign]
 ) -> tuple[list[TracedSign], list[TracedSign]]:
-    """The signs of layers that have as many of them in both forms."""
+    """Returns the signs of layers that have equally many of them in both forms."""
     sides = signs, others
     mine, theirs = (dict(zip(labels_of(x), x, strict=True)) for x in sides)
     counts = [Counter(sign.layer for sign in x) for x in sides]
@@ -98,7 +98,7 @@ def matched(
 
 
 def _runnable(model: keras.Model, what: str) -> list[np.ndarray]:
-    """Generated examples that a model can be called on, of some size that it takes."""
+    """Returns generated examples of a size on which the model can be called."""
     is_open = any(None in given.shape[1:] for given in model.inputs)
     reason, count = "", batch_of(model)
     for size in SIZES if is_open else SIZES[:1]:
@@ -116,7 +116,7 @@ def _runnable(model: keras.Model, what: str) -> list[np.ndarray]:
 def _not_compared(model: keras.Model, what: str, reason: str) -> ModelError:
     return ModelError(
         f"{what} of model {model.name!r} cannot be compared on generated examples. "
-        f"{reason} With verify=False the model comes without a comparison."
+        f"{reason} With verify=False the model is returned anyway."
     )
 
 

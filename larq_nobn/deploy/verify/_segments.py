@@ -2,11 +2,11 @@
 
 A sign turns a rounding error of 1e-7 into a jump from -1 to +1, so two correct forms of
 one network may differ a lot from end to end. A network is therefore cut at its signs,
-at ternary signs, and where it compares numbers, as in `x > 0`.
-Each segment, from the signs and inputs that it reads to the next pre-activations and
-outputs, is computed by the reference from the values that the other form itself had
-there. So nothing is amplified: a sign that rounding decides changes what is fed
-forward, and excuses nothing after it.
+at ternary signs, and where it compares numbers, as in `x > 0`. A segment leads from
+signs and inputs to the next pre-activations and outputs. The reference computes each
+segment from the values that the other form itself had at its start, so nothing is
+amplified: where rounding decides a sign, the next segment starts from the other form's
+sign, and must still agree.
 """
 
 from __future__ import annotations
@@ -25,43 +25,43 @@ from ..lite import _converter
 from ..trace._form import Form
 from ..trace._signs import TracedSign, TracedSum
 
-# How close to 0 a pre-activation must be for its sign to be a matter of rounding, as a
-# fraction of the largest pre-activation of its channel: 84 float32 epsilons. Sums of n
-# floats in another order differ by about sqrt(n) epsilons of their magnitude (48 for
-# the 2304 terms of a 3x3 convolution over 256 channels). A wrong weight changes
-# pre-activations by fractions of 1e-2 and more.
+# A sign may be decided by rounding if its pre-activation is below this fraction of the
+# largest one of its channel: 84 float32 epsilons. Sums of n floats in another order
+# differ by about sqrt(n) epsilons of their magnitude (48 for the 2304 terms of a 3x3
+# convolution over 256 channels). A wrong weight changes pre-activations by fractions of
+# 1e-2 and more.
 MARGIN = 1e-5
-# A channel of small numbers may be made of large terms, whose sums round as these do.
-# How much that is, more runs tell, in which every constant is off by about this
-# fraction of itself, 16 float32 epsilons, at random: to one side and to the other, of
-# which a ReLU may show no more than one, and by draws of two kinds, of which one may
-# cancel by chance. Numbers may differ by a few times what they are off by there, but by
-# no more than the same fraction of the largest number of all channels: a step that
-# turns there says nothing of rounding. What another walk, off by 64 times as much,
-# moves further by far is no step, and counts whatever the other channels are: all of
-# them may cancel.
+# A channel of small numbers may be a sum of large terms, which rounds as these do. How
+# far, is measured by more runs, in each of which every constant is changed at random by
+# about this fraction of itself, 16 float32 epsilons. The changes go to one side and to
+# the other, since a ReLU may hide one of them, and come from two draws, since one may
+# cancel by chance. Numbers may differ by `_TIMES` times what such a run moves them, but
+# by no more than the same fraction of the largest number of all channels: a step that
+# jumps there says nothing of rounding. Two last runs have `_FARTHER` times the noise.
+# What these move `_BY_FAR` times further is no step, so it counts in full, whatever the
+# other channels are: all of them may cancel.
 _NOISE, _FARTHER = 2e-6, 64
 _NEAR = (_NOISE, -_NOISE, 1.25 * _NOISE, -1.25 * _NOISE)
 NOISES = (*_NEAR, _FARTHER * _NEAR[0], _FARTHER * _NEAR[2])
 _TIMES, _BY_FAR = 4, 16
-# No larger is what a network sees.
+# The inputs of networks are usually no larger than this.
 _USUAL = 300.0
-# Of smaller numbers, as a softmax gives some, processors make 0.
+# Processors may turn smaller numbers, such as some of a softmax, into 0.
 _NOTHING = 1e-30
 
 
 @dataclass
 class CutResult:
-    """How far the forms agree at one sign or output.
+    """The agreement of two forms at one sign or output.
 
     Attributes:
         name: The label of the sign, or the name of the output.
-        count: How many numbers were compared.
+        count: The number of numbers that were compared.
         near: How many of these are pre-activations within rounding of the threshold.
-        flipped_examples: Those in which rounding decides one or more signs otherwise.
+        flipped_examples: The examples in which rounding decides some sign differently.
         worst: The largest difference, relative to the largest number of its channel.
-        fault: What differs by more than rounding; empty for nothing.
-        faulty: The examples in which it does.
+        fault: What differs by more than rounding; '' if nothing does.
+        faulty: The examples in which something does.
     """
 
     name: str
@@ -78,9 +78,9 @@ class Segments:
     """The comparison of two forms, segment by segment.
 
     Attributes:
-        examples: How many were compared.
-        outputs: Those of the other form.
-        results: By key, in the order of the network, signs before outputs.
+        examples: The number of examples that were compared.
+        outputs: The outputs of the other form.
+        results: By kind and name, in the order of the network, signs before outputs.
     """
 
     examples: int
@@ -93,7 +93,7 @@ class Segments:
 
     @property
     def finding(self) -> str:
-        """The first fault, in the order of the network; empty if there is none."""
+        """The first fault in the order of the network; '' if there is none."""
         return next((p.fault for p in self.results.values() if p.fault), "")
 
     @property
@@ -103,7 +103,7 @@ class Segments:
 
     @property
     def ties(self) -> list[dict[str, Any]]:
-        """The signs that rounding decides, those of most examples first."""
+        """The signs that rounding decides; the most frequent come first."""
         rows = [
             {
                 "layer": result.name,
@@ -130,9 +130,9 @@ class Segments:
 
 
 def rounding_of(values: np.ndarray, noisy: Sequence[np.ndarray]) -> np.ndarray:
-    """How far rounding reaches in each channel beyond that of its own numbers, (C,).
+    """Returns how far rounding moves each channel beyond its `MARGIN`, (C,).
 
-    `noisy` are the same `values` of a walk for each of `NOISES`, if there are some.
+    `noisy` has the same `values` from a run for each of `NOISES`, or is empty.
     """
     sizes = _sizes(values)
     if not noisy:
@@ -148,9 +148,9 @@ def rounding_of(values: np.ndarray, noisy: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def grouped(examples: Sequence[np.ndarray], most: int) -> Iterator[list[int]]:
-    """Yields the numbers of examples that are compared at once, in their order.
+    """Yields the indices of examples to compare at once, in order.
 
-    Those of far larger numbers are apart, or what is allowed would go by these.
+    Examples of far larger numbers are apart, since they would widen the tolerance.
     """
     for _, alike in groupby(range(len(examples[0])), partial(_order_of, examples)):
         part = list(alike)
@@ -159,7 +159,7 @@ def grouped(examples: Sequence[np.ndarray], most: int) -> Iterator[list[int]]:
 
 
 def _order_of(examples: Sequence[np.ndarray], row: int) -> int:
-    """The order of magnitude of an example beyond that of the pixels of an image."""
+    """Returns by how many orders of magnitude an example exceeds usual pixels."""
     reals = [array[row] for array in examples if array.dtype.kind == "f"]
     sizes = (np.abs(x[np.isfinite(x)]).max(initial=0.0) for x in reals)
     largest = max(sizes, default=0.0)
@@ -176,15 +176,15 @@ def compare_sign(
     noisy: Sequence[np.ndarray] = (),
     rectified: bool = False,
 ) -> None:
-    """Compares the signs of pre-activations with those that another form has there.
+    """Compares the signs of pre-activations with those of another form.
 
     Arguments:
-        x: Those of the reference, of the examples `rows`.
-        is_positive: Whether the sign of numbers is +1: of those above 0, or from it on.
+        x: The pre-activations of the reference, for the examples `rows`.
+        is_positive: Returns where the sign of numbers is +1: above 0, or from 0 on.
         bits: Where the other form has +1.
         between: Where a fault would lie, for the message.
-        noisy: The pre-activations of a walk for each of `NOISES`, if there are some.
-        rectified: Whether what makes them, as a ReLU, gives none below 0.
+        noisy: The pre-activations of a run for each of `NOISES`, or nothing.
+        rectified: Whether their maker, such as a ReLU, never gives numbers below 0.
     """
     sizes = _sizes(x)
     margin = (MARGIN * sizes + rounding_of(x, noisy)).astype(np.float32)
@@ -212,8 +212,8 @@ def compare_sign(
     )
 
 
-# The largest difference of numbers that are linear in others, and how well it tells
-# where they are 0, each as a fraction of the largest number.
+# As fractions of the largest number: how far linear numbers may be off their line, and
+# how precisely they tell where they are 0.
 _LINEAR, _CROSSING = 1e-4, 1e-3
 
 
@@ -227,10 +227,10 @@ def compare_thresholds(
 ) -> None:
     """Compares thresholds that no example passes, as far as they are known.
 
-    Where the pre-activations of both forms are linear in each other, they are 0 at the
-    same. Of whole numbers a threshold may be anywhere between two of them.
+    If the pre-activations of both forms are linear in each other, their zeros are
+    comparable. Between whole numbers, a threshold may lie anywhere between two of them.
 
-    `numbers` are how far the pre-activations of the other form are above the threshold,
+    `numbers` is how far the pre-activations of the other form are above the threshold,
     times any positive number per channel. The rest is as in `compare_sign`.
     """
     arrays = x.astype(float), numbers, bits
@@ -256,7 +256,7 @@ def compare_thresholds(
 
 @np.errstate(divide="ignore", invalid="ignore")
 def _crossings(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """Returns the number of each channel at which others, linear in it, are 0.
+    """Returns, per channel, the number of `mine` at which `theirs`, linear in it, is 0.
 
     It is 0 where that is unknown.
     """
@@ -264,7 +264,7 @@ def _crossings(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
         (x.mean(axis=0), np.ptp(x, axis=0)) for x in (mine, theirs)
     )
     known = (spread > 1e-2 * np.abs(mine).max(axis=0)) & (size > 0) & (size < np.inf)
-    # Through two points there is always a line.
+    # Two points always have a line through them, so there must be three.
     steps = np.diff(np.sort(theirs, axis=0), axis=0) > _LINEAR * size
     known &= steps.sum(axis=0) >= 2
     centered = mine - own
@@ -276,7 +276,7 @@ def _crossings(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
 
 @np.errstate(invalid="ignore")
 def _moves(mine: np.ndarray, noisy: Sequence[np.ndarray], tolerance: float) -> bool:
-    """Whether rounding alone decides an output, as it does a softmax of huge logits."""
+    """Whether rounding alone decides an output, such as a softmax of huge logits."""
     near = noisy[: len(_NEAR)]
     away = max((np.abs(walked - mine).max(initial=0) for walked in near), default=0.0)
     return not away <= tolerance * np.abs(mine).max(initial=0)
@@ -296,16 +296,16 @@ def compare_values(
     result: CutResult,
     noisy: Sequence[np.ndarray] = (),
 ) -> None:
-    """Compares numbers per channel, by how far those of the channel vary.
+    """Compares numbers per channel, relative to the spread of their channel.
 
-    Beside a large bias, rounding reaches a fraction of the largest number at least.
+    Beside a large bias, at least a fraction of the largest number is allowed.
 
     Arguments:
-        mine, theirs: Those of the reference, and of the other form.
-        tolerance: Allowed difference, relative to how far the numbers of a channel are
-            apart, but to no more than the largest.
+        mine, theirs: The numbers of the reference, and of the other form.
+        tolerance: Allowed difference, relative to the spread of a channel's numbers,
+            or to their largest magnitude if that is less.
         what: What differs, for the message.
-        noisy: Those of the reference in a walk for each of `NOISES`, if there are some.
+        noisy: The reference's numbers in a run for each of `NOISES`, or nothing.
     """
     channels = mine.shape[-1] if mine.ndim > 1 else 1
     first, second = (
@@ -313,7 +313,7 @@ def compare_values(
     )
     finite = np.where(np.isfinite(first), first, 0)
     apart = sizes = _sizes(finite)
-    if first[..., 0].size > 1:  # a single number varies somehow
+    if first[..., 0].size > 1:  # a single number has no spread
         apart = np.minimum(np.ptp(finite, axis=(0, 1)), sizes)
     allowed = np.maximum(tolerance * apart, min(tolerance, MARGIN) * sizes)
     floor = rounding_of(first, [np.reshape(x, first.shape) for x in noisy])
@@ -347,12 +347,12 @@ Cut = TracedSign | TracedSum
 
 
 class Recording(NamedTuple):
-    """What a form of a network has for some examples.
+    """The values of a form of a network for some examples.
 
     Attributes:
         outputs: One array per output.
-        values: What each cut makes, (examples, ...).
-        numbers: Of what it is taken, by its place among the cuts, as far as known.
+        values: The output of each cut, (examples, ...).
+        numbers: The pre-activations of cuts, by the cuts' places, where known.
     """
 
     outputs: list[np.ndarray]
@@ -361,10 +361,10 @@ class Recording(NamedTuple):
 
 
 def recorder(form: Form, signs: Sequence[Cut]) -> Callable[..., Recording]:
-    """Returns what computes a form for examples, and shows it at some signs.
+    """Returns a function that runs a form on examples, and records it at some signs.
 
-    Where it is given values of the signs, it does not compute these. With noise, it
-    tells how far numbers round.
+    Values that it is given for the signs replace these. With noise, its result shows
+    how far numbers round.
     """
     values = [form.tensor_of(sign.value) for sign in signs]
     wanted = [*form.outputs, *values]
@@ -397,16 +397,16 @@ def compare(
     examples: Examples,
     tolerance: float,
 ) -> Segments:
-    """Compares a form with what `read` shows of another one, cut at the same signs.
+    """Compares a form with what `read` records of another one, cut at the same signs.
 
-    Outputs may differ by `tolerance`.
+    Outputs may differ by `tolerance`, as in `compare_values`.
     """
     count, labels = len(examples[0]), labels_of(signs)
     segments, parts = Segments(count), []
     own = recorder(form, signs)
 
     def note(ours: Sequence[Recording], other: Recording, rows: list[int]) -> None:
-        """Compares some examples; others of `ours` than the first have noise."""
+        """Compares some examples; all of `ours` but the first were run with noise."""
         before = "the input"
         for number, (sign, label) in enumerate(zip(signs, labels, strict=True)):
             difference, *walked = (x.numbers[number] for x in ours)
@@ -434,7 +434,7 @@ def compare(
 
     for rows in grouped(examples, _GROUP):
         step("Comparing examples", rows[0], count)
-        # In whole batches, or it would matter how examples are folded into them.
+        # Batches are whole, however examples are folded into them.
         rows = rows + rows[-1:] * (-len(rows) % io.batch_size)
         taken = [array[rows] for array in examples]
         is_far = _order_of(examples, rows[0]) > 0
@@ -446,7 +446,7 @@ def compare(
         ours = [own(taken, fed)]
         note(ours, other, rows)
         if {*segments.faulty} & {*rows}:
-            # What noise excuses takes the place of what was noted without it.
+            # The comparison with noise replaces the one without.
             segments.results = results
             ours += [own(taken, fed, noise) for noise in NOISES]
             note(ours, other, rows)
@@ -457,7 +457,7 @@ def compare(
 def _compare_sum(
     terms: np.ndarray, made: np.ndarray, before: str, rows: list[int], result: CutResult
 ) -> None:
-    """Compares a sum with what another form has of it: it rounds as its terms do."""
+    """Compares a sum with that of another form; it may round as its terms do."""
     total, sizes = terms.sum(axis=-1), np.abs(terms).sum(axis=-1)
     away = np.abs(total - made.reshape(total.shape))
     wrong = away > MARGIN * np.abs(total).max(initial=0) + _NOISE * sizes
@@ -472,7 +472,7 @@ def _compare_sum(
 
 
 def labels_of(signs: Sequence[Cut]) -> list[str]:
-    """The names of the layers of signs; of a second one of a layer with its number."""
+    """Returns a label for each sign: its layer, and a number after the first."""
     names = [sign.layer for sign in signs]
     numbers = [names[: place + 1].count(name) for place, name in enumerate(names)]
     pairs = zip(names, numbers, strict=True)
@@ -480,7 +480,7 @@ def labels_of(signs: Sequence[Cut]) -> list[str]:
 
 
 def _difference(sign: Cut, rest: Iterator[np.ndarray]) -> np.ndarray:
-    """Returns the numbers that a sign is of: the next, or the difference of two."""
+    """Returns the pre-activations of a sign: one array, or a difference of two."""
     first, *second = values = [next(rest) for _ in sign.of]
     if isinstance(sign, TracedSum):
         return sign.terms(values)
@@ -489,7 +489,7 @@ def _difference(sign: Cut, rest: Iterator[np.ndarray]) -> np.ndarray:
 
 
 def by_example(values: np.ndarray, count: int) -> np.ndarray:
-    """With examples in front; of one with several rows, these come next."""
+    """Moves the examples to the first axis, and the rows of each to the second."""
     if len(values) == count:
         return values
     return values.reshape(count, -1, *values.shape[1:])

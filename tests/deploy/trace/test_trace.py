@@ -24,7 +24,7 @@ def test_large_kernels_are_given_and_not_contained():
     for form in (stages.traced.form, stages.exact):
         contained = form.outputs[0].graph.as_graph_def().ByteSize()
         assert contained < weights / 2
-        kernels = [x for x in form._given if x.shape.as_list() == [3, 3, 128, 128]]
+        kernels = [x for x in form._large if x.shape.as_list() == [3, 3, 128, 128]]
         assert len(kernels) == 1
 
 
