@@ -1,7 +1,7 @@
-"""Models of layers that are made again: built, and each copy compared with its layer.
+"""Builds models with new layers, and compares each copy with its layer.
 
-Nothing but a comparison tells that a layer is its configuration and its weights: a
-number that training has changed may be an attribute of Python alone.
+Only a comparison tells whether a layer is fully described by its configuration and
+weights: training may have changed a number that is a plain attribute in Python.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from ._graph import Call, Graph, inputs_of
 
 _log = logging.getLogger("larq_nobn")
 
-# Of made-up inputs: below what whole numbers are, of which the first are taken that a
-# layer can be called on; and the scales of the examples.
+# For generated inputs: upper bounds of whole numbers, tried until a layer accepts them,
+# and the scales of the examples.
 _WHOLE = (256, 2, 1)
 _SCALES = (1.0, 100.0, 10.0, 0.1)
 # A copy makes the same calls on the same machine: 16 units in the last place.
@@ -38,28 +38,27 @@ _EQUAL = {
 }
 
 
-# A given layer, its copy, and whether that is to be the same.
+# A given layer, its copy, and whether they should be equal.
 _Copy = tuple[keras.layers.Layer, keras.layers.Layer, bool]
-# The name that a variable has in a part of a layer, that part, and its copy.
+# The name of a variable in a part of a layer, that part, and the part's copy.
 _Use = tuple[str, keras.layers.Layer, keras.layers.Layer | None]
 
 
 def to_keras(graph: Graph, float32: bool = False, shared: bool = False) -> keras.Model:
     """Builds the model that a graph describes, with the graph's weights.
 
-    Names stay, calls of one layer are calls of one layer again, and what was trainable,
-    constrained or in half precision still is.
+    Names stay. Calls of one layer are again calls of one layer, and what was trainable,
+    constrained or in half precision stays so.
 
     Arguments:
         float32: Whether all layers of the given model compute in float32.
-        shared: Whether layers that no edit changed are the given ones, under calls of
-            their own. Such a model is for the caller alone, who changes nothing in it.
-            In others all layers are new, but for those that have neither weights nor a
-            configuration.
-
+        shared: Whether layers that no edit changed are the given ones, called again.
+            Such a model is for internal use, and nothing in it may be changed.
+            Otherwise all layers are new, except for those that have neither weights nor
+            a configuration.
     Raises:
-        ModelError: If a layer cannot be rebuilt, or if one that the graph has as it was
-            given computes something else than that one.
+        ModelError: If a layer cannot be rebuilt, or if a copy of a given layer computes
+            something else than that layer.
     """
     built: dict[int, keras.layers.Layer] = {}
     new: list[Call] = []
@@ -94,7 +93,7 @@ def to_keras(graph: Graph, float32: bool = False, shared: bool = False) -> keras
 
 
 def _share(model: keras.Model, copies: Sequence[_Copy]) -> None:
-    """Lets copies share variables where their layers do, and none with these.
+    """Lets copies share variables as their layers do, but none with these.
 
     Raises:
         ModelError: If a copy has a variable of the given model.
@@ -125,14 +124,14 @@ def _share(model: keras.Model, copies: Sequence[_Copy]) -> None:
         elif others:
             names = dict.fromkeys(repr(name) for name, _ in places)
             _log.warning(
-                "Layers %s have one variable together, and in the new model one each: "
-                "make it one again before you train it.",
+                "Layers %s share one variable, but have one each in the new model: let "
+                "them share it again before you train it.",
                 " and ".join(names),
             )
 
 
 def _in_order_of(given: keras.layers.Layer, copy: keras.layers.Layer) -> None:
-    """Lists the variables of a copy as those of its layer, after some were replaced."""
+    """Lists the variables of a copy in the order of its layer's, after replacements."""
     attributes = _operation.named(given).items()
     made = {id(variable): getattr(copy, name) for name, variable in attributes}
     for kind in ("_trainable_weights", "_non_trainable_weights"):
@@ -142,7 +141,7 @@ def _in_order_of(given: keras.layers.Layer, copy: keras.layers.Layer) -> None:
 
 
 def _stays(operation: _operation.Operation, float32: bool) -> bool:
-    """Whether an operation is a given layer, of the precision that it had."""
+    """Whether an operation is a given layer in its own precision."""
     return operation.is_given and not (
         float32 and _operation.needs_float32(operation.base)
     )
@@ -160,7 +159,7 @@ def _built(operation: _operation.Operation, float32: bool) -> keras.layers.Layer
 
 
 def _fill(call: Call, layer: keras.layers.Layer, float32: bool) -> None:
-    """Gives a new layer its state, and checks what it is a copy of."""
+    """Sets the state of a new layer, and compares it with the layer it copies."""
     operation = call.operation
     operation.fill(layer)
     base = operation.base
@@ -169,17 +168,17 @@ def _fill(call: Call, layer: keras.layers.Layer, float32: bool) -> None:
     if not _stays(operation, float32):
         if not _operation.is_foreign(base):
             return
-        # It is another than the given one; as that is, it has to be the same.
+        # The layer was changed, so an unchanged copy of its base is compared instead.
         with _own_policy(base):
             layer = _operation.rebuild(base)
     check_copy(call, base, layer)
 
 
 def copied(model: keras.Model) -> keras.Model:
-    """Returns a model of new layers, with models inside it as they are.
+    """Returns a model of new layers; nested models stay nested.
 
     Raises:
-        ModelError: If a layer cannot be rebuilt, or computes something else then.
+        ModelError: If a layer cannot be rebuilt, or its copy computes something else.
     """
     new: dict[int, keras.layers.Layer] = {}
     copies: list[_Copy] = []
@@ -195,7 +194,7 @@ def copied(model: keras.Model) -> keras.Model:
 
     def clone(model: keras.Model) -> keras.Model:
         made = keras.models.clone_model(model, clone_function=copy)
-        made._trainable = model._trainable  # not that of its layers
+        made._trainable = model._trainable  # without changing that of its layers
         return made
 
     layers = model._flatten_layers(include_self=False)
@@ -217,9 +216,9 @@ def copied(model: keras.Model) -> keras.Model:
 
 @contextmanager
 def _own_policy(layer: keras.layers.Layer | None) -> Iterator[None]:
-    """Builds what a layer of the user's class builds when it is made or first called.
+    """Sets the policy for what a user's layer builds, when it is made or first called.
 
-    Under the policy that the layer has, which most likely was the one that ruled then.
+    It is the policy of the layer, which most likely was set when that was made.
     """
     policy = "" if layer is None else layer.dtype_policy.name
     if "float" in policy and _operation.is_foreign(layer):
@@ -230,15 +229,15 @@ def _own_policy(layer: keras.layers.Layer | None) -> Iterator[None]:
 
 
 def check_copy(call: Call, given: keras.layers.Layer, copy: keras.layers.Layer) -> None:
-    """Checks that a copy computes what its layer does, on made-up inputs.
+    """Checks that a copy computes what its layer does, on generated inputs.
 
-    The copy takes its state here if it is not built yet.
+    If the copy is not built yet, it gets its state here.
 
     Raises:
-        ModelError: If it does not; or if the layer, which has weights, cannot be called
-            on any inputs that are made up.
+        ModelError: If it computes something else, or if the layer has weights and
+            cannot be called on any generated inputs.
     """
-    if _operation.is_function(given):  # which both call
+    if _operation.is_function(given):  # both call the same function
         return
     try:
         inputs, made = _called(call, given)
@@ -251,10 +250,10 @@ def check_copy(call: Call, given: keras.layers.Layer, copy: keras.layers.Layer) 
         with _own_policy(given):
             _models.run_call(call, copy, inputs)
         _operation.take_state(copy, given)
-    # What is random differs from itself as well.
-    if _equal(made, _kept(call, copy, inputs)):
+    # A random layer also differs from itself.
+    if _equal(made, _outputs(call, copy, inputs)):
         return
-    if _equal(made, _kept(call, given, inputs)):
+    if _equal(made, _outputs(call, given, inputs)):
         raise ModelError(
             f"Layer {given.name!r} ({type(given).__name__}) depends on more than its "
             "configuration and its weights: a copy of it computes something else. "
@@ -263,7 +262,7 @@ def check_copy(call: Call, given: keras.layers.Layer, copy: keras.layers.Layer) 
 
 
 def _called(call: Call, given: keras.layers.Layer) -> tuple[list[Any], list[Any]]:
-    """Inputs that a layer can be called on, and what it makes of them."""
+    """Returns inputs that a layer can be called on, and its outputs for them."""
     reads = inputs_of(call.node)
     is_open = any(None in read.shape[1:] for read in reads)
     for side, whole in product(SIZES if is_open else SIZES[:1], _WHOLE):
@@ -271,7 +270,7 @@ def _called(call: Call, given: keras.layers.Layer) -> tuple[list[Any], list[Any]
         # Larq leaves its scope open when a layer fails.
         with lq.context.quantized_scope(False):
             try:
-                return inputs, _kept(call, given, inputs)
+                return inputs, _outputs(call, given, inputs)
             except LayerError as error:
                 reason = error
     raise LayerError(
@@ -288,8 +287,8 @@ def _made_up(tensor: Any, side: int, whole: int) -> tf.Tensor:
     return tf.cast(numbers[: tensor.shape[0]], tensor.dtype)
 
 
-def _kept(call: Call, layer: keras.layers.Layer, inputs: list[Any]) -> list[Any]:
-    """Calls a layer at inference and returns its outputs; state and metrics stay."""
+def _outputs(call: Call, layer: keras.layers.Layer, inputs: list[Any]) -> list[Any]:
+    """Returns the outputs of a layer at inference; its state and metrics stay."""
     with unmeasured(layer):
         made = _models.run_call(call, layer, inputs, False)
     return tf.nest.flatten(made, expand_composites=True)

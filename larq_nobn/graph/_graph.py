@@ -1,16 +1,16 @@
 """One immutable graph of the calls of a model, which every pass reads and edits.
 
 A node is a call of a layer, an edge is a tensor between two calls. **An edge is a
-value**: it contains the same numbers in every graph that it is an edge of, or, where
-signs alone read it, numbers of which they take the same signs. A rewrite that makes a
-call compute something else gives that call a new edge, a `NewEdge`, and a rewrite that
-makes another call compute the same numbers lets that call make the old edge. So what is
-known of an edge stays true whatever is edited around it, and any two graphs of one
-model can be compared at all edges that both have.
+value**: it has the same numbers, or for edges that only signs read, numbers of the same
+signs, in every graph that contains it. A rewrite that changes what a call computes
+gives the call a new edge, a `NewEdge`; a rewrite that computes the same numbers by
+another call lets that call make the old edge. So facts about an edge stay true whatever
+is edited around it, and two graphs of one model are comparable at all common edges.
 
-An edit returns another graph. It changes no call, no operation and no Keras layer; only
-`to_keras` builds layers, once, and new ones. Layers that no table knows are calls like
-others: they keep their Keras layer, and no rewrite moves anything into or through them.
+An edit returns another graph, and changes no call, operation or Keras layer. Only
+`to_keras` builds layers, all at once, and new ones. Layers without known traits are
+calls like others: they keep their Keras layer, and no rewrite moves anything into or
+through them.
 
     graph = from_keras(model)
     conv = graph.uses("conv")[0].operation
@@ -35,15 +35,15 @@ from ._operation import Operation
 class Call(NamedTuple):
     """One use of a layer, which is a node of a graph; a layer used twice has two.
 
-    Nothing changes a call: an edit of a graph puts others in its place.
+    A call never changes: an edit of a graph replaces it by another.
 
     Attributes:
-        label: Its name, which no other call has.
-        name: That of the layer in the graph.
-        outputs: The tensors that it makes, as they are nested.
+        label: The name of the call, which is unique.
+        name: The name of the layer in the graph.
+        outputs: The tensors that it makes, nested as Keras returns them.
         node: The Keras node that it came from; None for a call that an edit added.
         reads: The tensors that it reads at inference.
-        operation: What it computes, shared by all calls of its layer.
+        operation: The function that it computes, shared by all calls of its layer.
     """
 
     label: str
@@ -55,7 +55,7 @@ class Call(NamedTuple):
 
     @property
     def layer(self) -> keras.layers.Layer:
-        """A Keras layer of what it computes: the given one, if no edit changed it."""
+        """A Keras layer that computes it: the given one, if no edit changed it."""
         return self.operation.layer
 
     @property
@@ -65,21 +65,21 @@ class Call(NamedTuple):
 
     @property
     def first_output(self) -> Any:
-        """The first tensor that it makes: of Kalman normalization, the features."""
+        """The first tensor that it makes; of Kalman normalization, the features."""
         return tf.nest.flatten(self.outputs)[0]
 
     @property
     def described(self) -> str:
-        """The layer in the words of a message."""
+        """The layer's name and class, for a message."""
         return f"{self.name!r} ({self.operation.kind.__name__})"
 
     def reading(self, old: Any, new: Any) -> Call:
-        """Returns the same call with another tensor in the place of one."""
+        """Returns the call, reading the tensor `new` instead of `old`."""
         return self._replace(reads=tuple(new if x is old else x for x in self.reads))
 
     def arguments(self, given: Sequence[Any]) -> tuple[Any, Any]:
-        """Positional and keyword arguments of the call, with others for its inputs."""
-        # Keras takes one off each list, which is read more than once in x + x.
+        """Returns the arguments of the call, with `given` in place of its inputs."""
+        # Keras takes one value off a list for each read of a tensor, as in x + x.
         pairs = zip(inputs_of(self.node), given, strict=True)
         lists = {str(id(old)): [new] * len(given) for old, new in pairs}
         return self.node.map_arguments(lists)
@@ -88,8 +88,8 @@ class Call(NamedTuple):
 def calls_of(model: keras.Model) -> list[Call]:
     """Lists the layer calls of inference, each after the calls that it depends on.
 
-    The uses of a layer come in the order in which they were made, so that they are
-    numbered alike in a model that is built again, whatever is added to its branches.
+    The uses of a layer keep the order in which they were made. So they have the same
+    numbers in a model that is built again, whatever is added to its branches.
     """
     by_depth, needed = model._nodes_by_depth, _needed(model.outputs)
     depths = sorted(by_depth, reverse=True)
@@ -114,7 +114,7 @@ def calls_of(model: keras.Model) -> list[Call]:
 
 
 def _with_uses_in_order(nodes: list[Any]) -> list[Any]:
-    """Moves those nodes alone for which some use of a layer has to wait."""
+    """Moves only the nodes that an earlier use of a layer has to wait for."""
     known, ordered = set(nodes), dict[Any, None]()
     earlier: dict[Any, Any] = {}
     for layer in {node.layer for node in nodes}:
@@ -153,26 +153,26 @@ def _needed(outputs: list[Any]) -> set[Any]:
 
 def inputs_of(node: Any) -> list[Any]:
     """Returns the symbolic tensors that a call reads at inference."""
-    # Without a state, which only training needs.
+    # The further inputs are states, which only training needs.
     stateful = isinstance(node.layer, BatchKalmanNormalization)
     return node.keras_inputs[:1] if stateful else node.keras_inputs
 
 
 def free_name(name: str, taken: Container[str]) -> str:
-    """Returns a name that is not taken: this one, or this one with a number."""
+    """Returns a name that is not taken: `name`, or `name` with a number."""
     numbered = (f"{name}_{number}" for number in count(1))
     return next(free for free in chain([name], numbered) if free not in taken)
 
 
 class NewEdge:
-    """An edge like another, which no tensor of the given model stands for."""
+    """An edge with the form of another, which no tensor of the given model is."""
 
     def __init__(self, like: Any) -> None:
         self.shape, self.dtype = like.shape, like.dtype
 
 
 class Graph:
-    """The calls of a functional model at inference, and how they hang together.
+    """The calls of a functional model at inference, and the edges between them.
 
     Arguments:
         model: A functional model, whose inputs are the first edges.
@@ -191,7 +191,7 @@ class Graph:
         self.outputs = model.outputs if outputs is None else outputs
 
     def free(self, name: str) -> str:
-        """Returns a name that no layer has: this one, or this one with a number."""
+        """Returns a name that no layer has: `name`, or `name` with a number."""
         return Names(self).free(name)
 
     def producer(self, tensor: Any) -> Call | None:
@@ -207,22 +207,22 @@ class Graph:
         return any(tensor is end for end in self.outputs)
 
     def sole_consumer(self, tensor: Any) -> Call | None:
-        """The call that reads a tensor, if it is the only use that is made of it."""
+        """Returns the call that reads a tensor, if the tensor has no other use."""
         readers = self.consumers(tensor)
         return readers[0] if len(readers) == 1 and not self.is_output(tensor) else None
 
     def uses(self, name: str) -> list[Call]:
-        """All calls of the layer of that name."""
+        """Returns all calls of the layer of this name."""
         return self._uses.get(name, [])
 
     def with_calls(self, changed: Mapping[str, Sequence[Call]]) -> Graph:
-        """Returns a graph with other calls, or none, in the place of some, by label."""
+        """Returns a graph in which other calls, or none, replace some, by label."""
         replacements = (changed.get(call.label, (call,)) for call in self.calls)
         made = [call for part in replacements for call in part]
         return Graph(self.model, made, self.outputs)
 
     def with_operation(self, operation: Operation) -> Graph:
-        """Returns a graph with another operation in all calls of a layer."""
+        """Returns a graph in which all calls of a layer have another operation."""
         changed = {
             call.label: [call._replace(operation=operation)]
             for call in self.uses(operation.name)
@@ -230,12 +230,12 @@ class Graph:
         return self.with_calls(changed)
 
     def with_row(self, name: str, row: Sequence[Operation]) -> Graph:
-        """Returns a graph with operations in a row in all calls of a layer.
+        """Returns a graph in which operations in a row replace all calls of a layer.
 
         Arguments:
-            name: The layer.
-            row: Operations of one input each, the last of which makes what the layer
-                made. Without any, the readers of the layer read its input.
+            name: The name of the layer.
+            row: Operations of one input each; the last one makes the layer's output. If
+                empty, the readers of the layer read its input.
         """
         graph = self
         for use in self.uses(name):
@@ -256,7 +256,7 @@ class Graph:
         return graph
 
     def with_edge(self, old: Any, new: Any) -> Graph:
-        """Returns a graph in which what reads an edge reads another of its value."""
+        """Returns a graph in which readers of an edge read another of equal value."""
         made = [call.reading(old, new) for call in self.calls]
         ends = [new if end is old else end for end in self.outputs]
         return Graph(self.model, made, ends)
@@ -267,7 +267,7 @@ class Graph:
 
     @cached_property
     def _consumers(self) -> dict[int, list[Call]]:
-        # Not the inputs of a call alone: tensors may come as other arguments.
+        # Tensors may also come as other arguments than the inputs.
         return _by_key((key, c) for c in self.calls for key in set(map(id, c.reads)))
 
     @cached_property
@@ -276,13 +276,13 @@ class Graph:
 
 
 class Names:
-    """The names of the layers of a graph, and free ones beside them."""
+    """The names of the layers of a graph, to find free ones."""
 
     def __init__(self, graph: Graph) -> None:
         self._taken = {*(call.name for call in graph.calls), *graph.model.input_names}
 
     def free(self, name: str) -> str:
-        """Returns a name that nothing has and takes it: this one, or with a number."""
+        """Returns and reserves a free name: `name`, or `name` with a number."""
         name = free_name(name, self._taken)
         self._taken.add(name)
         return name

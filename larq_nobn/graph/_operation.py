@@ -1,9 +1,9 @@
-"""What a layer computes, as values that nothing changes, and how to build it again.
+"""Describes the function of a layer by values that never change, and builds layers.
 
 An operation is to a layer what a number is to a variable. It has the configuration of
-the Keras layer that it came from, but for the arguments that an edit changed, and that
-layer's weights as arrays, but for those that an edit replaced. Only building
-makes layers.
+the Keras layer that it came from, except for arguments that an edit changed, and that
+layer's weights as arrays, except for those that an edit replaced. Only `build` makes a
+layer.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from .._keras import keras
 from .._larq import without_starvation_warning
 from ._errors import ModelError, raised_by
 
-# For a wrapper, which may change the weights of its layer whenever it is called.
+# Advice for wrappers, which may change the weights of their layer in every call.
 UNWRAP = (
     "take layers out of wrappers, such as those of pruning "
     "(tfmot.sparsity.keras.strip_pruning)"
 )
 
-# What Keras makes of x + y, tf.pad(x, ...) and x[..., :3].
+# The layers that Keras makes of x + y, tf.pad(x, ...) and x[..., :3].
 _OPERATORS = ("TFOpLambda", "SlicingOpLambda")
-# Classes of other packages are the user's.
+# Classes of other packages count as the user's.
 KNOWN_PACKAGES = ("tf_keras", "larq", "larq_nobn")
 
 
@@ -41,13 +41,13 @@ def rebuild(
 ) -> keras.layers.Layer:
     """Builds a layer like the given one, with some arguments changed.
 
-    A layer that stands for a function, such as a Lambda, gets the function itself:
-    what a file contains of a function need not be all of it.
+    A layer that stands for a function, such as a Lambda, gets the function itself: a
+    file need not contain all of the function.
 
     Arguments:
         layer: Any layer; also a quantizer that is one.
-        float32: Whether it computes in float32, and so do the layers inside it.
-        kind: Another class that takes its arguments; None for its own.
+        float32: Whether the layer and all layers inside it compute in float32.
+        kind: Another class that takes the same arguments; None for the layer's own.
         **changes: Arguments that differ.
 
     Raises:
@@ -64,25 +64,25 @@ def rebuild(
 
 
 def take_state(layer: keras.layers.Layer, given: keras.layers.Layer) -> None:
-    """Gives a copy of a layer, or of a model, the state of the given one."""
+    """Gives the copy of a layer or model the state of the given one."""
     layer.set_weights(given.get_weights())
     finalize(layer)
 
 
 def finalize(layer: keras.layers.Layer) -> None:
-    """Lets a layer or a model, whose weights were set, derive from them what it uses.
+    """Updates what a layer or model derives from its weights, after they were set.
 
-    The numbers that preprocessing layers use are made of their weights by Keras'
-    `adapt`, and when Keras opens some formats, but not when weights are assigned.
+    Preprocessing layers compute numbers from their weights in Keras' `adapt`, and when
+    Keras opens some formats, but not when weights are assigned.
     """
     for part in layer._flatten_layers():
         part.finalize_state()
 
 
 def is_foreign(layer: keras.layers.Layer) -> bool:
-    """Whether a layer, or a part of it, is of a class of the user's.
+    """Whether a layer, or a part of it, is of a user's class.
 
-    Configuration and weights describe layers of other classes in full.
+    Layers of other classes are fully described by configuration and weights.
     """
     return any(
         type(part).__module__.partition(".")[0] not in KNOWN_PACKAGES
@@ -97,7 +97,7 @@ def needs_float32(layer: keras.layers.Layer) -> bool:
 
 
 def is_function(layer: keras.layers.Layer) -> bool:
-    """Whether a layer is a function that someone wrote: a Lambda, or an operator."""
+    """Whether a layer stands for a function: a Lambda, or an operator."""
     operator = type(layer).__name__ in _OPERATORS and hasattr(layer, "symbol")
     return type(layer) is keras.layers.Lambda or operator
 
@@ -113,7 +113,7 @@ def _config(layer: keras.layers.Layer, float32: bool) -> dict[str, Any]:
             config["arguments"] = dict(layer.arguments)
             config |= {"output_shape": layer._output_shape, "mask": layer.mask}
     else:
-        alone = copy(layer)  # without functions, of which not every one has a name
+        alone = copy(layer)  # without functions, since some have no name
         for name, given in functions.items():
             if not isinstance(given, keras.layers.Layer):
                 activation = name.endswith("activation")
@@ -122,10 +122,10 @@ def _config(layer: keras.layers.Layer, float32: bool) -> dict[str, Any]:
     config = _rebuilt(config, float32, layer)
     for name in functions.keys() & config.keys():
         given = functions[name]
-        # Of a quantizer that has weights, two layers cannot have the same.
+        # Two layers cannot share a quantizer with weights.
         is_layer = isinstance(given, keras.layers.Layer)
         config[name] = rebuild(given, float32) if is_layer else given
-    # Keras counts the axis of virtual batches into the axis that it then returns.
+    # With virtual batches, Keras returns the axis counted one too high.
     virtual = layer.built and getattr(layer, "virtual_batch_size", None)
     if virtual and config["axis"] == layer.axis:
         config["axis"] = [axis - 1 for axis in layer.axis]
@@ -133,9 +133,9 @@ def _config(layer: keras.layers.Layer, float32: bool) -> dict[str, Any]:
 
 
 def _rebuilt(config: Any, float32: bool, owner: keras.layers.Layer) -> Any:
-    """Returns a configuration whose layers are new ones, as those of a file are.
+    """Returns a configuration with new layers, as from a file.
 
-    With `float32` every float policy is replaced by that.
+    With `float32`, every float policy becomes float32.
     """
     if isinstance(config, list | tuple):
         parts = [_rebuilt(item, float32, owner) for item in config]
@@ -147,13 +147,13 @@ def _rebuilt(config: Any, float32: bool, owner: keras.layers.Layer) -> Any:
             else _rebuilt(value, float32, owner)
             for key, value in config.items()
         }
-    # Among the arguments of a Lambda they stay, as the function does.
+    # Layers among the arguments of a Lambda stay, as the function does.
     if not isinstance(config, keras.layers.Layer) or is_function(owner):
         return config
     if isinstance(config, keras.Model):
         return type(config).from_config(config.get_config())
     made, shape = rebuild(config, float32), config.get_build_config()
-    # Others build their parts on their own.
+    # Layers with their own `build` build their parts.
     if type(owner).build is keras.layers.Layer.build and config.built and shape:
         made.build_from_config(shape)
     return made
@@ -165,7 +165,7 @@ def _is_float(dtype: Any) -> bool:
     return "float" in str(dtype)
 
 
-# The argument that is the quantizer of each kernel, by its attribute.
+# The argument for the quantizer of each kernel, by the kernel's attribute.
 KERNELS = {
     "kernel": "kernel_quantizer",
     "depthwise_kernel": "depthwise_quantizer",
@@ -182,15 +182,15 @@ class Operation:
     """The function that all calls of one layer compute.
 
     Attributes:
-        name: That of the layer.
-        kind: Its class, which the tables of traits know or not. It may be another than
-            that of the base, which takes the same arguments and more.
+        name: The name of the layer.
+        kind: The class of the layer, whether its traits are known or not. It may differ
+            from the class of the base, if it takes the same arguments and more.
         base: The Keras layer whose configuration and weights it has; None for an
             operation that a rewrite made.
-        arguments: Those of its class that differ from those of the base; an operation
-            stands for a layer inside.
-        values: Its weights by attribute, where they differ from those of the base; of a
-            quantized kernel the latent weights.
+        arguments: Arguments of its class that differ from those of the base; an
+            operation stands for a layer inside.
+        values: Weights by attribute, where they differ from those of the base; for a
+            quantized kernel, the latent weights.
     """
 
     name: str
@@ -201,7 +201,7 @@ class Operation:
 
     @cached_property
     def arrays(self) -> dict[str, np.ndarray]:
-        """All its weights by attribute, but for those of layers inside."""
+        """All its weights by attribute, except those of layers inside."""
         given = {} if self.base is None else named(self.base)
         return {**{name: x.numpy() for name, x in given.items()}, **self.values}
 
@@ -212,12 +212,12 @@ class Operation:
         return getattr(self.base, name, default)
 
     def quantizer(self, kernel: str) -> Any:
-        """Returns the quantizer of a kernel; None for none."""
+        """Returns the quantizer of a kernel; None if it has none."""
         return self.argument(KERNELS[kernel])
 
     @cached_property
     def layer(self) -> Any:
-        """A Keras layer of its class and arguments, of which to read only these."""
+        """A Keras layer of its class and arguments, of which only these may be read."""
         edited = self.arguments or self.kind is not type(self.base)
         return self.build() if edited else self.base
 
@@ -237,12 +237,12 @@ class Operation:
 
     @property
     def is_given(self) -> bool:
-        """Whether it is what its base computes: no edit changed it."""
+        """Whether it computes what its base does: no edit changed it."""
         edited = self.values or self.arguments or self.kind is not type(self.base)
         return self.base is not None and not edited
 
     def build(self, float32: bool = False) -> keras.layers.Layer:
-        """Returns a new layer; its weights come with `fill`, once it is built."""
+        """Returns a new layer; `fill` sets its weights once it is built."""
         arguments = {
             name: value.build(float32) if isinstance(value, Operation) else value
             for name, value in self.arguments.items()
@@ -254,7 +254,7 @@ class Operation:
         return rebuild(self.base, float32, self.kind, **changes)
 
     def fill(self, layer: keras.layers.Layer) -> None:
-        """Gives a layer that it built its state."""
+        """Sets the state of a layer that `build` returned."""
         if self.is_given:
             take_state(layer, self.base)
             return
@@ -281,7 +281,7 @@ class Operation:
         finalize(layer)
 
     def _broken_constraints(self) -> list[str]:
-        """Returns the constraints that only the weights of the base obeyed."""
+        """Returns constraints that the base's weights obeyed, but the new do not."""
         given = named(self.base) if self.values else {}
         broken = []
         for name in set(self.values) & set(given) & set(_CONSTRAINTS):
@@ -294,19 +294,19 @@ class Operation:
 
 
 def latent(variable: Any) -> Any:
-    """Returns the variable that is trained: of a quantized kernel the latent one."""
+    """Returns the variable that is trained; for a quantized kernel, the latent one."""
     return getattr(variable, "latent_variable", variable)
 
 
 def named(layer: Any) -> dict[str, Any]:
-    """Returns the variables of a layer that are attributes of it."""
+    """Returns the variables that are attributes of a layer, by attribute."""
     own = {id(latent(weight)) for weight in layer.weights}
     attributes = {name: latent(value) for name, value in vars(layer).items()}
     return {name: value for name, value in attributes.items() if id(value) in own}
 
 
 def _others(layer: keras.layers.Layer, skipped: list[str]) -> list[Any]:
-    """Returns the variables of a layer that are not those of some attributes."""
+    """Returns the variables of a layer that do not belong to some attributes."""
     known = set()
     for name in skipped:
         part = getattr(layer, name, None)

@@ -1,9 +1,9 @@
-"""Functions of the user's: whether they are signs or clips, seen from what they give.
+"""Finds out whether users' functions are signs or clips, by calling them on numbers.
 
 A function, a Lambda or a class that this package does not know may be written in any
 way. So it is tried on numbers of all sizes: 0 and -0, each power of ten from 1e-30 to
-1e30 and some between, and infinity, on both sides of 0, each among others. NaN is left
-out, of which no sign is defined, and numbers below 1e-30, which processors take for 0.
+1e30 and some between, and infinity, on both sides of 0, each among others. Left out are
+NaN, which has no sign, and numbers below 1e-30, which processors may flush to 0.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from ._kinds import FUNCTIONS, activation_traits
 from ._operation import KNOWN_PACKAGES
 
 _FEW = np.array([-100.0, -2.5, -0.5, 0.5, 2.5, 100.0], np.float32)
-# Values that one of few bits may give for these.
+# The most values that a quantizer of few bits gives for these.
 _MOST = 3
 _SIZES = np.geomspace(1e-30, 1e30, 241, dtype=np.float32)
 _POSITIVE = np.array([0.0, -0.0, *_SIZES, np.inf], np.float32)
 _NEGATIVE = -np.array([*_SIZES, np.inf], np.float32)
-# (batch, ..., channels); one channel, as of which weights per channel make several.
+# (batch, ..., channels) of one channel; weights per channel broadcast it to several.
 _SHAPES = tuple((-1, *[1] * rank) for rank in (3, 1, 2, 4))
 
 
 def is_users(quantizer: Any) -> bool:
-    """Tells whether something is a function, a Lambda or a class that is not known."""
+    """Whether something is a function, a Lambda or a class that is not known."""
     if quantizer is None or not callable(quantizer):
         return False
     if isinstance(quantizer, Hashable) and quantizer in FUNCTIONS:
@@ -45,10 +45,10 @@ def is_users(quantizer: Any) -> bool:
 
 
 def bits_of_users(quantizer: Any) -> int:
-    """How many bits a quantizer of the user's has, tried on numbers.
+    """Returns the bits of a user's quantizer, tried on numbers.
 
-    A sign has 1, which may be -1 at 0, or 0 and 1 in the place of -1 and +1; what gives
-    few numbers in another way, or cannot be called on numbers alone, has 2, and the
+    A sign has 1 bit; it may be -1 at 0, or give 0 and 1 instead of -1 and +1. Anything
+    else that gives few numbers, or cannot be called on numbers alone, has 2 bits. The
     rest has 32.
     """
     for shape in _SHAPES:
@@ -65,7 +65,7 @@ def bits_of_users(quantizer: Any) -> int:
     if np.all(_tried(quantizer, np.zeros_like(_FEW).reshape(shape)) == -1):
         zero = -1
     channels = few.shape[-1] if few.shape[-1] > 1 else 5
-    # Each number among others, but on either side of 0, so that no mean is 0.
+    # Each number is among others on the same side of 0, so that no mean is 0.
     for side in (_POSITIVE, _NEGATIVE):
         numbers = np.resize(side, (len(side), *[2] * (len(shape) - 2), channels))
         made = _tried(quantizer, numbers)
@@ -76,9 +76,9 @@ def bits_of_users(quantizer: Any) -> int:
 
 
 def bounds_of(call: Call) -> tuple[float, float] | None:
-    """Returns the bounds of a call that clips and does no more; None for others.
+    """Returns the bounds of a call that only clips; None for other calls.
 
-    A function of the user's is tried on numbers.
+    A user's function is tried on numbers.
     """
     layer = call.layer
     if type(layer) not in (keras.layers.Activation, keras.layers.ReLU):
@@ -99,7 +99,7 @@ def bounds_of(call: Call) -> tuple[float, float] | None:
 
 
 def _tried(quantizer: Any, numbers: np.ndarray) -> np.ndarray | None:
-    """Calls a quantizer on numbers; None if that raises."""
+    """Returns what a quantizer gives for numbers; None if it raises."""
     call = quantizer
     if isinstance(quantizer, lq.quantizers.Quantizer):
         call = quantizer.call  # without its metrics

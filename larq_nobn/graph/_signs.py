@@ -1,4 +1,4 @@
-"""Signs: which quantizers, tensors and kernels are some, and as `RSign`."""
+"""Finds signs among quantizers, tensors and kernels, and writes them as `RSign`."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _FEW = 3
 
 
 def is_binary(quantizer: Any) -> bool:
-    """Tells whether a quantizer declares one bit and is more than a marker."""
+    """Whether a quantizer declares one bit and is more than a marker."""
     return bits_of(quantizer) == 1 and not isinstance(quantizer, lq.quantizers.NoOp)
 
 
 def bits_of(quantizer: Any) -> int:
-    """Returns the precision of a quantizer, a marker too; 32 if it has none.
+    """Returns the precision of a quantizer or marker; 32 if it has none.
 
     A user's quantizer that declares none is tried on numbers.
     """
@@ -36,9 +36,9 @@ def bits_of(quantizer: Any) -> int:
 
 
 def has_binary_kernel(operation: Operation) -> bool:
-    """Tells whether an operation multiplies by ±c, with one c per output channel.
+    """Whether an operation multiplies by ±c, with one c per output channel.
 
-    Or, where its quantizer makes these of it, by 0 and 1.
+    A binary quantizer may also give 0 and 1.
     """
     quantizer = operation.quantizer("kernel")
     if is_binary(quantizer):
@@ -53,7 +53,7 @@ def kernel_value(variable: Any) -> np.ndarray:
 
 
 def quantized(quantizer: Any, weights: np.ndarray) -> np.ndarray:
-    """Returns what the quantizer of a kernel, or None, makes of latent weights."""
+    """Returns latent weights quantized by a quantizer; unchanged if it is None."""
     if quantizer is None:
         return weights
     called = raised_by(quantizer, "cannot be called on a kernel")
@@ -72,12 +72,12 @@ def quantized(quantizer: Any, weights: np.ndarray) -> np.ndarray:
 def split_kernel(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """Splits a ±c kernel into exact ±1 and c >= 0, (C,); None for other kernels.
 
-    Its last axis is that of the output channels.
+    The last axis is that of the output channels.
     """
-    for part in (kernel[..., :1], kernel):  # one channel tells it of most
+    for part in (kernel[..., :1], kernel):  # one channel suffices to rule out most
         magnitude = np.abs(part)
         scale = magnitude.max(axis=tuple(range(kernel.ndim - 1)))
-        # Float rounding only: LCE itself would silently flatten differences of 0.5 %.
+        # Only float rounding passes; LCE would silently flatten differences of 0.5 %.
         if not np.all(scale - magnitude <= 1e-5 * scale):
             return None
     signs = np.where(kernel < 0, np.float32(-1), np.float32(1))
@@ -85,10 +85,10 @@ def split_kernel(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def has_two_values(kernel: np.ndarray) -> bool:
-    """Tells whether each output channel has at most two values, but for rounding.
+    """Whether each output channel has at most two values, up to rounding.
 
-    Its last axis is that of the output channels. Two weights always have two values, so
-    of few they are those of a sign.
+    The last axis is that of the output channels. Two weights always have two values, so
+    channels of few weights must be those of a sign.
     """
     weights = kernel.reshape(-1, kernel.shape[-1])
     if len(weights) <= _FEW:
@@ -101,7 +101,7 @@ def has_two_values(kernel: np.ndarray) -> bool:
 
 
 def sign_of_layer(layer: keras.layers.Layer) -> Any:
-    """Returns the quantizer if this layer is nothing but one, and binary."""
+    """Returns the quantizer of a layer that is nothing but a binary quantizer."""
     if isinstance(layer, lq.quantizers.Quantizer) and is_binary(layer):
         return layer
     if isinstance(layer, _layers.Activation) and is_binary(layer.activation):
@@ -117,9 +117,9 @@ def sign_of_call(call: Call) -> Any:
 
 
 def drops_mask(call: Call) -> bool:
-    """Tells whether a mask ends in a call of a sign, as it does in those of Larq.
+    """Whether a mask ends at a call of a sign, as at Larq's quantizers.
 
-    An `RSign` in its place would pass it on.
+    An `RSign` in its place would pass the mask on.
     """
     layer, mask = call.layer, getattr(call.first_input, "_keras_mask", None)
     keeps = layer.supports_masking or sign_of_layer(layer) is None
@@ -127,7 +127,7 @@ def drops_mask(call: Call) -> bool:
 
 
 def sign_of_activation(layer: keras.layers.Layer) -> Any:
-    """Returns the sign that a layer takes of what it computes, given as `activation`.
+    """Returns the sign that is the activation of a layer.
 
     None for a layer that is nothing but a sign.
     """
@@ -138,8 +138,8 @@ def sign_of_activation(layer: keras.layers.Layer) -> Any:
 def sign_of_tensor(tensor: Any) -> Any:
     """Returns the quantizer that makes a tensor, if it is a sign; else None.
 
-    That is the output of a layer that is a sign or ends in one, also after what does
-    nothing at inference.
+    The tensor is the output of a layer that is a sign or ends in one, perhaps after
+    layers that do nothing at inference.
     """
     while True:
         node = maker_of(tensor)
@@ -155,27 +155,27 @@ def sign_of_tensor(tensor: Any) -> Any:
 
 
 def has_sign_input(call: Call) -> bool:
-    """Tells whether what meets the kernel in this call is the output of a sign.
+    """Whether the kernel of this call multiplies the output of a sign.
 
-    That is the layer's own, or that of the tensor before.
+    The sign is the layer's own, or makes its input.
     """
     own = getattr(call.layer, "input_quantizer", None)
     if own is not None and not isinstance(own, lq.quantizers.NoOp):
         return is_binary(own)
-    inputs = inputs_of(call.node)  # not those of an edited graph
+    inputs = inputs_of(call.node)  # of the given model, not of an edited graph
     return len(inputs) == 1 and sign_of_tensor(inputs[0]) is not None
 
 
 def is_binary_convolution(call: Call) -> bool:
-    """Tells whether LCE should find a binary convolution in this call."""
+    """Whether LCE should find a binary convolution in this call."""
     layer = call.layer
-    # A Conv2DTranspose is a Conv2D to Python; it is none to LCE.
+    # In Python, a Conv2DTranspose is a Conv2D; for LCE it is not.
     plain = isinstance(layer, lq.layers.QuantConv2D) or type(layer) is _layers.Conv2D
     return plain and has_sign_input(call) and has_binary_kernel(call.operation)
 
 
 class RSignArguments(NamedTuple):
-    """The arguments of an `RSign`, and its shift, (C,), or None for none."""
+    """The arguments of an `RSign`, and its shift, (C,); None for no shift."""
 
     scale: float
     estimator: str
@@ -192,8 +192,8 @@ class RSignArguments(NamedTuple):
 def as_rsign(quantizer: Any) -> RSignArguments | None:
     """Returns the arguments of an `RSign` equal to a sign; None if there is none.
 
-    `SteSign` passes gradients between -1 and 1 of the scaled input; for another window
-    the scale makes up, which also divides the gradients by it.
+    `SteSign` passes gradients where the scaled input is in [-1, 1]. A window of another
+    size becomes a scale, which also divides the gradients by that size.
     """
     kind = type(quantizer)
     if kind is RSign:

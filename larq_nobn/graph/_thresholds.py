@@ -1,4 +1,4 @@
-"""The one rule for an affine before a sign: a threshold per channel."""
+"""Turns an affine operation before a sign into a threshold per channel."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# The least threshold above 0. A smaller one is lost: processors may take the smallest
-# numbers for 0, and a scale makes it smaller still.
+# The least threshold above 0. Smaller ones are lost: processors may flush the smallest
+# numbers to 0, and a scale makes them smaller still.
 _LEAST = 1e-30
-# How far apart the same number may be after a few roundings in float64, as a fraction.
+# The relative error of a number after a few roundings in float64,
 _SAME = 2.0**-50
-# Likewise in float32.
+# and in float32.
 _SAME_IN_FLOAT32 = 4 * np.finfo(np.float32).eps
-# Up to this count of steps, float32 tells half a step.
+# Up to this count of steps, float32 resolves half a step.
 _MOST_STEPS = 2.0**20
 
 
@@ -21,10 +21,10 @@ class Threshold(NamedTuple):
     """sign(gain * x + offset), as a sign of x alone, or its opposite.
 
     Attributes:
-        value: From it on the sign of x is +1, in float64; (C,). ±inf where the gain
-            is 0.
-        negated: Where the result is the opposite of that sign of x, which then is +1
-            only beyond the value; (C,).
+        value: The number from which on the sign of x is +1, in float64, (C,); ±inf
+            where the gain is 0.
+        negated: Whether the result is the opposite of the sign of x; that sign is then
+            +1 only above the value, not at it, (C,).
     """
 
     value: np.ndarray
@@ -43,10 +43,10 @@ class Threshold(NamedTuple):
         return np.where(self.negated & (value == 0), dtype(_LEAST), edge)
 
     def shift(self, scale: float = 1.0, dtype: Any = np.float32) -> np.ndarray:
-        """Returns b, (C,): where the type computes it, sign(x - (-b / scale)) is it.
+        """Returns b, (C,), such that sign(x - (-b / scale)), in `dtype`, is that sign.
 
-        With scale 1, -b is the edge. With another, no b may give just that number, and
-        the next below or above is taken, on the side on which a tie is right.
+        With scale 1, -b is the edge. With another, maybe no b gives just the edge;
+        then the nearest number is taken on the side on which a tie is right.
         """
         value, edge = self._snapped(dtype), self.edge(dtype)
         with np.errstate(over="ignore"):
@@ -60,7 +60,7 @@ class Threshold(NamedTuple):
         return shift
 
     def _snapped(self, dtype: Any) -> np.ndarray:
-        """The value, or the number of a type that it would be but for float64."""
+        """Returns the value, or a number of the type if float64 just missed that."""
         with np.errstate(over="ignore"):
             nearest = self.value.astype(dtype).astype(np.float64)
         with np.errstate(invalid="ignore"):  # inf - inf
@@ -69,15 +69,15 @@ class Threshold(NamedTuple):
 
 
 def between_steps(value: Any, step: Any, negated: Any = False) -> np.ndarray:
-    """Moves thresholds of whole multiples of a step to halfway between two, (C,).
+    """Moves thresholds on whole multiples of a step to halfway between two, (C,).
 
-    There no rounding reaches them. A threshold that is a multiple, but for a few
+    There, rounding cannot reach them. A threshold that equals a multiple, up to a few
     roundings in float32, counts as one.
 
     Arguments:
-        value: Thresholds, (C,) or a number: from it on a sign is +1.
+        value: Thresholds, (C,) or a number: a sign is +1 from here on.
         step: Positive, (C,) or a number.
-        negated: Where it is so only beyond the threshold, (C,) or a flag.
+        negated: Whether the sign is +1 only above the threshold, (C,) or a flag.
     """
     with np.errstate(invalid="ignore"):  # inf - inf
         count = np.asarray(value, np.float64) / step
@@ -94,8 +94,8 @@ def threshold_of_affine(gain: Any, offset: Any) -> Threshold:
 
     - \(g > 0\): \(g x + o \ge 0 \iff x \ge t\), so the sign is sign(x - t).
     - \(g < 0\): \(g x + o \ge 0 \iff x \le t\), so it is the opposite of a sign that is
-      +1 where \(x > t\): at \(x = t\) that one is -1, and its opposite +1.
-    - \(g = 0\): it is +1 where \(o \ge 0\), and t is -inf; else -1, and t is inf.
+      +1 where \(x > t\): at \(x = t\), that sign is -1 and its opposite +1.
+    - \(g = 0\): the sign is +1 where \(o \ge 0\), and t is -inf; else -1, and t is inf.
 
     The quotient is rounded to float64, and t counts as a number of float32 if it is
     within 2^-50 of it. For g, o and x in float32 neither decides anything: if

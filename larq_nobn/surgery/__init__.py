@@ -1,4 +1,4 @@
-"""Tools that take batch norm out of an existing model, or look after its statistics."""
+"""Removes batch norm from existing models, or updates its statistics."""
 
 from ..graph._errors import ModelError
 from ._fold import fold_batch_norm

@@ -1,4 +1,4 @@
-"""What batch norms are at inference, and as affine layers; which cannot be either."""
+"""Computes the affine function of batch norms at inference, and checks them."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ def batch_norm_affine(layer: keras.layers.Layer) -> tuple[np.ndarray, np.ndarray
 
 
 def float64(variable: Any) -> np.ndarray:
-    """Returns a weight per channel, (C,)."""
-    # Ghost batch norm keeps its weights in a shape that broadcasts.
+    """Returns a weight per channel in float64, (C,)."""
+    # The weights of ghost batch norm have a shape that broadcasts.
     return variable.numpy().astype(np.float64).reshape(-1)
 
 
 def channel_affine(
     norm: keras.layers.Layer, name: str, gamma: Any = None, beta: Any = None
 ) -> _operation.Operation:
-    """Returns the `ChannelAffine` in the place of a norm, with its weights or none."""
+    """Returns a `ChannelAffine` that replaces a norm, with these weights or none."""
     arguments = {"dtype": norm.dtype_policy.name, "trainable": norm.trainable}
     values = {} if gamma is None else {"gamma": gamma, "beta": beta}
     return _operation.Operation(name, ChannelAffine, None, arguments, values)
 
 
 def check_batch_norms(graph: _graph.Graph) -> None:
-    """Rejects a model with batch norms that are no gain and bias per channel.
+    """Rejects a model with batch norms that are no scale and bias per channel.
 
     Raises:
         ModelError: Naming all of them.
@@ -50,10 +50,10 @@ def check_batch_norms(graph: _graph.Graph) -> None:
 
 
 def check_no_nan(graph: _graph.Graph) -> None:
-    """Rejects a model with batch norms of which a number is NaN.
+    """Rejects a model with NaN in a batch norm.
 
     Raises:
-        ModelError: Naming the first.
+        ModelError: Naming the first such weight.
     """
     for call in graph.calls:
         weights = call.layer.weights if _models.is_batch_norm(call.layer) else ()
@@ -78,22 +78,22 @@ def _faults(graph: _graph.Graph, call: _graph.Call) -> Iterator[str]:
         return
     if not _is_over_channels(call):
         yield (
-            f"{label} normalizes axis {list(layer.axis)}, but only the last axis is "
-            "supported, that of channels. Build the model with axis=-1 and "
+            f"{label} normalizes axis {list(layer.axis)}, but only the last axis, that "
+            "of channels, is supported. Build the model with axis=-1 and "
             "data_format='channels_last'"
         )
     _, *state = tf.nest.flatten(call.outputs)
     if any(graph.is_output(moment) or graph.consumers(moment) for moment in state):
         yield (
-            f"The state of layer {call.described} is used for "
-            "more than other such layers. Leave it out of the model's outputs"
+            f"The state of layer {call.described} is used outside of other such "
+            "layers. Leave it out of the model's outputs"
         )
 
 
 def _is_over_channels(call: _graph.Call) -> bool:
-    """Tells whether a batch norm has one mean per channel of the last axis."""
+    """Whether a batch norm has one mean per channel of the last axis."""
     layer = call.layer
     if isinstance(layer, BatchKalmanNormalization):
         return True
-    ghost = layer.virtual_batch_size is not None  # counts an axis more
+    ghost = layer.virtual_batch_size is not None  # its axes count one axis more
     return list(layer.axis) == [call.first_input.shape.rank - (not ghost)]

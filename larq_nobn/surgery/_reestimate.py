@@ -15,48 +15,48 @@ from ._report import Change, SurgeryReport
 def reestimate_batch_norm(
     model: keras.Model, data: Any, batch_size: int = 128, return_report: bool = False
 ) -> Any:
-    r"""Returns a copy whose batch norms hold the statistics of all of `data`.
+    r"""Returns a copy whose batch norms contain the statistics of all of `data`.
 
-    Training leaves moving averages, which lag the weights, depend on the order
-    of the last batches and are noise if these were small. Here every batch norm gets
+    Training leaves moving averages. They lag the weights, depend on the order
+    of the last batches, and are noisy if these were small. Here every batch norm gets
 
     \[ m = \frac{1}{N} \sum_b n_b m_b, \qquad
        v = \frac{1}{N} \sum_b n_b \big(v_b + (m_b - m)^2\big), \]
 
-    the mean and the variance, divided by \(N\), of the \(N\) values per channel that it
-    meets in the whole of the data, however that is cut into batches. (Keras' own moving
-    average of a fused batch norm divides by \(n_b - 1\).) Sums are taken in float64 and
-    merged batch by batch, so that no more than a batch is held in memory.
+    the mean and the population variance of the \(N\) values per channel in its inputs
+    for all of the data, however these are cut into batches. (Keras' own moving average
+    of a fused batch norm divides by \(n_b - 1\).) Sums are taken in float64 and
+    merged batch by batch, so only one batch is in memory at a time.
 
-    The network runs as at inference, and a batch norm sees what comes through those
-    before it once these have their new statistics. That takes as many passes over the
-    data as batch norms stand one after the other; those side by side share a pass.
+    The network runs as at inference, and each batch norm is set after those before it,
+    from inputs that use their new statistics. That takes as many passes over the data
+    as there are batch norms in a row; those in parallel branches share a pass.
 
-    A batch norm that is used several times gets the statistics of all its uses taken
-    together. A `BatchKalmanNormalization` gets the posterior moments that training
-    would find if the data were one batch: those of the data, mixed with the prior that
-    arrives. Values that a mask excludes do not count.
+    A batch norm that is used several times gets the joint statistics of all its uses. A
+    `BatchKalmanNormalization` gets the posterior moments that training would find if
+    the data were one batch: those of the data, mixed with its prior. Values that a mask
+    excludes do not count.
 
     Arguments:
-        model: A built functional or Sequential model, which may contain others; it is
-            not changed.
+        model: A built functional or Sequential model, which may contain nested models.
+            It is not changed.
         data: An array, `(x, y)`, or a `tf.data.Dataset` of batches of either, without
             augmentation; x is a list or a dict for a model of several inputs. Labels
-            play no part.
+            are not used.
         batch_size: Examples per batch, if `data` is arrays.
-        return_report: Whether to return what changed, too.
+        return_report: Whether to return a `SurgeryReport` as well.
 
     Returns:
-        The new model, not compiled, with the same layers and the same names; if asked
-        for, with a `SurgeryReport` that says how far the moving averages were off.
+        The new model, not compiled, with the same layers and names, or the pair of it
+        and a report that says how far the moving averages were off.
 
     Raises:
-        ModelError: For a model without batch norm, a subclassed model or part, which it
-            names, a layer that cannot be rebuilt, or a batch norm that is used again
-            on what it has normalized itself.
+        ModelError: For a model without batch norm, a subclassed model or nested model,
+            which it names, a layer that cannot be rebuilt, or a batch norm whose input
+            depends on its own output.
         TypeError, ValueError: For data that does not fit the model or contains no
-            example, or values that are not finite; the message names the layer that
-            meets them.
+            example, or for values that are not finite; the message names the layer
+            that receives them.
 
     Example:
         ```python
@@ -70,7 +70,7 @@ def reestimate_batch_norm(
     check_integer("batch_size", batch_size, 1, "Use 128.")
     check_flag("return_report", return_report)
     _models.check_readable(model)
-    _models.check_inference(model, batch_norms=False)  # whose mode plays no part here
+    _models.check_inference(model, batch_norms=False)  # their mode does not matter
     new = _copies.copied(model)
     statistics = BatchNormStatistics(new)
     before = {norm: _averages(norm) for norm in statistics.norms}

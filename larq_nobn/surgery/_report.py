@@ -1,4 +1,4 @@
-"""What surgery did to each layer."""
+"""Reports how surgery replaced each layer."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Change:
     """How one layer of the given model was replaced.
 
     Arguments:
-        layer: Its name.
+        layer: The name of the layer.
         kind: The name of its class.
-        action: What was done, as a short phrase that names other layers in quotes.
-        reason: Why not something better was done; empty if there is nothing to say.
+        action: What was done, as a short phrase with other layers in quotes.
+        reason: Why nothing better was done; '' if there is nothing to say.
     """
 
     layer: str
@@ -28,18 +28,18 @@ class Change:
 
 @dataclass(frozen=True)
 class SurgeryReport(Shown):
-    """What surgery did to a model, layer by layer, in the order of the graph.
+    """How surgery changed a model, layer by layer, in the order of the graph.
 
     Arguments:
-        model: Name of the model.
-        changes: One `Change` for every layer that is gone or no longer the same.
+        model: The name of the model.
+        changes: One `Change` for every layer that was removed or changed.
     """
 
     model: str
     changes: list[Change]
 
     def table(self) -> Table:
-        """Returns a rich table of one row per changed layer."""
+        """Returns a `rich` table with one row per changed layer."""
         table = Table(title=self.model, title_justify="left")
         for title in ("Layer", "Was", "Now"):
             table.add_column(title, overflow="fold")
@@ -51,13 +51,13 @@ class SurgeryReport(Shown):
 
 @dataclass(frozen=True)
 class FrozenLayer(Change):
-    """How one layer of dynamic statistics was replaced.
+    """How one layer with statistics of its examples was replaced.
 
     Arguments:
         layer, kind, action, reason: As in `Change`.
-        distance: How far constants are from the examples' own statistics: the root
-            mean square of what changes in the normalized values, in their standard
-            deviations.
+        distance: The root mean square of the change in the normalized values, by using
+            constants instead of the examples' own statistics, in standard deviations of
+            these values.
     """
 
     distance: float = 0.0

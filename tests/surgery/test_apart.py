@@ -192,7 +192,7 @@ def test_one_variable_of_two_layers_stays_one(name, caplog):
             assert getattr(a, attribute) is getattr(b, attribute)
         assert variables(model).isdisjoint(variables(made))
         assert_allclose(made.predict(IMAGES, verbose=0), expected, rtol=1e-4, atol=1e-4)
-    assert "one variable together" not in caplog.text
+    assert "share one variable" not in caplog.text
 
 
 def test_one_variable_that_becomes_two_is_said(caplog):
@@ -204,7 +204,7 @@ def test_one_variable_that_becomes_two_is_said(caplog):
     model = keras.Model(inputs, y)
     model.layers[-1].gamma.assign([0.5, 2.0, 3.0, 0.1])
     folded = nobn.fold_batch_norm(model)
-    assert "Layers 'a' and 'b' have one variable together" in caplog.text
+    assert "Layers 'a' and 'b' share one variable" in caplog.text
     assert_allclose(folded(IMAGES), model(IMAGES), rtol=1e-4, atol=1e-5)
 
 

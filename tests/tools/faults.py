@@ -311,7 +311,7 @@ copies: weights are set, and nothing is derived from them
 +        pass
 @ tests/test_copies.py tests/graph
 copies: no copy is compared
--    if _operation.is_function(given):  # which both call
+-    if _operation.is_function(given):  # both call the same function
 +    if given is not None:
 copies: losses and calls of an alias are those of the layer
 -    same = copy(layer)

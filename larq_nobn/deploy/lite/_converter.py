@@ -562,8 +562,8 @@ def _taken(tensor: TensorInfo, examples: Any) -> np.ndarray:
     if not (rounds or taken.dtype.kind == "f" or np.array_equal(taken, array)):
         raise ConversionError(
             f"The file takes {tensor.name} as {tensor.dtype}, but some of the numbers "
-            f"between {array.min():g} and {array.max():g} are not. Round them, and "
-            "scale them to the range of that type."
+            f"between {array.min():g} and {array.max():g} do not fit. Round them, "
+            "and scale them to the range of that type."
         )
     return taken
 

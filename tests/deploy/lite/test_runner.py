@@ -131,8 +131,8 @@ def test_no_examples_have_no_outputs(file_of, runtime):
         (two_inputs, [images(1), np.full((1, 5), 0.5)], "as int32, but some"),
         (two_inputs, [images(1), np.full((1, 5), 2.0**40)], "between 1.09951e.12"),
         (of_bytes, np.full((1, 8, 8, 3), 256), "as uint8, but some of the numbers"),
-        (of_bytes, np.full((1, 8, 8, 3), -1.0), "between -1 and -1 are none"),
-        (of_bytes, np.full((1, 8, 8, 3), np.nan), "between nan and nan are none"),
+        (of_bytes, np.full((1, 8, 8, 3), -1.0), "between -1 and -1 do not fit"),
+        (of_bytes, np.full((1, 8, 8, 3), np.nan), "between nan and nan do not fit"),
     ],
 )
 def test_what_is_no_input_is_said(file_of, build, given, said):
@@ -196,7 +196,7 @@ def test_numbers_for_int8_are_rounded():
     for kind in ("float64", ">f4", "float32"):
         given = np.array([[-70, 0.26, 1e9]], kind)
         assert_array_equal(_converter._taken(info, given), [[-128, -1, 127]])
-    with pytest.raises(ConversionError, match="between nan and nan are none"):
+    with pytest.raises(ConversionError, match="between nan and nan do not fit"):
         _converter._taken(info, [[0.0, np.nan, 1.0]])
 
 
