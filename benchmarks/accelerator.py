@@ -38,7 +38,7 @@ from larq_nobn.models._weights import weights_by_name
 from larq_nobn.optimizers._wrapper import parts_of
 from larq_nobn.training._callbacks import HistoryWriter
 from larq_nobn.training._network import schedule_for
-from larq_nobn.training._plan import first_stage
+from larq_nobn.training._runs_before import first_stage
 
 # What an exported epoch leaves out.
 USUAL = {"init": None, "limit": None, "mixup": 0.0, "cutmix": 0.0}

@@ -41,13 +41,13 @@ PARTS: dict[str, tuple[set[str], ...]] = {
     ),
     "training": (
         {"_evaluation", "_training_model"},
-        {"_settings"},
-        {"_checkpoints", "_distribution", "_network", "_plan"},
+        {"_run_settings"},
+        {"_checkpoints", "_distribution", "_network", "_runs_before"},
         {"_callbacks"},
         {"_run_folder"},
         {"_first_lines", "_run_images", "_stopping"},
         {"_trainer"},
-        {"_report"},
+        {"_comparison"},
         {"_compare"},
     ),
     "deploy": (
@@ -91,7 +91,7 @@ SLIPS = BROAD | {
 }
 CATCHES = {
     "_files.py read_arrays": "an archive of somebody's, as NumPy reads it",
-    "cli/_errors.py _one_sentence": "all that a command raises, and shows it",
+    "cli/_exit.py _one_sentence": "all that a command raises, and shows it",
     "cli/_package.py import_modules": "a module of the user's, which it names",
     "data/folder/_decode.py decode": "an image of somebody's, as Pillow reads it",
     "deploy/lite/_file.py parsing": "a TFLite file of somebody's",

@@ -9,7 +9,7 @@ from larq_nobn.data._registry import BUILT_IN
 from larq_nobn.models import _normalizations
 from larq_nobn.models._normalizations import NORMALIZATIONS
 from larq_nobn.training._network import KERNELS
-from larq_nobn.training._settings import NETWORKS
+from larq_nobn.training._run_settings import NETWORKS
 
 
 def test_names_are_those_of_the_table():

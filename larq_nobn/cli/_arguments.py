@@ -1,6 +1,6 @@
-"""How options are made of settings, read, checked and shown by `--help`.
+"""Makes options from settings; reads and checks them, and shows them in `--help`.
 
-All of it is done without TensorFlow, before a command imports what it needs.
+TensorFlow is not imported for that; the command imports it later.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ..config._run_files import (
     with_place,
 )
 from ..config._settings import Settings, complete, shown
-from ._errors import TRACEBACK
+from ._exit import TRACEBACK
 from ._outputs import Output, check_outputs
 from ._package import import_modules
 
@@ -39,18 +39,18 @@ FIRST = (
     *("--dataset", "--image-size", "--model", "--width", "--init", "--recipe"),
     *("--epochs", "--validation", "--output", "--resume"),
 )
-MODULES = f"{__name__}.modules"  # those that were imported, as a key of a context
-_LEAST_MEMORY = 2 * 1000**3  # about what TensorFlow takes to be imported
+MODULES = f"{__name__}.modules"  # key of a context: names of imported modules
+_LEAST_MEMORY = 2 * 1000**3  # importing TensorFlow takes about as much
 SETTINGS, _OF_RECIPES = settings_of(Settings), settings_of(Recipe)
 _USUAL = RECIPES["nobn"]
-SCRATCH = "none"  # as --init: a new network
+SCRATCH = "none"  # --init none: a new network
 _Decorator = Callable[[Any], Any]
 
 
 class Command(click.Command):
-    """A command whose words and numbers are checked before anything is imported.
+    """A command that checks its arguments before it imports anything.
 
-    Every command has `--traceback`, and `--force` if it writes a file.
+    Every command has `--traceback`; a command that writes a file has `--force`.
     """
 
     def __init__(self, *args: Any, limited: bool = False, **options: Any) -> None:
@@ -61,18 +61,18 @@ class Command(click.Command):
         self.params += [_FORCE] * writing + [_TRACEBACK]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Reads the words after the command's name, none of which may be empty."""
+        """Parses the words after the command's name; rejects empty words."""
         for word in args:
             if re.fullmatch(r"(--[\w-]+=)?\s*", word):
                 raise click.UsageError(
-                    f"A word is empty ({word!r}), as an unset shell variable is. Give "
-                    "it a value, or leave it out.",
+                    f"An argument is empty ({word!r}), perhaps an unset shell "
+                    "variable. Give it a value, or leave it out.",
                     ctx,
                 )
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs the command if it may write where it is told to."""
+        """Checks values and outputs, then runs the command."""
         from ..data import reading
 
         for parameter in self.params:
@@ -90,7 +90,7 @@ class Command(click.Command):
 
 
 class Grouped(Command):
-    """A command whose `--help` shows its options in groups, the most used first."""
+    """A command whose `--help` shows options in groups, the most used ones first."""
 
     def format_options(
         self, ctx: click.Context, formatter: click.HelpFormatter
@@ -111,7 +111,7 @@ class Grouped(Command):
 
 
 def _check_value(name: str, value: Any) -> None:
-    """Checks an argument by its name: a setting, several of one, or a number."""
+    """Checks an argument by its name: a setting, a list of it, or a number."""
     if name in SETTINGS:
         SETTINGS[name].check(value)
     elif name.removesuffix("s") in SETTINGS and isinstance(value, list):
@@ -128,16 +128,16 @@ def given_by_user(ctx: click.Context) -> set[str]:
     return {name for name in names if ctx.get_parameter_source(name) is not usual}
 
 
-def given_settings(ctx: click.Context, given: dict[str, Any]) -> dict[str, Any]:
-    """Takes all settings out of the arguments; returns those that the user gave."""
-    names = [name for name in SETTINGS if name in given]
-    values = {name: given.pop(name) for name in names}
+def given_settings(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
+    """Removes all settings from the arguments; returns those that the user gave."""
+    names = [name for name in SETTINGS if name in options]
+    values = {name: options.pop(name) for name in names}
     chosen = {name: values[name] for name in given_by_user(ctx) if name in values}
     return chosen | ({"init": None} if chosen.get("init") == SCRATCH else {})
 
 
 def check_run(ctx: click.Context, runs: Collection[Settings]) -> None:
-    """Rejects options of a run, which are no settings, that nothing would use."""
+    """Rejects options beside the settings that would have no effect on a run."""
     if ctx.params.get("strategy") != "multi_worker":
         check_unused(ctx, ["wait"], "without --strategy multi_worker")
     if not any(each.init or each.teacher not in (None, "train") for each in runs):
@@ -149,31 +149,29 @@ def check_run(ctx: click.Context, runs: Collection[Settings]) -> None:
 
 
 def check_unused(ctx: click.Context, names: Collection[str], why: str) -> None:
-    """Rejects options that are given, and of which nothing would come."""
+    """Rejects given options that would have no effect."""
     unused = given_by_user(ctx).intersection(names)
-    given = [each.opts[0] for each in ctx.command.params if each.name in unused]
-    if given:
-        raise click.UsageError(
-            f"{' and '.join(given)} {'is' if len(given) == 1 else 'are'} not used "
-            f"{why}. Leave out what is not used.",
-            ctx,
-        )
+    words = [each.opts[0] for each in ctx.command.params if each.name in unused]
+    if words:
+        verb, what = ("is", "it") if len(words) == 1 else ("are", "them")
+        said = f"{' and '.join(words)} {verb} not used {why}. Leave {what} out."
+        raise click.UsageError(said, ctx)
 
 
 class Word(click.ParamType):
-    """A word of the command line: its form, what reads it, and what an error says."""
+    """A type of argument: its form in `--help`, its parser, and the error message."""
 
-    shell_complete: Any = click.File.shell_complete  # of folders and files
+    shell_complete: Any = click.File.shell_complete  # completes file names
 
     def __init__(self, name: str, read: Callable[[str], Any], wrong: str) -> None:
         self.name, self._read, self._wrong = name, read, wrong
 
     def get_metavar(self, param: Any, ctx: Any = None) -> str:
-        """Returns the form as it is: click would write it in capitals."""
+        """Returns the form unchanged; click would write it in capitals."""
         return self.name
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        if not isinstance(value, str):  # of a file of settings
+        if not isinstance(value, str):  # it comes from a file of settings
             return value
         try:
             return self._read(value)
@@ -181,8 +179,16 @@ class Word(click.ParamType):
             self.fail(f"{value!r} {self._wrong}.", param, ctx)
 
 
-class NamesOrClass(click.Choice):
-    """Names, or a class of a user as `package>Class`."""
+class Names(click.Choice):
+    """One of several names, in upper or lower case; `--help` shows them as they are."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        names = {name.casefold(): name for name in self.choices}
+        return super().convert(names.get(str(value).casefold(), value), param, ctx)
+
+
+class NamesOrClass(Names):
+    """One of several names, or a class of the user, as `package>Class`."""
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         if isinstance(value, str) and ">" in value:
@@ -191,8 +197,8 @@ class NamesOrClass(click.Choice):
 
 
 def several(kind: type) -> Word:
-    """Values of one type between commas, as a list."""
-    wrong = f"is not a list of {kind.__name__} values between commas"
+    """Returns the type of a list, whose values are separated by commas."""
+    wrong = f"is not a list of {kind.__name__} values, separated by commas"
     return Word(
         "X,X,...", lambda word: [kind(part.strip()) for part in word.split(",")], wrong
     )
@@ -209,7 +215,7 @@ def _size(word: str) -> tuple[int, int]:
 
 
 def _argument(word: str) -> tuple[str, Any]:
-    """Returns `("alpha", 0.5)` for `"alpha=0.5"`; what is not JSON is a word."""
+    """Returns `("alpha", 0.5)` for `"alpha=0.5"`; a value that is not JSON is text."""
     name, equals, text = word.partition("=")
     if not equals or not name.isidentifier():
         raise InvalidValue(word)
@@ -219,7 +225,7 @@ def _argument(word: str) -> tuple[str, Any]:
 
 
 def _bytes(word: str) -> int:
-    """Returns the bytes of a size such as 4GB, of 1000 each, or 4GiB, of 1024 each."""
+    """Returns the bytes of a size such as 4GB (units of 1000) or 4GiB (of 1024)."""
     match = re.fullmatch(r"([\d.]+)([mgt])(i?)b", word.strip().lower())
     number, unit, binary = match.groups() if match else ("0", "m", "")
     size = int(float(number) * (1024 if binary else 1000) ** (2 + "mgt".index(unit)))
@@ -257,7 +263,7 @@ RUN_OR_FILE = Word(
     "does not exist. Give a run folder, a model file, or the name of a trained network "
     "(larq-nobn models lists them)",
 )
-# What the kinds of settings are on the command line.
+# Argument types of the kinds of settings.
 _KINDS = {
     "arguments": Word("NAME=VALUE", _argument, "is not of the form alpha=0.5"),
     "blocks": Word("N,N,...", _integers, "is not of the form 4,4,4,4"),
@@ -278,8 +284,8 @@ _IMPORT = click.Option(
     ["--import", "modules"],
     multiple=True,
     metavar="MODULE",
-    help="Import this Python module of yours first, which registers its layers with "
-    "Keras; may be repeated.",
+    help="Import this Python module of yours first, so that Keras knows its layers; "
+    "may be repeated.",
 )
 _FORCE = click.Option(
     ["--force"], is_flag=True, help="Overwrite existing output files."
@@ -298,7 +304,7 @@ dataset_option = click.option(
     "--dataset",
     type=DATASET,
     show_default="that of the run",
-    help="Data set whose test images are used.",
+    help="Data set whose test images to use.",
 )
 PREPROCESSING = ("mean", "std", "scale")
 _PREPROCESSING = f"{__name__}.preprocessing"
@@ -335,13 +341,13 @@ def preprocessing(unused: bool = False) -> dict[str, Any]:
 trust_option = click.option(
     "--trust",
     is_flag=True,
-    help="Open a model file as Keras does, which may run code from it; only for files "
-    "of your own.",
+    help="Open a model file as Keras does, which may run code from the file; only for "
+    "your own files.",
 )
 
 
 def option_of(setting: Setting) -> _Decorator:
-    """Returns the option for a setting, with the default of the recipe or its own."""
+    """Returns the option for a setting; its default is that of the recipe nobn."""
     name = f"--{setting.name.replace('_', '-')}"
     short = ["--lr"] * (setting.name == "learning_rate")
     known: dict[str, Any] = {"help": setting.help, "default": setting.default}
@@ -358,8 +364,7 @@ def option_of(setting: Setting) -> _Decorator:
         known["callback"] = lambda ctx, param, pairs: dict(pairs)
     if setting.choices is not None:
         names = list(setting.offered or setting.choices)
-        kind = NamesOrClass if setting.registered else click.Choice
-        known["type"] = kind(names, case_sensitive=False)
+        known["type"] = (NamesOrClass if setting.registered else Names)(names)
     elif setting.kind is not None:
         known["type"] = _KINDS[setting.kind]
     elif setting.type is not bool:
@@ -370,18 +375,18 @@ def option_of(setting: Setting) -> _Decorator:
 
 
 def _settings_in(ctx: click.Context, param: Any, file: Path | None) -> dict[str, Any]:
-    """Returns the settings of a `run.json`, or of a file of settings."""
+    """Returns the settings in a `run.json` or in a JSON file of settings."""
     if file is None:
         return {}
     try:
         content = parse_json(file.read_bytes())
         check_shape(content, {})
         whole = "settings" in content or file.name == SETTINGS_FILE
-        given = content.get("settings", content)
-        check_shape(given, {}, "settings")
-        given.pop(IMAGES_SHA256, None)
-        if unknown := [name for name in given if name not in SETTINGS]:
-            raise InvalidValue(f"{unknown[0]} is no setting")
+        found = content.get("settings", content)
+        check_shape(found, {}, "settings")
+        found.pop(IMAGES_SHA256, None)
+        if unknown := [name for name in found if name not in SETTINGS]:
+            raise InvalidValue(f"{unknown[0]} is not a setting")
     except ValueError as error:
         if param is None:
             raise InvalidValue(
@@ -394,11 +399,11 @@ def _settings_in(ctx: click.Context, param: Any, file: Path | None) -> dict[str,
             ctx,
             param,
         ) from error
-    return complete(given) if whole else given
+    return complete(found) if whole else found
 
 
 def settings_of_run(folder: Path) -> dict[str, Any]:
-    """Returns the settings that a run folder has, finished or not; empty without."""
+    """Returns the settings in a run folder, finished or not; empty without a run."""
     files = (folder / name for name in (SETTINGS_FILE, RECORD_FILE))
     file = next((each for each in files if each.is_file()), None)
     found = _settings_in(click.get_current_context(), None, file)
@@ -410,19 +415,19 @@ config_option = click.option(
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     callback=_settings_in,
     help="Take settings from the run.json of a run, or from a JSON file of settings; "
-    "options given beside it change single ones.",
+    "other options override single ones.",
 )
 data_dir_option = option_of(SETTINGS["data_dir"])
 recipe_option = click.option(
     "--recipe",
-    type=click.Choice(list(RECIPES), case_sensitive=False),
+    type=Names(list(RECIPES)),
     show_default="that of the normalization",
     help=SETTINGS["recipe"].help,
 )
 
 
 def list_option(name: str, default: str | None) -> _Decorator:
-    """Returns the option for values of a setting, as a list under the plural."""
+    """Returns the option for a list of values of a setting, passed as plural."""
     setting, option = SETTINGS[name], f"--{name.replace('_', '-')}"
     usual = "that of the normalization" if name == "recipe" else "that of the recipe"
     return click.option(
@@ -430,12 +435,12 @@ def list_option(name: str, default: str | None) -> _Decorator:
         type=several(setting.type),
         default=default,
         show_default=usual if default is None else True,
-        help=f"{setting.help} Of several, each makes runs of its own.",
+        help=f"{setting.help} Each of several values makes runs of its own.",
     )
 
 
 def training_options(*first: _Decorator, but: Collection[str] = ()) -> _Decorator:
-    """Options for all settings but some, after others, in the order of --help."""
+    """Adds options: `first`, then one for each setting except those in `but`."""
     options = [
         option_of(setting)
         for name, setting in SETTINGS.items()

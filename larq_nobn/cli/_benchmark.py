@@ -12,8 +12,8 @@ import click
 from .._names import GIVEN
 from . import _arguments
 from ._console import progress, show
-from ._models import (
-    Images,
+from ._inputs import (
+    ModelImages,
     is_lite,
     lite_predictor,
     open_any,
@@ -32,13 +32,13 @@ from ._package import deploy, training
     "--against",
     multiple=True,
     type=_arguments.tflite_file,
-    help="Another file to compare with, as one more FILE; may be given several times.",
+    help="Another file to compare with, like a further FILE; may be repeated.",
 )
 @click.option(
     "--formats",
     is_flag=True,
-    help="Compare a trained network as a file for LiteRT and for LCE, in float and in "
-    "int8; FILE is then a run folder, a .keras file or the name of a trained network.",
+    help="Compare one network in four formats: for LiteRT and for LCE, in float and in "
+    "int8. FILE is a run folder, a .keras file or the name of a trained network.",
 )
 @click.option(
     "--phone",
@@ -73,20 +73,20 @@ def benchmark(
     limit: int,
     data_dir: str | None,
     trust: bool,
-    report: str | None,
+    json_path: str | None,
     **counts: int,
 ) -> None:
     """Time .tflite and .c files side by side, or one network in several formats.
 
-    Runs the files in turns on random inputs, each in its runtime, and says their sizes,
-    memory and multiplications. With --dataset, also their accuracy on test images, and
-    in one sentence which file to ship. LCE's kernels are optimized for 64-bit ARM:
-    times on other processors do not predict those of a phone. With --phone, files run
-    on a connected phone, in the benchmark program of each runtime.
+    Runs the files in turns on random inputs, each in its runtime, and prints latency,
+    size, memory and multiplications. With --dataset, it also prints their accuracy on
+    test images, and a sentence that says which file to ship. LCE's kernels are
+    optimized for 64-bit ARM: times on other processors do not predict those of a phone.
+    With --phone, files run on a connected phone, in the benchmark program of each.
 
     With --formats, compares one network as a file for LiteRT and for LCE, each in float
-    and in int8: size, latency, accuracy on test images, and agreement with Keras.
-    "Fastest here" names the format to choose.
+    and in int8: size, latency, accuracy on test images, and agreement with Keras. The
+    note "Fastest here" names the format to choose.
 
     \b
     Example: larq-nobn benchmark model.tflite model.c --dataset cifar10
@@ -98,15 +98,15 @@ def benchmark(
     others = {"trust"} | (options if dataset is None else set())
     written = {"against", *_arguments.PREPROCESSING}
     for used, unused, why in (
-        (phone, {"seed"}, "with --phone, which draws its inputs itself"),
-        (formats, written, "with --formats, which writes its files"),
+        (phone, {"seed"}, "with --phone, which generates the inputs itself"),
+        (formats, written, "with --formats, which converts one network"),
         (not formats, others, "without --formats or --dataset"),
     ):
         if used:
             _arguments.check_unused(ctx, unused, why)
     if formats and more:
         raise click.UsageError(
-            "--formats compares one network in several formats. Give one FILE with it."
+            "--formats compares one network in several formats. Give only one FILE."
         )
     if formats:
         model, origin = open_network(file, trust)
@@ -114,12 +114,12 @@ def benchmark(
             dataset = origin.info.name
         known: dict[str, Any] = {**counts, "data_name": f"test images of {dataset}"}
         if dataset is not None:
-            images = Images(dataset, origin, data_dir, model)
+            images = ModelImages(dataset, origin, data_dir, model)
             known["data"] = images.batches(limit=limit)
             known["range_data"] = statistics_images(dataset, origin, data_dir, model)
         with progress(f"comparing formats of {file}"):
             comparison = deploy.compare_formats(model, phone=phone, **known)
-        show(comparison.to_dict(), report, comparison.table())
+        show(comparison.to_dict(), json_path, comparison.table())
         return
     for each in files:
         if not is_lite(each):
@@ -139,15 +139,15 @@ def benchmark(
     if dataset is not None:
         scores = [_accuracy(each, dataset, data_dir, limit) for each in all_files]
         result = result.with_accuracies(scores)
-    show({**result.to_dict(), "verdict": result.verdict()}, report, result.table())
+    show({**result.to_dict(), "verdict": result.verdict()}, json_path, result.table())
 
 
 def _accuracy(
     file: Path, dataset: str, data_dir: str | None, limit: int
 ) -> tuple[float, int]:
-    """Returns the accuracy of a file on test images, and how many these are."""
+    """Returns the accuracy of a file on test images, and their number."""
     _, origin = open_any(file, False)
-    images = Images(dataset, origin, data_dir, file)
+    images = ModelImages(dataset, origin, data_dir, file)
     batches = images.batches(limit=limit)
     with progress(f"evaluating {file}", len(batches)) as advance:
         scores = training.evaluate(lite_predictor(file), batches, lambda *_: advance(1))

@@ -10,11 +10,11 @@ import click
 
 from . import _arguments
 from ._console import console, say, show
-from ._errors import RUN
+from ._exit import RUN
 from ._outputs import json_option, plot_option
 from ._package import training
 
-# Settings that a grid has several values of, and those without a word.
+# Settings that compare takes lists of, with their defaults.
 LISTS = {
     "normalization": "batch_norm,none,nobn",
     "label": None,
@@ -55,17 +55,17 @@ def compare(
     output: Path,
     jobs: int,
     scheduler: str | None,
-    report: str | None,
+    json_path: str | None,
     trust: bool,
-    **given: Any,
+    **options: Any,
 ) -> None:
     """Train a grid of networks and compare them.
 
-    Every combination of normalization, batch size and seed becomes a run folder, which
-    larq-nobn train writes. Runs that differ only in the seed form one row of the table,
-    which shows the best learning rate. To resume, repeat the command: finished runs are
-    not repeated. If a run fails, the table names it and the exit code is 1. The workers
-    of a Dask cluster (--scheduler) need the same files and folders as this command.
+    Every combination of normalization, batch size and seed is trained by larq-nobn
+    train, in a run folder of its own. Runs that differ only in the seed form one row of
+    the table, which shows the best learning rate. To resume, repeat the command:
+    finished runs are not trained again. If a run fails, the table names it and the exit
+    code is 1. Workers of a Dask cluster (--scheduler) need the files of this command.
 
     \b
     Example: larq-nobn compare --normalization batch_norm,none,nobn --seed 0,1 \\
@@ -73,18 +73,18 @@ def compare(
              larq-nobn compare --learning-rate 0.001,0.003 --validation 0.1 \\
                  --dataset cifar10 --width 16 --epochs 5 --output runs/rates
     """
-    lists = {f"{name}s": given.pop(f"{name}s") for name in LISTS}
-    chosen = _arguments.given_settings(context, given)
+    lists = {f"{name}s": options.pop(f"{name}s") for name in LISTS}
+    chosen = _arguments.given_settings(context, options)
     by_user = {*chosen, *_arguments.given_by_user(context)}
     if chosen.get("init") and by_user.isdisjoint(("model", "normalizations")):
-        lists["normalizations"] = None  # the network of --init has one, too
+        lists["normalizations"] = None  # that of the network of --init
     chosen |= {name: values for name, values in lists.items() if values is not None}
-    from ._progress import epoch_line
+    from ._epoch_progress import epoch_line
 
     cells, imports = training.grid(**chosen), context.meta.get(_arguments.MODULES, ())
     _arguments.check_run(context, cells.values())
     context.meta[RUN] = None
-    lines = console(stderr=report == "-")
+    lines = console(stderr=json_path == "-")
     finished = sum((output / name / "run.json").is_file() for name in cells)
     lines.print(f"Runs: {len(cells)}; finished: {finished}.")
 
@@ -92,19 +92,17 @@ def compare(
         said = epoch_line(cells[Path(place).parts[0]], int(row["epoch"]), row)
         lines.print(f"{place}, {said}", soft_wrap=True)
 
-    comparison = training.compare(
-        cells, output, progress, jobs, trust, scheduler, imports
-    )
-    show(comparison.to_dict(), report, comparison.table())
-    if report != "-":
+    how = jobs, trust, scheduler, imports
+    comparison = training.compare(cells, output, progress, *how)
+    show(comparison.to_dict(), json_path, comparison.table())
+    if json_path != "-":
         say(f"All numbers: {output / 'compare.json'}")
         if (output / "compare.png").exists():
             say(f"Curves: {output / 'compare.png'}")
     failed = [run for run in comparison.outcomes if run.failure is not None]
     for run in failed:
-        console(stderr=True).print(
-            f"Failed: {run.folder}. {run.failure}", soft_wrap=True
-        )
+        said = f"Failed: {run.folder}. {run.failure}"
+        console(stderr=True).print(said, soft_wrap=True)
     if failed:
         context.exit(1)
 
@@ -114,16 +112,19 @@ def compare(
 @click.option(
     "--by",
     type=_arguments.several(str),
-    show_default="all settings that differ, but the seed",
-    help="Settings to compare by, as in normalization,batch_size; of runs that differ "
-    "in others, the best is shown.",
+    show_default="all settings that differ, without the seed",
+    help="Settings to compare by, such as normalization,batch_size; of runs that "
+    "differ in others, only the best is shown.",
 )
 @json_option
 @plot_option(
     "Plot the curves, with a band from the lowest to the highest seed.", "--png"
 )
 def report(
-    runs: tuple[Path, ...], by: list[str] | None, report: str | None, png: Path | None
+    runs: tuple[Path, ...],
+    by: list[str] | None,
+    json_path: str | None,
+    png: Path | None,
 ) -> None:
     """Print the comparison of finished runs.
 
@@ -137,4 +138,4 @@ def report(
     comparison = training.report(runs, by)
     if png is not None:
         comparison.draw(png)
-    show(comparison.to_dict(), report, comparison.table())
+    show(comparison.to_dict(), json_path, comparison.table())

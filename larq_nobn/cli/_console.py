@@ -1,4 +1,4 @@
-"""What the commands print: tables and lines on stdout, progress on stderr."""
+"""Output of commands: tables and lines on stdout, progress on stderr."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from ..config._run_files import as_json, write_json
 
 
 def console(stderr: bool = False) -> Console:
-    """Returns the console for results, or that for what is said beside JSON.
+    """Returns the console for results, or for messages if stdout is used for JSON.
 
-    It is wide enough for tables where there is no terminal.
+    Without a terminal, it is wide enough for tables.
     """
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else 120
@@ -34,23 +34,23 @@ def console(stderr: bool = False) -> Console:
 def progress(
     text: str, total: float | None = None
 ) -> Iterator[Callable[[float], None]]:
-    """A progress bar on stderr that disappears at the end, and only on a terminal.
+    """Shows a progress bar on stderr, if that is a terminal, until the block ends.
 
-    Steps that the package tells are shown after `text`. Yields what advances the bar by
-    a part of `total`.
+    Yields a function that advances the bar by a number of `total`. Steps of the package
+    appear after `text`.
     """
     terminal = console(stderr=True)
     bar = Progress(
         console=terminal,
         disable=not terminal.is_terminal,
         transient=True,
-        # On a terminal lines have to go above the bar; in a file they belong there.
+        # On a terminal, lines must go above the bar; in a file, they must stay.
         redirect_stdout=sys.stdout.isatty(),
     )
     task = bar.add_task(text, total=total)
 
     def show(step: str, done: int, total: int | None) -> None:
-        bar.tasks[0].total = total  # which `update` does not take None for
+        bar.tasks[0].total = total  # `update` would ignore None
         bar.update(task, description=f"{text}: {step}", completed=done)
 
     with bar, watched(show):
@@ -62,7 +62,7 @@ def say(text: str) -> None:
 
 
 def pairs(title: str, rows: Mapping[str, object]) -> Table:
-    """A table of names and values but those that are None or empty."""
+    """Returns a table of names and values, without values that are None or empty."""
     table = Table(title=title, show_header=False, title_justify="left")
     for name, value in rows.items():
         if value not in (None, ""):
@@ -71,23 +71,25 @@ def pairs(title: str, rows: Mapping[str, object]) -> Table:
 
 
 def show(
-    result: Mapping[str, object] | Sequence[object], report: str | None, *tables: Table
+    result: Mapping[str, object] | Sequence[object],
+    json_path: str | None,
+    *tables: Table,
 ) -> None:
-    """Writes a result as JSON if that is wanted, and prints it unless JSON is printed.
+    """Prints tables, and writes the result as JSON to a path if one is given.
 
-    The report is the file of the JSON; `-` is stdout and None is nowhere.
+    With the path `-`, the JSON is printed instead of the tables.
     """
-    if report == "-":
+    if json_path == "-":
         print(as_json(result))
         return
-    if report is not None:
-        write_json(Path(report), result)
+    if json_path is not None:
+        write_json(Path(json_path), result)
     for table in tables:
         print_table(table)
 
 
 def print_table(table: Table) -> None:
-    """Prints a table; its title is one line, and breaks within no path."""
+    """Prints a table; its title stays on one line, so that no path is broken."""
     lines, title, table.title = console(), table.title, None
     if title:
         lines.print(title, style="table.title", soft_wrap=True)
@@ -95,23 +97,23 @@ def print_table(table: Table) -> None:
 
 
 def quiet() -> None:
-    """Keeps what libraries log about themselves off the terminal."""
-    # Read by Larq Compute Engine's own TensorFlow, which is loaded later.
+    """Mutes messages of libraries about themselves."""
+    # Larq Compute Engine's own TensorFlow, which is loaded later, reads the variable.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # Larq warns about kernels without clipping; scaled ones need none. matplotlib warns
-    # where its own folder cannot be written.
+    # Larq warns of kernels without clipping, though scaled ones need none. matplotlib
+    # warns if it cannot write to its own folder.
     for library in ("larq", "tensorflow", "absl", "matplotlib"):
         logging.getLogger(library).setLevel(logging.ERROR)
 
 
 @contextmanager
 def initial_weights_shown() -> Iterator[None]:
-    """Prints what a training takes from another network, when it does so."""
+    """Prints which weights a training takes from another network."""
     logger = logging.getLogger("larq_nobn.start")
     handler = logging.StreamHandler(sys.stdout)
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-    logger.propagate = False  # other libraries print what reaches the root
+    logger.propagate = False  # other libraries may print messages of the root logger
     try:
         yield
     finally:
@@ -121,11 +123,11 @@ def initial_weights_shown() -> Iterator[None]:
 
 @contextmanager
 def own_stderr() -> Iterator[None]:
-    """Leaves standard error to Python: native code's messages ignore log levels."""
+    """Keeps native code off standard error, because it ignores log levels."""
     stream = os.fdopen(os.dup(2), "w", 1, errors="backslashreplace")
     try:
         with redirect_stderr(stream), native_stderr_closed():
             yield
     finally:
-        with suppress(OSError):  # of what could not be written
+        with suppress(OSError):  # the last lines could not be written
             stream.close()

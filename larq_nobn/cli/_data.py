@@ -17,7 +17,7 @@ from ._outputs import json_option, plot_option
 if TYPE_CHECKING:
     from ..data import Overview
 
-# So many of a kind are named; --json has all.
+# Longest list of files that is printed; --json contains all files.
 _NAMED = 10
 
 
@@ -35,7 +35,7 @@ _NAMED = 10
     "--holdout",
     type=float,
     default=0.1,
-    help="Fraction for testing, of an image folder without a test folder.",
+    help="Test fraction of an image folder without a test folder.",
 )
 @plot_option("Plot some images of each class.", "--sheet", plots=False)
 @json_option
@@ -47,14 +47,14 @@ def data(
     data_dir: str | None,
     holdout: float,
     sheet: Path | None,
-    report: str | None,
+    json_path: str | None,
 ) -> None:
     """Download a data set or inspect an image folder.
 
-    digits needs no download. Others are downloaded by TensorFlow Datasets, or read from
-    the archives in --from. In a folder of images every file is opened:
-    classes are counted; damaged, empty and duplicate files are listed. The folder is
-    not changed.
+    digits needs no download. TensorFlow Datasets downloads other data sets, or reads
+    them from the archives in --from. In an image folder, every file is opened; the
+    images of each class are counted, and damaged, empty and duplicate files listed. The
+    folder is not changed.
 
     \b
     Example: larq-nobn data cifar10
@@ -64,7 +64,7 @@ def data(
     from .. import data as datasets
 
     if not Path(name).is_absolute():
-        unused = ("holdout", "sheet", "report")
+        unused = ("holdout", "sheet", "json_path")
         check_unused(ctx, unused, f"for {name}, which is not an image folder")
         if name == "digits":
             check_unused(ctx, ("source",), "for digits, which needs no download")
@@ -84,14 +84,14 @@ def data(
         table.add_column(split, justify="right")
     for label, counts in {**overview.classes, "all": sums}.items():
         table.add_row(label, *(f"{counts[split]:,}" for split in sums))
-    rows = {**_rows(overview), "some of each class": sheet}
-    show(overview.to_dict(), report, table, pairs("Images", rows))
+    rows = {**_rows(overview), "plot of each class": sheet}
+    show(overview.to_dict(), json_path, table, pairs("Images", rows))
 
 
 def _rows(overview: Overview) -> dict[str, object]:
-    """The findings in words."""
+    """Returns the findings in words."""
     sizes = [
-        f"{least:,} to {most:,}, half of them up to {middle:,}"
+        f"{least:,} to {most:,}, median {middle:,}"
         for least, middle, most in overview.sizes or ()
     ]
     return {
@@ -100,7 +100,7 @@ def _rows(overview: Overview) -> dict[str, object]:
         "gray": overview.grey or None,
         "unreadable": _listed(f"{p}: {why}" for p, why in overview.unreadable.items()),
         "empty classes": _listed(overview.empty),
-        "equal, in both parts": _listed(map(" = ".join, overview.leaks)),
+        "equal, in several splits": _listed(map(" = ".join, overview.leaks)),
         "equal, in several classes": _listed(map(" = ".join, overview.twins)),
         "equal, in one class": _listed(map(" = ".join, overview.copies)),
         "other files": ", ".join(f"{n} {name}" for name, n in overview.others.items()),

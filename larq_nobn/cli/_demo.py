@@ -7,16 +7,16 @@ from typing import Any
 
 import click
 
-from . import _arguments, _console, _deploy, _errors, _models, _train
+from . import _arguments, _console, _deploy, _exit, _inputs, _train
 from ._package import data, training
 
-# Networks shaped for the images: two stages take 8x8 digits to 4x4, four would leave
-# single pixels. The CIFAR-10 one sees part of the images, to end within minutes.
+# Two stages reduce 8x8 digits to 4x4; four would leave a single pixel. CIFAR-10 uses
+# only some of its images, so that the demo ends within minutes.
 DEMOS: dict[str, dict[str, Any]] = {
     "digits": dict(width=32, blocks=(4, 4), epochs=20, batch_size=64),
     "cifar10": dict(width=16, epochs=5, batch_size=64, limit=10_000),
 }
-# Each is run by the phone's interpreter, one at a time.
+# Number of test images: the file runs on one image at a time.
 _EVALUATED = 500
 
 
@@ -47,7 +47,7 @@ def demo(
     """Train, convert and verify a small network in a few minutes.
 
     Trains a ReActNet without batch normalization, converts it to a .tflite file with
-    binary convolutions, and compares the outputs of both on up to 256 test images and
+    binary convolutions, and compares the two: their outputs on up to 256 test images,
     their accuracy on up to 500.
 
     \b
@@ -59,7 +59,7 @@ def demo(
     file, trained = folder / "model.tflite", folder / "run"
     if folder.is_dir() and any(folder.iterdir()) and not trained.is_dir():
         raise FileExistsError(
-            f"{folder} is not empty and contains no demo. Choose another --output."
+            f"{folder} is not empty, and contains no demo. Choose another --output."
         )
     if not Path(dataset).is_absolute():
         _console.say(str(data.prepare(dataset)))
@@ -67,17 +67,17 @@ def demo(
     if epochs is not None:
         chosen["epochs"] = epochs
     settings = training.RunSettings.from_recipe(chosen.pop("recipe", None), **chosen)
-    from ._progress import TrainingProgress
+    from ._epoch_progress import TrainingProgress
 
-    ctx.meta[_errors.RUN] = None
+    ctx.meta[_exit.RUN] = None
     with _console.progress("training"), _console.initial_weights_shown():
         shown = TrainingProgress(settings)
         run = training.train(settings, trained, shown, resume=True)
-    origin = _models.Origin(run.dataset, run.record["settings"])
+    origin = _inputs.Origin(run.dataset, run.record["settings"])
     report = _deploy.converted(run.model, file, None, origin)
     report.to_json(folder / "report.json")
-    images = _models.Images(None, origin).batches(limit=_EVALUATED)
-    models = {"Keras": run.model, ".tflite": _models.lite_predictor(file)}
+    images = _inputs.ModelImages(None, origin).batches(limit=_EVALUATED)
+    models = {"Keras": run.model, ".tflite": _inputs.lite_predictor(file)}
     rows: dict[str, object] = {}
     for name, model in models.items():
         with _console.progress(f"evaluating {name}"):
@@ -93,7 +93,7 @@ def demo(
 
 
 def _settings_for(dataset: str) -> dict[str, Any]:
-    """Returns what suits other images: the more there are, the fewer epochs."""
+    """Returns settings for other images: with more images, fewer epochs."""
     said, start = _train.start_of(dataset)
     if said is not None and "init" in start:
         _console.say(said)

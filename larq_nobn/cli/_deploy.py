@@ -14,7 +14,7 @@ from rich.table import Table
 from .._names import GIVEN, IO_TYPES, RUNTIMES
 from . import _arguments
 from ._console import console, print_table, progress, say, show
-from ._models import Images, Origin, is_lite, open_network, open_run_or_file
+from ._inputs import ModelImages, Origin, is_lite, open_network, open_run_or_file
 from ._outputs import TFLITE, C, Output, json_option
 from ._package import data, deploy, keras
 from ._package import models as networks
@@ -35,23 +35,23 @@ from ._package import models as networks
 @click.option(
     "--int8",
     is_flag=True,
-    help="Compute in int8 what is not binary; needs --calibrate, or ranges in the "
-    "model.",
+    help="Compute everything that is not binary in int8; needs --calibrate, or ranges "
+    "in the model.",
 )
 @click.option(
     "--calibrate",
     "range_images",
     type=click.IntRange(min=1),
     metavar="N",
-    help="With --int8: take ranges of feature maps from N training images, where the "
+    help="With --int8: take ranges of feature maps from N training images, if the "
     "model has none.",
 )
 @click.option(
     "--runtime",
     type=click.Choice(RUNTIMES),
     show_default="c for a name that ends in .c, else lce",
-    help="Larq Compute Engine's binary kernels, LiteRT without custom operations, "
-    "TensorFlow Lite Micro in int8 with one bit a weight, or C without any runtime.",
+    help="lce: binary kernels of Larq Compute Engine; litert: no custom operations; "
+    "micro: int8 for TensorFlow Lite Micro, one bit per weight; c: C, no runtime.",
 )
 @click.option(
     "--io",
@@ -62,24 +62,24 @@ from ._package import models as networks
 @click.option(
     "--small",
     is_flag=True,
-    help="In C, store real kernels of one size per filter as bits; they take longer.",
+    help="In C, store real kernels of one size per filter as bits, which is slower.",
 )
 @click.option(
     "--pixels",
     is_flag=True,
-    help="Take the pixels of an image, 0 to 255, and normalize them inside; in C, the "
+    help="Make the file take pixels from 0 to 255 and normalize them itself; in C, "
     "bytes.",
 )
 @click.option(
     "--allow-float",
     is_flag=True,
-    help="Compute binary layers in float where no binary kernel exists, and list them.",
+    help="Compute binary layers in float if no binary kernel exists, and list them.",
 )
 @click.option(
     "--input-shape",
     type=_arguments.SHAPE,
     metavar="H,W,C",
-    help="Size of an image, such as 96,96,3, where the model has an unknown size.",
+    help="Shape of an image, such as 96,96,3, if the model has an unknown size.",
 )
 @click.option("--signature", help="Name of the function of a SavedModel to convert.")
 @_arguments.trust_option
@@ -91,7 +91,7 @@ def convert(
     dataset: str | None,
     data_dir: str | None,
     trust: bool,
-    report: str | None,
+    json_path: str | None,
     range_images: int | None,
     signature: str | None,
     verbose: bool,
@@ -99,13 +99,13 @@ def convert(
 ) -> None:
     """Convert a model to TFLite or C and verify it against Keras.
 
-    RUN_OR_FILE is a run folder, a .keras, .h5 or packed .npz file, also of Keras 3, the
-    folder of a SavedModel, or the name of a trained network (larq-nobn models). A run
-    or trained network is verified on test images of its own data set, a file on those
-    of --dataset; where there are none, on generated ones. If anything fails, OUT.tflite
-    is not written. For a classifier of a known data set, OUT.tflite.json tells an app
-    its class names, mean and standard deviation. A name that ends in .c writes model.c
-    and model.h, which need no runtime.
+    RUN_OR_FILE is a run folder, a .keras or .h5 file, also of Keras 3, a packed .npz
+    file, the folder of a SavedModel, or the name of a trained network (larq-nobn
+    models). The output is verified on test images: of the model's own data set, or of
+    --dataset; without either, on generated images. If a check fails, no output is
+    written. If the data set is known, OUT.tflite.json contains its class names, mean
+    and standard deviation for an app. An output name that ends in .c writes C code,
+    model.c and model.h, which needs no runtime.
 
     \b
     Example: larq-nobn convert runs/a model.tflite --json report.json
@@ -117,7 +117,7 @@ def convert(
     options["int8"] |= options["runtime"] == "micro"
     if range_images is not None and not options["int8"]:
         raise click.UsageError(
-            "--calibrate takes ranges for int8, and neither --int8 nor --runtime micro "
+            "--calibrate takes ranges for int8, but neither --int8 nor --runtime micro "
             "is given. Add one of them, or leave --calibrate out."
         )
     network, origin = open_network(model, trust, signature)
@@ -126,20 +126,20 @@ def convert(
     if range_images is not None and not own:
         if dataset is None and origin is None:
             raise click.UsageError(
-                "--calibrate needs training images, and a file does not say which. "
-                "Name their data set with --dataset."
+                "--calibrate needs training images, but the file does not name its "
+                "data set. Name it with --dataset."
             )
-        images = Images(dataset, origin, data_dir, network)
+        images = ModelImages(dataset, origin, data_dir, network)
         with progress("taking ranges from training images"):
             few = images.batches("train", range_images, shuffle=True)
         options["calibrate"] = few
     result = converted(network, output, dataset, origin, data_dir, **options)
-    show(result.to_dict(), report, *[result.table()] * verbose)
-    if report != "-":
+    show(result.to_dict(), json_path, *[result.table()] * verbose)
+    if json_path != "-":
         metadata = Path(f"{output}.json")
         if output.suffix == C:
             output = Path(f"{output} and {output.with_suffix('.h')}")
-        without = ", without metadata for an app (--dataset adds them)"
+        without = ", without metadata for an app (--dataset adds it)"
         also = f" and {metadata}" if metadata.exists() else without
         say(f"{result.summary()}; wrote {output}{also}")
         if result.feed is not None:
@@ -155,7 +155,7 @@ def convert(
     help="Show how FILE differs from this one.",
 )
 @json_option
-def audit(file: Path, against: Path | None, report: str | None) -> None:
+def audit(file: Path, against: Path | None, json_path: str | None) -> None:
     """List the operations of a .tflite file, and what could be saved.
 
     \b
@@ -164,10 +164,10 @@ def audit(file: Path, against: Path | None, report: str | None) -> None:
     """
     if against is None:
         operations = deploy.audit(file)
-        show(operations.to_dict(), report, *operations.tables())
+        show(operations.to_dict(), json_path, *operations.tables())
     else:
         difference = deploy.diff(file, against)
-        show(difference, report, _difference_table(difference, file, against))
+        show(difference, json_path, _difference_table(difference, file, against))
 
 
 def _difference_table(difference: dict[str, Any], file: Path, against: Path) -> Table:
@@ -189,12 +189,12 @@ def converted(
     data_dir: str | None = None,
     **options: Any,
 ) -> deploy.ConversionReport:
-    """Converts and verifies, on test images where those are known and here."""
+    """Converts a model; verifies it on test images if they are known and available."""
     info = origin.info if origin else None
     images = None
     if dataset is not None or (info is not None and info.name != GIVEN):
         try:
-            known = Images(dataset, origin, data_dir, model)
+            known = ModelImages(dataset, origin, data_dir, model)
             images = known.batches(limit=deploy.device.VERIFIED_IMAGES)
             info = info or known.info
         except FileNotFoundError as error:
@@ -218,7 +218,7 @@ def summary(model: Path, trust: bool) -> None:
 
     RUN_OR_FILE is a run folder, a .keras, .h5 or packed .npz file, or the name of a
     trained network (larq-nobn models). The second table comes from a temporary
-    conversion. Of a .tflite file, prints what audit does.
+    conversion. For a .tflite file, the output of audit is printed.
 
     \b
     Example: larq-nobn summary runs/a
@@ -261,13 +261,13 @@ def _outcomes(network: keras.Model, report: deploy.ConversionReport) -> Table:
     help="List the networks whose files fit a device, such as 256k,256k or 1m,512k.",
 )
 @json_option
-def models(device: str | None, report: str | None) -> None:
+def models(device: str | None, json_path: str | None) -> None:
     """List the trained networks that come with the package.
 
-    Their names stand for a model in every command that opens one, in train --init, and
-    in Python for weights=. With --for, also of designs at usual widths and image sizes
-    what their files take of flash and memory, as C, for TensorFlow Lite Micro, for
-    LiteRT in int8 and for LCE: what fits a board can be known before training.
+    Use their names instead of a file in every command that opens a model, in train
+    --init, and in Python as weights=. With --for, models at usual widths and image
+    sizes are listed, trained or not, if they fit: with flash and memory of their files
+    as C, for TensorFlow Lite Micro, for LiteRT in int8 and for LCE.
 
     \b
     Example: larq-nobn models
@@ -276,19 +276,19 @@ def models(device: str | None, report: str | None) -> None:
     """
     if device is not None:
         fitting = networks.file_sizes(*_bytes(device))
-        show([dataclasses.asdict(row) for row in fitting], report, fitting.table())
+        show([dataclasses.asdict(row) for row in fitting], json_path, fitting.table())
         return
     rows = networks.pretrained()
-    show([dataclasses.asdict(row) for row in rows], report, rows.table())
+    show([dataclasses.asdict(row) for row in rows], json_path, rows.table())
 
 
 def _bytes(device: str) -> list[int]:
-    """Reads flash and memory in bytes, k of 1,024 or m of 1,024 k."""
+    """Returns flash and memory in bytes; k is 1,024 bytes, m is 1,024 k."""
     sizes = re.fullmatch(r"(\d+)([km]?),(\d+)([km]?)", device.lower().replace(" ", ""))
     if sizes is None:
         raise click.BadParameter(
-            f"{device!r} is not the flash and the memory of a device. Give both, such "
-            "as 256k,256k or 1m,512k.",
+            f"{device!r} is not flash and memory of a device. Give both, such as "
+            "256k,256k or 1m,512k.",
             param_hint="'--for'",
         )
     counts, units = sizes.groups()[::2], sizes.groups()[1::2]

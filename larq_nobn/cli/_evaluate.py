@@ -11,13 +11,13 @@ import tensorflow as tf
 
 from .._errors import InvalidValue
 from .._tables import wilson_interval
-from . import _arguments, _console, _models
+from . import _arguments, _console, _inputs
 from ._outputs import json_option, plot_option
 from ._package import data, diagnostics, keras, population, training
 
 _PERCENTS = ("accuracy", "top5_accuracy")
 _NUMBERS = ("loss", "calibration_error", "spread")
-_MISTAKES = 24  # of a plot
+_MISTAKES = 24  # images in a plot
 
 
 @click.command(cls=_arguments.Command)
@@ -55,15 +55,15 @@ def evaluate(
     mistakes: Path | None,
     data_dir: str | None,
     trust: bool,
-    report: str | None,
+    json_path: str | None,
 ) -> None:
     """Measure accuracy, loss, calibration error and the confusion matrix.
 
     RUN_OR_FILE is a run folder, a .keras, .h5 or packed .npz file, the name of a
     trained network (larq-nobn models), or a .tflite file, which runs in its runtime.
-    The calibration error is the mean difference of confidence and accuracy. Up to
-    12 classes are printed as a confusion matrix, of more those with the lowest recall;
-    the JSON contains all.
+    The calibration error is the mean difference of confidence and accuracy. The
+    confusion matrix is printed for up to 12 classes; for more, the classes with the
+    lowest recall are. The JSON contains all classes.
 
     \b
     Example: larq-nobn evaluate runs/a
@@ -71,20 +71,20 @@ def evaluate(
              larq-nobn evaluate runs/a --plot confusion.png --mistakes mistakes.png
              larq-nobn evaluate runs/bayesian --samples 16
     """
-    lite = _models.is_lite(model)
+    lite = _inputs.is_lite(model)
     if lite and samples is not None:
-        raise InvalidValue(f"{model} is one network. --samples needs a Keras model.")
-    network, origin = _models.open_any(model, trust)
+        raise InvalidValue(f"--samples needs a Keras model, and {model} is none.")
+    network, origin = _inputs.open_any(model, trust)
     own = _arguments.preprocessing(unused=origin is not None)
     if dataset is None and origin is not None and origin.dataset in data.NAMES:
-        dataset = origin.dataset  # metadata say no more of a folder than its name
-    name = dataset or (origin.images.get("name") if origin else None)
+        dataset = origin.dataset  # for a folder, metadata contain only its name
+    name = dataset or (origin.dataset_arguments.get("name") if origin else None)
     if name is None:
         raise InvalidValue(
-            f"{model} does not say where its images are. Add --dataset, such as "
-            "--dataset cifar10 or a folder."
+            f"{model} does not contain the name of its data set. Add --dataset, such "
+            "as --dataset cifar10 or an image folder."
         )
-    images = _models.Images(dataset, origin, data_dir, model if lite else network)
+    images = _inputs.ModelImages(dataset, origin, data_dir, model if lite else network)
     batches, info = images.batches(split, limit), images.info
     files = images.files(split, limit)
     confusion = diagnostics.ConfusionMatrix(info.class_names or None)
@@ -94,7 +94,7 @@ def evaluate(
         if samples is not None:
             few = None
             if population.has_batch_norm(network):
-                few = _models.statistics_images(dataset, origin, data_dir, network)
+                few = _inputs.statistics_images(dataset, origin, data_dir, network)
             sampled = _sampled(network, batches, samples, few)
 
         def count(x: np.ndarray, labels: np.ndarray, outputs: np.ndarray) -> None:
@@ -102,10 +102,10 @@ def evaluate(
             worst.update(x, labels, outputs)
             advance(1)
 
-        classifier = _models.lite_predictor(model) if lite else network
+        classifier = _inputs.lite_predictor(model) if lite else network
         scores = training.evaluate(classifier, batches, count)
     names = confusion.class_names
-    drawn = f"{model.absolute().name} on {Path(name).name}"  # without folders
+    drawn = f"{model.absolute().name} on {Path(name).name}"  # without paths
     if plot is not None:
         confusion.draw(plot, drawn)
     if mistakes is not None:
@@ -139,7 +139,7 @@ def evaluate(
         averaged = _rows(sampled).items()
         rows |= {f"{row} of {samples} samples": value for row, value in averaged}
     tables = _console.pairs(f"{model} on {name}", rows), confusion.table()
-    _console.show(result, report, *tables)
+    _console.show(result, json_path, *tables)
 
 
 def _rows(scores: dict[str, Any]) -> dict[str, object]:
@@ -155,10 +155,10 @@ def _sampled(
     samples: int,
     few: tf.data.Dataset | None,
 ) -> dict[str, Any]:
-    """Evaluates the average of sampled binary networks, and how far apart these are.
+    """Evaluates the averaged outputs of sampled binary networks, and their spread.
 
-    The spread is the standard deviation of the probability of an image's class. Batch
-    norms of sampled networks take statistics of their own, of few training images.
+    The spread is the standard deviation of the probability of an image's class. For
+    each sampled network, batch-norm statistics are re-estimated on `few` images.
     """
     drawn = diagnostics.sampled_predictions(model, images, samples, statistics=few)
     labels = np.asarray(drawn.labels)

@@ -1,4 +1,4 @@
-"""The group that contains the commands."""
+"""The command `larq-nobn` with all of its commands."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ._console import quiet
 from ._data import data
 from ._demo import demo
 from ._deploy import audit, convert, models, summary
-from ._errors import Commands
 from ._evaluate import evaluate
+from ._exit import Commands
 from ._predict import predict
 from ._surgery import fold, import_, remove
 from ._train import train

@@ -1,7 +1,4 @@
-"""Where a command may write: the one place that decides it.
-
-An output that exists needs `--force`; one that is an input is an error.
-"""
+"""Checks output paths: inputs are never overwritten, other files only by `--force`."""
 
 from __future__ import annotations
 
@@ -17,14 +14,14 @@ from .._names import IMAGE_SUFFIXES
 from ..config._run_files import LOCK, OURS
 
 TFLITE, C, KERAS, PNG, JSON = ".tflite", ".c", ".keras", ".png", ".json"
-# Parameters whose value is a folder of images, if it is a folder; and those that may
-# name a file or a folder, and need not.
+# Parameters whose value may be an image folder, and those whose value may be any file
+# or folder.
 _OF_IMAGES = ("dataset", "name")
 _MAY_BE_READ = ("init", "teacher", *_OF_IMAGES)
 
 
 class Output(click.Path):
-    """A file that a command writes, if it `plots`, by matplotlib, which is an extra."""
+    """A file that a command writes; if it `plots`, with matplotlib, an extra."""
 
     name = "file"
 
@@ -33,12 +30,12 @@ class Output(click.Path):
         self.suffix, self.plots = suffix, plots
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        """Returns the path, if its name and what is installed suit it."""
+        """Returns the path; raises for a wrong suffix, or if matplotlib is missing."""
         path: Any = super().convert(value, param, ctx)
         suffixes = [TFLITE, C] if self.suffix == TFLITE else [self.suffix]
         if self.suffix != JSON and Path(path).suffix not in suffixes:
             raise InvalidValue(
-                f"{path} is not a name for this output. Choose one that ends in "
+                f"{path} is not a valid name for this output. Choose one that ends in "
                 f"{' or '.join(suffixes)}."
             )
         if self.plots:
@@ -52,15 +49,15 @@ def plot_option(help: str, name: str = "--plot", plots: bool = True) -> Any:
 
 json_option = click.option(
     "--json",
-    "report",
+    "json_path",
     type=Output(JSON),
     help="Write the result as JSON to this file; - prints it.",
 )
 
 
 def check_outputs(ctx: click.Context, force: bool) -> None:
-    """Raises an OSError if an output is an input, exists, or lies in no folder."""
-    inputs: list[tuple[Path, bool]] = []  # each with whether it is of images
+    """Raises an OSError if an output is an input or exists, or its folder does not."""
+    inputs: list[tuple[Path, bool]] = []  # each with True for an image folder
     outputs: list[tuple[str, Path]] = []
     for parameter in ctx.command.params:
         name, value = parameter.name or "", ctx.params.get(parameter.name or "")
@@ -72,7 +69,7 @@ def check_outputs(ctx: click.Context, force: bool) -> None:
                     outputs.append(("The metadata", Path(f"{value}.json")))
                 if Path(value).suffix == C:
                     outputs.append(("The header", Path(value).with_suffix(".h")))
-        elif name != "output":  # a folder, which its run looks at
+        elif name != "output":  # a run folder, which the training checks
             for each in value if isinstance(value, tuple) else (value,):
                 if isinstance(each, Path) or (name in _MAY_BE_READ and each):
                     inputs.append((Path(each), name in _OF_IMAGES))
@@ -81,13 +78,13 @@ def check_outputs(ctx: click.Context, force: bool) -> None:
         said = f"{option} {path}"
         if any(_is_input(path, *read) for read in inputs):
             raise FileExistsError(
-                f"{said} would overwrite what the command reads, or lie among its "
-                "images. Choose another name."
+                f"{said} would overwrite a file that the command reads, or be one of "
+                "its images. Choose another name."
             )
         if not path.absolute().parent.is_dir():
             raise NotADirectoryError(
-                f"{said} lies in no existing folder. Create it first, or choose "
-                "another one."
+                f"{said} is in a folder that does not exist. Create it first, or "
+                "choose another one."
             )
         if path.exists() and not path.is_file():
             raise FileExistsError(f"{said} is not a regular file. Choose another name.")
@@ -99,9 +96,9 @@ def check_outputs(ctx: click.Context, force: bool) -> None:
 
 
 def _is_input(path: Path, read: Path, of_images: bool) -> bool:
-    """Whether a file is what is read, also through links, or a part of its folder.
+    """Returns whether a file is the one that is read, also via links, or inside it.
 
-    The files of a run are its parts; among images every image is, a new one too.
+    Inside a run folder, files of the run count; inside an image folder, all images.
     """
     place, folder = Path(os.path.realpath(path)), Path(os.path.realpath(read))
     same = path.exists() and read.exists() and path.samefile(read)

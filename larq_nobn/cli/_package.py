@@ -1,7 +1,6 @@
-"""The package of the commands, imported when a command first needs it.
+"""Modules of the package, imported when a command first uses them.
 
-Only functions use these names: what stands at the top of a module is there for
-`--help`, which needs none of it.
+Commands use these names only inside functions, so that `--help` imports none of them.
 """
 
 from __future__ import annotations
@@ -28,19 +27,19 @@ if TYPE_CHECKING:
     from .. import training as training
     from .._keras import keras as keras
 else:
-    keras = None  # which only annotations name
+    keras = None  # only annotations use it
     names = "data deploy diagnostics interop loading models population surgery training"
     globals().update({name: Late(f"larq_nobn.{name}") for name in names.split()})
 
 
 def import_modules(names: Iterable[str]) -> None:
-    """Imports modules of the user, in the current folder or installed."""
-    import_all()  # or TensorFlow would bring another Keras
+    """Imports the user's modules, from the current folder or installed."""
+    import_all()  # first, or a module could import TensorFlow with another Keras
     sys.path.insert(0, os.getcwd())
     for name in names:
         try:
             importlib.import_module(name.removesuffix(".py"))
-        except Exception as error:  # whatever the module does
+        except Exception as error:  # the module may raise anything
             raise InvalidValue(
                 f"--import {name}: {first_line(error)}. Give the name of a module in "
                 "this folder, or of an installed one, as in --import my_layers."

@@ -15,7 +15,7 @@ from .._errors import InvalidValue
 from .._files import files_below
 from .._names import IMAGE_SUFFIXES
 from . import _arguments, _console
-from ._models import Images, lite_predictor, open_any
+from ._inputs import ModelImages, lite_predictor, open_any
 from ._outputs import json_option
 from ._package import data, deploy, keras, population
 
@@ -36,8 +36,8 @@ _BATCH = 32
     "--dataset",
     type=_arguments.DATASET,
     show_default="what RUN_OR_FILE says",
-    help="Data set that a model file without metadata was trained on: its mean, "
-    "standard deviation and class names are used, and the model's image size.",
+    help="Data set that a model file without metadata was trained on. Images get its "
+    "mean and standard deviation and the model's size; classes get its names.",
 )
 @_arguments.preprocessing_options
 @_arguments.data_dir_option
@@ -52,15 +52,15 @@ def predict(
     dataset: str | None,
     data_dir: str | None,
     trust: bool,
-    report: str | None,
+    json_path: str | None,
 ) -> None:
     """Print the most probable classes of images.
 
     RUN_OR_FILE is a run folder, the name of a trained network (larq-nobn models), a
-    packed .npz file, a .tflite file with its metadata (FILE.tflite.json), a .keras file
-    that contains its data set, or, with --dataset, any .keras, .h5 or .tflite file. An
-    IMAGE is a JPEG, PNG, WebP, BMP or GIF file, or a folder of such files. Images are
-    preprocessed as in an evaluation.
+    packed .npz file, a .tflite file with metadata (FILE.tflite.json), a .keras file
+    that contains the name of its data set, or, with --dataset, any .keras, .h5 or
+    .tflite file. An IMAGE is a JPEG, PNG, WebP, BMP or GIF file, or a folder of them.
+    Images are preprocessed as by evaluate.
 
     \b
     Example: larq-nobn predict runs/a cat.jpg dog.png
@@ -77,21 +77,23 @@ def predict(
         _arguments.preprocessing(unused=True)
         info = origin.info
     elif dataset is not None:
-        known = Images(dataset, None, data_dir, model if network is None else network)
+        known = ModelImages(
+            dataset, None, data_dir, model if network is None else network
+        )
         info = known.info
     if info is None or not info.mean:
         raise InvalidValue(
-            f"{model} does not say how images are prepared for it. Name the images "
-            "that it was trained on, such as --dataset cifar10, or give a run folder "
-            "that was trained on a data set or a folder of images."
+            f"{model} does not contain the preprocessing of its images. Name the data "
+            "set that it was trained on, such as --dataset cifar10, or give a run "
+            "folder that was trained on a data set or an image folder."
         )
     prepare = deploy.device.preprocessing_of(info)
     run: Any = lite_predictor(model) if network is None else _as_the_file(network)
     result = []
     with _console.progress(f"classifying by {model}", len(files)) as advance:
         for start in range(0, len(files), _BATCH):
-            part = files[start : start + _BATCH]
-            images = [prepare(read_pixels(f))[0] for f in part]
+            chunk = files[start : start + _BATCH]
+            images = [prepare(read_pixels(f))[0] for f in chunk]
             probabilities = population.as_probabilities(run(np.stack(images)))
             names = info.class_names or [*map(str, range(probabilities.shape[1]))]
             if len(names) != probabilities.shape[1]:
@@ -99,19 +101,19 @@ def predict(
                     f"{model} has {probabilities.shape[1]} classes, and {info.name} "
                     f"{len(names)}. Choose the data set that it was trained on."
                 )
-            # Of equal ones the first comes first.
+            # Stable: of equally probable classes, the first comes first.
             order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
-            for file, row, places in zip(part, probabilities, order, strict=True):
+            for file, row, places in zip(chunk, probabilities, order, strict=True):
                 best = [
                     {"label": names[k], "probability": float(row[k])} for k in places
                 ]
                 result.append({"file": str(file), "predictions": best})
-            advance(len(part))
-    _console.show(result, report, _table(f"Predictions of {model}", result))
+            advance(len(chunk))
+    _console.show(result, json_path, _table(f"Predictions of {model}", result))
 
 
 def _as_the_file(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
-    """A network, in float32 even if it was trained in half precision."""
+    """Returns the outputs of a network, in float32 even after mixed precision."""
     if any(layer.compute_dtype in ("bfloat16", "float16") for layer in model.layers):
         with contextlib.suppress(deploy.ConversionError):
             model = deploy.prepared(model, allow_float=True)
@@ -133,10 +135,10 @@ def _table(title: str, result: Sequence[dict[str, Any]]) -> Table:
 
 
 def image_files(places: Sequence[Path]) -> list[Path]:
-    """Returns the files, and the images in the folders, however deep.
+    """Returns the given files, and all images in the given folders.
 
-    Files are taken as they are given; of folders those whose suffix is that of an
-    image, sorted, and none that is hidden.
+    In folders, also in deeper ones, the files with the suffix of an image count, sorted
+    and without hidden ones.
     """
     files: list[Path] = []
     for place in places:
@@ -146,7 +148,7 @@ def image_files(places: Sequence[Path]) -> list[Path]:
             inside = sorted(f for f in below if f.suffix.lower() in IMAGE_SUFFIXES)
         if not inside:
             raise FileNotFoundError(
-                f"{place} contains no image. Those are files that end in "
+                f"{place} contains no image. Images are files that end in "
                 f"{', '.join(IMAGE_SUFFIXES)}."
             )
         files += inside
@@ -154,12 +156,12 @@ def image_files(places: Sequence[Path]) -> list[Path]:
 
 
 def read_pixels(file: Path) -> np.ndarray:
-    """Returns what a file shows, (height, width, channels), as bytes."""
+    """Returns the pixels of a file, (height, width, channels), uint8."""
     content = file.read_bytes()
     try:
         return data.decode(content)
     except ValueError as error:
         raise InvalidValue(
-            f"{file} cannot be shown to a network: {error}. Leave it out, or save it "
+            f"{file} cannot be read as an image: {error}. Leave it out, or save it "
             "again."
         ) from error

@@ -9,7 +9,7 @@ import click
 from .._names import GIVEN, VARIANCE_RULES
 from ._arguments import Command, model_argument, trust_option
 from ._console import progress, say, show
-from ._models import Origin, open_run_or_file, shape_of
+from ._inputs import Origin, open_run_or_file, shape_of
 from ._outputs import KERAS, Output, json_option
 from ._package import data, interop, keras, surgery, training
 
@@ -21,12 +21,12 @@ _output_argument = click.argument("output", metavar="OUT.keras", type=Output(KER
 @_output_argument
 @trust_option
 @json_option
-def fold(model: Path, output: Path, trust: bool, report: str | None) -> None:
+def fold(model: Path, output: Path, trust: bool, json_path: str | None) -> None:
     """Fold batch norm into adjacent layers, with the same outputs.
 
-    OUT.keras is the same network at inference,
-    without any batch norm, and can be trained further in batches of any size. The table
-    shows how each batch norm was replaced.
+    OUT.keras has no batch norm, computes what the network computes at inference, and
+    can be trained further in batches of any size. The table shows how each batch norm
+    was replaced.
 
     \b
     Example: larq-nobn fold runs/a folded.keras
@@ -35,7 +35,7 @@ def fold(model: Path, output: Path, trust: bool, report: str | None) -> None:
     network, origin = open_run_or_file(model, trust)
     with progress("folding"):
         folded, changes = surgery.fold_batch_norm(network, return_report=True)
-    _finish(folded, changes, origin, output, report)
+    _finish(folded, changes, origin, output, json_path)
 
 
 @click.command(cls=Command)
@@ -48,8 +48,8 @@ def fold(model: Path, output: Path, trust: bool, report: str | None) -> None:
     "--variance-rule",
     type=click.Choice(VARIANCE_RULES),
     default="nf",
-    help="How variance is predicted along the residual shortcuts. nf: each block adds "
-    "to it; vita: all but the first of a stage, as in the code of BNN-BN.",
+    help="How variance is predicted along residual shortcuts. nf: each block adds to "
+    "it; vita: each but the first of a stage, as in the code of BNN-BN.",
 )
 @trust_option
 @json_option
@@ -59,13 +59,13 @@ def remove(
     alpha: float,
     variance_rule: str,
     trust: bool,
-    report: str | None,
+    json_path: str | None,
 ) -> None:
     """Rewrite a network with batch norm into one without, to train further.
 
-    OUT.keras has the same architecture with scaled
-    standardized kernels, initialized from the given weights. It does not compute the
-    same function, as fold does: train it further.
+    OUT.keras has the same architecture with scaled standardized kernels, initialized
+    from the given weights. Unlike fold, this changes the outputs: train the network
+    further.
 
     \b
     Example: larq-nobn remove runs/a free.keras
@@ -76,8 +76,8 @@ def remove(
         free, changes = surgery.remove_batch_norm(
             network, alpha, variance_rule, return_report=True
         )
-    _finish(free, changes, origin, output, report)
-    if changes.changes and report != "-":
+    _finish(free, changes, origin, output, json_path)
+    if changes.changes and json_path != "-":
         shape = shape_of(free)
         sized = f"--image-size {shape[0]}x{shape[1]} " if shape else ""
         say(
@@ -91,15 +91,15 @@ def _finish(
     changes: surgery.SurgeryReport,
     origin: Origin | None,
     output: Path,
-    report: str | None,
+    json_path: str | None,
 ) -> None:
     info = None if origin is None or origin.info.name == GIVEN else origin.info
     if info is not None and not data.classifies(model, info):
         info = None
     training.save_model(model, output, info)
     found = bool(changes.changes)
-    show(changes.to_dict(), report, *[changes.table()] * found)
-    if report != "-":
+    show(changes.to_dict(), json_path, *[changes.table()] * found)
+    if json_path != "-":
         copy = f"No batch norm was found; {output} is a copy."
         say(f"{output} contains no batch norm." if found else copy)
 
@@ -118,20 +118,20 @@ def _finish(
 @click.option(
     "--binary-weights/--real-weights",
     default=True,
-    help="Binary kernels, as after the second of two training stages, or "
-    "real-valued ones, as after the first.",
+    help="Give OUT.keras binary kernels, for a checkpoint of the second training "
+    "stage, or real-valued kernels, for one of the first.",
 )
 @click.option(
     "--alpha",
     type=float,
-    show_default="0.2, of A&B BNN 0.25",
-    help="Factor on the residual branches, which no checkpoint contains.",
+    show_default="0.2, for A&B BNN 0.25",
+    help="Factor on the residual branches; checkpoints do not contain it.",
 )
 @click.option(
     "--source",
     type=click.Choice(["bnn_nobn", "ab"]),
-    show_default="what the names in it tell",
-    help="Whose code the checkpoint has to be of: BNN-BN or A&B BNN.",
+    show_default="recognized by its names",
+    help="The code that has written the checkpoint: BNN-BN or A&B BNN.",
 )
 def import_(
     checkpoint: Path,
@@ -143,9 +143,9 @@ def import_(
 ) -> None:
     """Convert a published PyTorch checkpoint to a Keras model.
 
-    CHECKPOINT is a .pth or .pth.tar file of BNN-BN's code or of A&B BNN's; the names in
-    it identify the network. OUT.keras computes the same function, for fold, convert or
-    further training.
+    CHECKPOINT is a .pth or .pth.tar file of the code of BNN-BN or of A&B BNN; the names
+    in it identify the network. OUT.keras computes the same function. Use it for fold,
+    convert or further training.
 
     \b
     Example: larq-nobn import model_best.pth.tar reactnet18.keras
@@ -158,6 +158,6 @@ def import_(
         training.save_model(model, output)
     height, width, channels = model.input_shape[1:]
     say(
-        f"{output} contains {model.name}: {model.count_params():,} values, images of "
+        f"{output} contains {model.name}: {model.count_params():,} values, inputs of "
         f"{height}x{width}x{channels}, {model.output_shape[-1]} classes."
     )

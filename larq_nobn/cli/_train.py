@@ -14,19 +14,20 @@ from rich.table import Table
 from .._names import CACHES, STRATEGIES
 from ..config._settings import shown
 from . import _arguments, _console
-from ._errors import RUN
+from ._exit import RUN
 from ._package import data, training
 
-# What a run without a validation split says of itself.
+# Note on the history of a run without a validation split.
 _OF_TEST = "of test images: no validation split (hold one out by --validation 0.1)"
-# Folders with fewer training images than this are fine-tuned from this network.
+# With fewer training images than FEW, a folder is used to fine-tune START.
 FEW, START = 3_000, "reactnet18-w32-cifar100"
-# The network of START has 32x32 inputs; far from them its features are of no use, or
-# its first layers, which do not reduce the image, take too long. Sides that images of
-# other sizes get, and the width of a new network for so many training images.
+# START was trained on 32x32 images. Its features are of no use for much smaller ones,
+# and its first layers, which keep the size, are slow on much larger ones. Images whose
+# sides are not in _SIDES are scaled to sides of _SMALL or _USUAL.
 _SIDES, _SMALL, _USUAL = range(16, 129), 32, 96
+# Width of a new network for fewer training images than the key.
 _WIDTHS = {FEW: 16, 10 * FEW: 32}
-# Whoever chooses one of these wants another network, or another training.
+# With one of these settings, the user wants another network or another training.
 _DECIDES = (
     *("init", "model", "normalization", "width", "blocks", "network", "recipe"),
     *("kernel", "calibrate", "latent_scale", "latent_initializer", "teacher"),
@@ -47,14 +48,12 @@ _DECIDES = (
     metavar="[RUN]",
     is_flag=False,
     flag_value="",
-    help="Resume the run in this folder, or in --output, if it is unfinished, with its "
-    "settings.",
+    help="Resume the unfinished run in this folder, or in --output, with its settings.",
 )
 @click.option(
     "--explain",
     is_flag=True,
-    help="Show the value of each setting that is used, and where it is from; train "
-    "nothing.",
+    help="Show value and source of each setting that has an effect, without training.",
 )
 @click.option(
     "--strategy",
@@ -67,7 +66,7 @@ _DECIDES = (
     type=float,
     default=600.0,
     metavar="SECONDS",
-    help="How long a worker of multi_worker waits for the others at the start.",
+    help="With --strategy multi_worker: how long to wait for the other workers.",
 )
 @click.option(
     "--checkpoint-steps",
@@ -93,15 +92,15 @@ def train(
     config: dict[str, Any],
     explain: bool,
     quiet: bool,
-    **given: Any,
+    **options: Any,
 ) -> None:
-    """Train a network into a run folder.
+    """Train a network and write a run folder.
 
-    A folder of fewer than 3,000 images is fine-tuned from a trained network, unless a
-    network, a normalization, a recipe or --init none is given.
+    With fewer than 3,000 images in a folder, a trained network is fine-tuned, unless
+    you choose a network, a normalization, a recipe or --init none.
 
     The run folder contains model.keras, history.csv, run.json, TensorBoard logs and
-    curves.png. A run that was stopped is resumed by its folder alone.
+    curves.png. To resume a stopped run, --resume with its folder is enough.
 
     \b
     Example: larq-nobn train --dataset path/to/images --output runs/images
@@ -111,58 +110,56 @@ def train(
              larq-nobn train --init runs/a --recipe fine_tune --dataset digits \\
                  --output runs/b
     """
-    options = _arguments.given_settings(ctx, given)
+    chosen = _arguments.given_settings(ctx, options)
     output = _output_of(output, resume, ctx)
     if resume is not None and not config:
         config = _arguments.settings_of_run(output)
     said = None
     if not (resume is not None and config):
-        said, more = _start_of(options, config, recipe)
-        recipe, options = more.pop("recipe", recipe), options | more
-    settings = training.RunSettings.from_layers(recipe, config, options)
+        said, more = _start_of(chosen, config, recipe)
+        recipe, chosen = more.pop("recipe", recipe), chosen | more
+    settings = training.RunSettings.from_layers(recipe, config, chosen)
     _arguments.check_run(ctx, [settings])
     if explain:
         _console.print_table(_explained(settings))
         return
     if said and not quiet:
         _console.say(said)
-    from ._progress import TrainingProgress
+    from ._epoch_progress import TrainingProgress
 
     ctx.meta[RUN] = output
-    given["resume"] = resume is not None
+    options["resume"] = resume is not None
     if quiet:
-        training.train(settings, output, False, **given)
+        training.train(settings, output, False, **options)
         return
     with _console.progress("training"), _console.initial_weights_shown():
-        run = training.train(settings, output, TrainingProgress(settings), **given)
-    modules = "".join(
-        f" --import {name}" for name in ctx.meta.get(_arguments.MODULES, ())
-    )
-    _console.print_table(
-        _console.pairs(f"Run {output}", _rows(run.record, output, modules))
-    )
+        run = training.train(settings, output, TrainingProgress(settings), **options)
+    imported = ctx.meta.get(_arguments.MODULES, ())
+    modules = "".join(f" --import {name}" for name in imported)
+    rows = _rows(run.record, output, modules)
+    _console.print_table(_console.pairs(f"Run {output}", rows))
 
 
 def _output_of(output: Path | None, resume: str | None, ctx: click.Context) -> Path:
-    """The run folder: as given, as resumed, or the next that has a number."""
+    """Returns the run folder: the given one, the resumed one, or the next number."""
     if resume and output is not None and Path(resume) != output:
         raise click.UsageError(
-            f"--resume {resume} and --output {output} are two folders. Give one.", ctx
+            f"--resume {resume} and --output {output} are two folders. Choose one.", ctx
         )
     if resume:
         return Path(resume)
     if resume == "" and output is None:
         raise click.UsageError(
-            "--resume lacks the folder of a run. Give it, as in --resume runs/1.", ctx
+            "--resume needs a run folder, as in --resume runs/1.", ctx
         )
     numbered = (Path("runs", str(number)) for number in itertools.count(1))
     return output or next(each for each in numbered if not os.path.lexists(each))
 
 
 def _start_of(
-    options: dict[str, Any], config: dict[str, Any], recipe: str | None
+    chosen: dict[str, Any], config: dict[str, Any], recipe: str | None
 ) -> tuple[str | None, dict[str, Any]]:
-    both = {**config, **options}
+    both = {**config, **chosen}
     if both.get("init") is not None:
         return None, {}
     which = {name: both[name] for name in data.WHICH if name in both}
@@ -183,14 +180,14 @@ def _explained(settings: training.RunSettings) -> Table:
 def start_of(
     dataset: str, decided: Collection[str] = (), **which: Any
 ) -> tuple[str | None, dict[str, Any]]:
-    """Returns what a training of a folder starts from, as a line and as settings.
+    """Returns the start of a training on a folder: a line that says it, and settings.
 
-    Few images fine-tune START: gray ones as three equal channels, those of sides that
-    it has no use for in others. A new network is as wide as there are images for.
-    `decided` are the names of the settings that the user gave.
+    With few images START is fine-tuned: gray images become three equal channels, and
+    images with sides that do not suit it are scaled. Else the number of images decides
+    the width of a new network. `decided` are the names of settings that the user gave.
     """
-    left = set(_DECIDES) & {*decided}
-    if not os.path.isabs(dataset) or left - {"init"}:
+    by_user = set(_DECIDES) & {*decided}
+    if not os.path.isabs(dataset) or by_user - {"init"}:
         return None, {}
     info = data.open_dataset(dataset, **which).info
     (*sides, channels), count = info.image_shape, info.train_examples
@@ -200,19 +197,19 @@ def start_of(
     if "init" in decided:
         why = ""
     elif count >= FEW:
-        why = f"--init {START} --recipe fine_tune starts from a trained one."
+        why = f"--init {START} --recipe fine_tune starts from a trained network."
     else:
         said += " are few"
     if channels == 1 and "channels" in which and why is None:
-        why = "Without --channels 1 a trained one is fine-tuned."
+        why = "Without --channels 1, a trained network is fine-tuned."
     elif channels == 1:
         more["channels"] = 3
         how += ", gray as three equal channels"
     if any(side not in _SIDES for side in sides):
         more["image_size"] = height, width = _size_like(sides)
         if which.get("image_size") and why is None:
-            why = f"--image-size {_USUAL}, or another one from {_SIDES[0]} to "
-            why += f"{_SIDES[-1]} pixels, fine-tunes a trained one."
+            why = f"With --image-size {_USUAL}, or another size from {_SIDES[0]} to "
+            why += f"{_SIDES[-1]} pixels, a trained network is fine-tuned."
         how += f", images scaled to {height}x{width} pixels"
     if why is None:
         return (
@@ -226,7 +223,7 @@ def start_of(
 
 
 def _size_like(sides: Sequence[int]) -> tuple[int, int]:
-    """Sides of the same proportions, in _SIDES if that is possible."""
+    """Returns sides of the same proportions in _SIDES, or else equal ones."""
     factor = _SMALL / min(sides) if min(sides) < _SIDES[0] else _USUAL / max(sides)
     height, width = (round(side * factor) for side in sides)
     fits = height in _SIDES and width in _SIDES
@@ -234,23 +231,23 @@ def _size_like(sides: Sequence[int]) -> tuple[int, int]:
 
 
 def _tested(record: Mapping[str, Any]) -> int:
-    """The number of test images of a run."""
+    """Returns the number of test images of a run."""
     count = record["examples"]["test"]
     return min(count, record["settings"]["limit"] or count)
 
 
 def _at_chance(record: Mapping[str, Any]) -> str | None:
-    """Says so if a network guesses, as far as so many test images can tell."""
+    """Returns a remark if the accuracy may be chance; None if it is higher."""
     settings, classes = record["settings"], len(record["preprocessing"]["class_names"])
     count = _tested(record)
     if not classes or not count:
         return None
     chance = 1 / classes
-    spread = 2 * (chance * (1 - chance) / count) ** 0.5  # of 95 % of guesses
+    spread = 2 * (chance * (1 - chance) / count) ** 0.5  # 95 % of random guesses
     if record["metrics"]["test_accuracy"] > chance + spread:
         return None
     return (
-        f"{_console.percent(chance)} is what guesses among {classes} classes reach; "
+        f"random guesses among {classes} classes reach {_console.percent(chance)}; "
         f"train longer, or below --learning-rate {settings['learning_rate']:g}"
     )
 
@@ -259,10 +256,10 @@ def _rows(record: Mapping[str, Any], output: Path, modules: str) -> dict[str, ob
     metrics = record["metrics"]
     error = metrics.get("test_calibration_error")
     epochs = len(record["seconds_per_epoch"])
-    kept = record.get("kept_epoch", epochs)
-    chosen = not kept == epochs == record["settings"]["epochs"]
+    saved = record.get("kept_epoch", epochs)
+    usual = saved == epochs == record["settings"]["epochs"]
     return {
-        "saved weights": f"of epoch {kept}; {epochs} trained" if chosen else None,
+        "saved weights": None if usual else f"of epoch {saved}; {epochs} trained",
         "test accuracy": _console.percent(metrics["test_accuracy"], _tested(record)),
         "test loss": f"{metrics['test_loss']:.4f}",
         "calibration error": None if error is None else f"{error:.4f}",

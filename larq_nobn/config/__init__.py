@@ -1,6 +1,6 @@
-"""The settings of a training, each said once: default, range, help and group.
+"""The settings of a training, each defined once: default, range, help and group.
 
-A field of `Recipe` or `Settings` is all that a setting is; the options of the command
-line, the checks, `run.json`, the docstrings and the table in the docs follow from it.
-Nothing here needs TensorFlow.
+Each setting is a field of `Recipe` or `Settings`. Command-line options, checks,
+`run.json`, docstrings and the table in the docs are made from these fields. This
+package does not need TensorFlow.
 """

@@ -1,4 +1,4 @@
-"""A field of a dataclass that knows its range, its help and its place in a list."""
+"""`Setting`: a dataclass field with its range, help, group and conditions."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _Class = TypeVar("_Class", bound=type)
 
 @dataclass(frozen=True)
 class When:
-    """A condition of a setting: another one has, or has not, one of some values.
+    """A condition of a setting: that another one has, or has not, certain values.
 
     Attributes:
         name: The other setting.
-        values: Its values; None for all but None, 0 and False. Data sets that have no
-            name here are `"an image folder"` and `"tfds:NAME"`.
-        has: Whether it has one of them; False: whether it has another one.
-        why: What one of the values does, where it may not have them.
+        values: The values; None stands for all but None, 0 and False. For `dataset`,
+            `"an image folder"` and `"tfds:NAME"` stand for all of their kind.
+        has: True if it must have one of these values, False if it must have another.
+        why: If it must have another, the reason: a relative clause about the value.
     """
 
     name: str
@@ -42,7 +42,7 @@ class When:
     why: str = ""
 
     def is_met(self, settings: Mapping[str, Any]) -> bool:
-        """Whether settings meet it; those of a recipe alone say nothing of images."""
+        """Returns whether settings meet the condition, or lack the other setting."""
         if self.name not in settings:
             return True
         value = settings[self.name]
@@ -60,29 +60,29 @@ class When:
 
 
 def unless(name: str, *values: Any, why: str = "") -> When:
-    """Returns the condition that a setting has none of these values, or is not set."""
+    """Returns the condition that a setting has none of these values (or is off)."""
     return When(name, values or None, False, why)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is known of a setting.
+    """The definition of a setting.
 
     Attributes:
-        help: A sentence: what it does.
+        help: What the setting does, in a sentence.
         group: Its heading, one of `GROUPS`.
-        range: (least, most) of a whole number or an interval of a real one, in
-            mathematical notation, and advice; None where there is no such range.
-        choices: The values that are allowed; None where there is no such list.
-        offered: Those of the command line, if not all.
-        kind: What a value is, if neither a number, a flag nor a word: one of `_KINDS`.
-        absent: What None means, in words.
-        registered: Whether it may be a class of a user, as `package>Class`.
-        option: Whether the command line has it, under its name.
-        applies_when: Without one of these conditions, or of each group of alternatives,
-            nothing uses it.
-        default: The value of the field.
-        name: Set by `settings_of`, as the following are.
+        range: A pair: (least, most) of an integer, or the interval of a float in
+            mathematical notation; and advice. None without a range.
+        choices: The allowed values; None without such a list.
+        offered: The choices that `--help` shows; None for all.
+        kind: Kind of the value, if it is not a number, flag or word: one of `_KINDS`.
+        absent: The meaning of None, in words.
+        registered: Whether a class of the user is allowed, as `package>Class`.
+        option: Whether it is an option of the command line.
+        applies_when: Conditions of which each must be met, or one of a tuple of
+            alternatives; otherwise the setting has no effect.
+        default: The default value.
+        name: Its name, set by `settings_of` like the following attributes.
         type: `int`, `float`, `bool`, `str`, or `object` for a kind.
         optional: Whether None is allowed.
     """
@@ -111,12 +111,12 @@ class Setting:
             return _checks.check_choice(self.name, value, self.choices)
         if self.range is not None:
             number = _checks.check_within(self.name, value, self.range)
-            # A scalar of NumPy is not written as JSON.
+            # JSON cannot contain NumPy scalars.
             return value if type(value) in (int, float) else number
         return _KINDS[self.kind or self.type](self.name, value)
 
     def unmet(self, settings: Mapping[str, Any]) -> tuple[When, ...]:
-        """Returns the conditions of which none holds; empty where it applies."""
+        """Returns the alternatives that are all unmet; empty if the setting applies."""
         for either in self.applies_when:
             group = either if isinstance(either, tuple) else (either,)
             if not any(each.is_met(settings) for each in group):
@@ -124,7 +124,7 @@ class Setting:
         return ()
 
     def check_used(self, settings: Mapping[str, Any], source: str = "") -> None:
-        """Raises a ValueError that names what would use the value, if nothing does."""
+        """Raises a ValueError that names the unmet conditions, if there are any."""
         if not (unmet := self.unmet(settings)):
             return
         others = dict.fromkeys(f"{n}={settings[n]!r}" for n in (w.name for w in unmet))
@@ -140,7 +140,7 @@ class Setting:
 
     @property
     def allowed(self) -> str:
-        """What values it may have, in words; empty where anything goes."""
+        """The allowed values, in words; empty without choices or range."""
         if self.choices is not None:
             return ", ".join([*self.choices, *["package>Class"] * self.registered])
         if self.range is None:
@@ -150,7 +150,7 @@ class Setting:
 
 
 def setting(default: Any, help: str, group: str = HOW, **known: Any) -> Any:
-    """Returns a field of a dataclass; `known` are further attributes of `Setting`."""
+    """Returns a dataclass field; `known` are further attributes of its `Setting`."""
     said = {"setting": Setting(help, group, default=default, **known)}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=default.copy, metadata=said)
@@ -158,7 +158,7 @@ def setting(default: Any, help: str, group: str = HOW, **known: Any) -> Any:
 
 
 def _settings_of(cls: Any) -> dict[str, Setting]:
-    """Returns the settings of a dataclass by name, its own before its bases'."""
+    """Returns the settings of a dataclass by name, its own before inherited ones."""
     hints, fields = get_type_hints(cls), cls.__dataclass_fields__
     settings = {}
     for name in (name for base in cls.__mro__ for name in get_annotations(base)):
@@ -174,12 +174,12 @@ def _settings_of(cls: Any) -> dict[str, Setting]:
     return settings
 
 
-# Which type checkers would not let take classes that are no `Hashable`.
+# Annotated, because type checkers reject classes as hashable arguments of a cache.
 settings_of: Callable[[Any], dict[str, Setting]] = functools.cache(_settings_of)
 
 
 def documented(cls: _Class) -> _Class:
-    """Writes the section `Arguments` of a docstring, before that of `Raises`."""
+    """Writes the section `Arguments` into a docstring, before `Raises`."""
     lines = ["    Arguments:\n"]
     for name, each in settings_of(cls).items():
         text = f"{name}: {each.help}"
@@ -199,7 +199,7 @@ def _check_arguments(name: str, value: Any) -> Any:
             f"{name}={value!r} is not a mapping. Give arguments of the network's "
             "builder, such as {'alpha': 0.5}."
         )
-    # With the numbers of NumPy as those of Python, which JSON has.
+    # JSON needs Python numbers instead of NumPy scalars.
     return {k: v.item() if hasattr(v, "item") else v for k, v in value.items()}
 
 

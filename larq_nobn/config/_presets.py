@@ -1,4 +1,4 @@
-"""The presets: what published and measured recipes say."""
+"""The presets of training settings: published recipes, and measured ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PUBLISHED = {
     "balanced": False,
 }
 _PLAIN = Recipe(network=_PUBLISHED)
-# The defaults of the networks, and what `run.json` records of them.
+# The defaults of the builders, written out so that `run.json` contains them.
 _NOBN = Recipe(
     learning_rate=3e-3,
     beta_2=0.99,
@@ -29,28 +29,28 @@ _NOBN = Recipe(
     },
 )
 
-# By results/tuning/: kernels that do not see the mean of their input and, for what
-# looks at no batch, signs that start in the middle of theirs.
+# From results/tuning/: kernels without mean and, for batch-independent networks, signs
+# whose thresholds start at the mean of their input.
 _CENTRED = Recipe(kernel="scaled_std_sign", learning_rate=3e-3)
 _CALIBRATED = replace(_CENTRED, calibrate=True)
-# By results/init_and_placement/. Of the others some lose in longer runs what they
-# gain at first, by benchmarks/experiments.py, and some start larger.
+# From results/init_and_placement/. Other normalizations lose the advantage in longer
+# runs (benchmarks/experiments.py), or start from larger latent weights anyway.
 _LARGER = replace(_CENTRED, latent_scale=30.0)
-# Borders take part in the statistics of an example, and black ones change them; by
-# results/halving/ mirrored ones also suit nobn and batch norm in long runs.
+# Zero padding changes the statistics of an example. From results/halving/: reflection
+# padding also suits nobn and batch norm in long runs.
 _MIRRORED = replace(_CALIBRATED, reflect=True)
 
-# What a chosen kernel changes in the recipe of a normalization: by the same script,
-# where it is better by more than seeds differ.
+# Changes that a kernel makes to the recipe of a normalization: from the same script, if
+# the difference is larger than that between seeds.
 KERNEL_OVERRIDES: dict[str, dict[str, float]] = {
     "sigmoid_sign": {"learning_rate": 1e-3},
     "bernoulli_sign": {"natural_learning_rate": 1000.0},
 }
 
-# Without weight decay it would be Adam; the value is PyTorch's.
+# Without weight decay, AdamW is Adam; the value is PyTorch's default.
 OPTIMIZER_OVERRIDES: dict[str, dict[str, float]] = {"adamw": {"weight_decay": 0.01}}
 
-# Whose kernels need one that is not the usual.
+# Recipes whose kernel quantizer needs this normalization.
 REQUIRED_NORMALIZATION = dict.fromkeys(
     ("recu_cifar", "bnn_plus", "bayesian"), "batch_norm"
 )
@@ -70,7 +70,7 @@ RECIPES: dict[str, Recipe] = {
     "two_stage": replace(_NOBN, stages=2),
     "distillation": replace(_NOBN, teacher="train"),
     # Chen et al. 2021, arXiv:2104.08215, for CIFAR with labels in place of a teacher.
-    # Gains of the published code have the shape (C, 1, 1, 1): each is a unit.
+    # In the published code, gains have the shape (C, 1, 1, 1), so each is a unit.
     "vita_cifar": Recipe(
         epochs=256,
         batch_size=256,
@@ -120,11 +120,11 @@ RECIPES: dict[str, Recipe] = {
     ),
     # After Jang et al. 2020, arXiv:2012.08300, and Meng et al. 2020, arXiv:2002.10778.
     "bayesian": Recipe(clip_factor=0.0, kernel="bernoulli_sign"),
-    # Few images: weaker clipping limits hold back what one batch says.
+    # With few images, a lower clip factor limits the effect of a single batch.
     "small": replace(_NOBN, epochs=30, batch_size=32, clip_factor=0.001),
     "quick": replace(_NOBN, epochs=2),
-    # From the weights of another network: those keep the usual steps, in which binary
-    # weights flip, and the fresh classifier takes larger ones.
+    # Weights from another network keep the usual learning rate, at which binary weights
+    # flip; the new classifier gets a higher one.
     "fine_tune": replace(
         _NOBN,
         batch_size=32,

@@ -1,4 +1,4 @@
-"""How a network is trained, apart from what it is and what it learns from."""
+"""`Recipe`: the training hyperparameters, without architecture and data."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from .._names import (
 )
 from ._fields import RESOURCES, WHAT, When, documented, setting, settings_of, unless
 
-# What None means of many settings.
+# Meaning of None in many settings.
 NETWORKS_OWN = "the network's own"
-# What several settings are for.
+# Conditions of several settings.
 _BAYESIAN = When("kernel", ("bernoulli_sign",))
 _NEW_WEIGHTS = unless(
     *("model", MODEL_FROM_INIT, GIVEN), why="whose kernels have weights already"
@@ -32,11 +32,11 @@ _NEW_WEIGHTS = unless(
 @documented
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained: the part of the settings that presets fill in.
+    """The training hyperparameters: the settings that a preset can change.
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If an argument lies outside what is allowed.
+        ValueError: If an argument is outside its range.
 
     Example:
         >>> Recipe(epochs=5, learning_rate=3e-3).optimizer
@@ -71,8 +71,8 @@ class Recipe:
     )
     schedule: str = setting(
         "linear",
-        "Learning-rate schedule. linear, cosine and polynomial (of the power 2) fall "
-        "to final_rate; step divides by 10 after half and three quarters of all steps.",
+        "Learning-rate schedule. linear, cosine and polynomial (power 2) decay to "
+        "final_rate; step divides by 10 after half and three quarters of all steps.",
         choices=SCHEDULES,
     )
     final_rate: float = setting(
@@ -83,15 +83,15 @@ class Recipe:
     )
     warmup_epochs: int = setting(
         0,
-        "Epochs in which the learning rate rises first; for the schedule cosine.",
+        "Epochs of warm-up, in which the learning rate rises; for the schedule cosine.",
         range=((0, 1_000_000), "0 is none."),
         applies_when=[When("schedule", ("cosine",))],
     )
     weight_decay: float = setting(
         0.0,
-        "Weight decay: this fraction of each kernel is added to its gradient; of the "
-        "optimizer adamw, this fraction times the learning rate is subtracted from "
-        "each kernel, 0.01 unless given.",
+        "Weight decay: adds this fraction of each kernel to its gradient. With the "
+        "optimizer adamw, subtracts this fraction times the learning rate from each "
+        "kernel, by default 0.01.",
         range=("[0, 1e6]", "0 is none."),
         applies_when=[
             unless("kernel", "bernoulli_sign", why="which has prior_weight for that")
@@ -111,7 +111,7 @@ class Recipe:
     )
     clip_each_gain: bool = setting(
         False,
-        "Clip the gradient of each gain by itself, as the published code of BNN - BN "
+        "Clip the gradient of each gain separately, as the published code of BNN - BN "
         "does, instead of all gains of a layer together.",
         applies_when=[When("clip_factor")],
     )
@@ -122,9 +122,9 @@ class Recipe:
     )
     backbone_multiplier: float = setting(
         1.0,
-        "Factor on the learning rate of all weights but the classifier's; 0 freezes "
-        "them. For networks that start from other weights.",
-        range=("[0, 1e6]", "0.1 is usual, 0 freezes, 1 is no difference."),
+        "Factor on the learning rate of all weights except the classifier; 0 freezes "
+        "them. For networks that start from the weights of init.",
+        range=("[0, 1e6]", "0.1 is usual, 0 freezes, 1 has no effect."),
     )
     calibrate: bool = setting(
         False,
@@ -150,11 +150,11 @@ class Recipe:
     standardize_activations: bool = setting(
         False,
         "Divide each example by its standard deviation before signs, in training "
-        "only, as the published code of ReCU does. Not with the normalization kalman.",
+        "only, as the published code of ReCU does. Not for the normalization kalman.",
         applies_when=[
             unless(
                 *("normalization", "kalman"),
-                why="which carries moments of the activations as they are",
+                why="which propagates moments of activations that are not scaled",
             )
         ],
     )
@@ -174,24 +174,24 @@ class Recipe:
         "Gradient accumulation: compute each batch in this many micro-batches, to "
         "save memory.",
         RESOURCES,
-        range=((1, 1_000_000), "1 takes batches whole."),
+        range=((1, 1_000_000), "1 is no accumulation."),
     )
     stages: int = setting(
         1,
-        "Stages of training. 2: real-valued kernels first, then binary ones from them.",
+        "Training stages. 2: train real-valued kernels first, then binarize and train.",
         range=((1, 2), "Choose 1 or 2."),
         applies_when=[
             unless(
                 *("kernel", "biper"),
-                why="whose signs are not those of the real-valued kernels of a first "
-                "stage",
+                why="whose signs differ from those of the real-valued kernels of the "
+                "first stage",
             )
         ],
     )
     teacher: str | None = setting(
         None,
         "Distillation: learn the outputs of this run folder or .keras file instead of "
-        "the labels. train: of a float ResNet that is trained first.",
+        "labels. train: those of a float ResNet, which is trained first.",
         absent="the labels",
     )
     kernel: str | None = setting(
@@ -213,20 +213,20 @@ class Recipe:
     prior_weight: float = setting(
         1e-5,
         "For the kernel bernoulli_sign: weight of the prior, which pulls the "
-        "probability of +1 to one half.",
+        "probability of +1 towards one half.",
         range=("[0, 1e6]", "0 is none, 1e-5 is usual."),
         applies_when=[_BAYESIAN],
     )
     temperature: float = setting(
         0.3,
-        "For the kernel bernoulli_sign: temperature; lower is closer to binary in "
-        "training.",
+        "For the kernel bernoulli_sign: temperature; lower values are closer to "
+        "binary in training.",
         range=("[1e-12, 1e6]", "0.3 is usual, 1 is smooth."),
         applies_when=[_BAYESIAN],
     )
     label_smoothing: float = setting(
         0.0,
-        "Fraction of a label that is spread over all classes.",
+        "Label smoothing: fraction of a label that is spread over all classes.",
         range=("[0, 1)", "0 is none, 0.1 is usual."),
         applies_when=[unless("teacher", why="which takes the place of the labels")],
     )
@@ -238,15 +238,15 @@ class Recipe:
     )
     cutmix: float = setting(
         0.0,
-        "Put a part of one image into another, of an area drawn from Beta(cutmix, "
-        "cutmix); 0 turns CutMix off. With mixup, half of the images get either.",
+        "Put a rectangle of one image into another, with an area from Beta(cutmix, "
+        "cutmix); 0 turns CutMix off. With mixup, half of the images get each.",
         range=BOUNDS["cutmix"],
     )
     ema: float | None = setting(
         None,
         "Test and save exponential moving averages of the weights, with this decay per "
-        "step; binary kernels are the signs of averaged latent weights.",
-        range=("(0, 1)", "0.999 is usual, 0.99 for short trainings."),
+        "step; binary kernels are the signs of the averaged latent weights.",
+        range=("(0, 1)", "0.999 is usual, 0.99 suits short trainings."),
         applies_when=[
             unless(
                 *("kernel", "bernoulli_sign"),
@@ -262,14 +262,14 @@ class Recipe:
     )
     monitor: str = setting(
         "val_accuracy",
-        "What the best epoch is best in, for keep and patience.",
+        "Metric that decides which epoch is best, for keep and patience.",
         choices=MONITORS,
         applies_when=[(When("keep", ("best",)), When("patience"))],
     )
     patience: int | None = setting(
         None,
-        "Stop after so many epochs without a better one on the validation split. The "
-        "learning rate still falls as for all epochs.",
+        "Early stopping: stop after this many epochs without a better one on the "
+        "validation split. The learning-rate schedule still covers all epochs.",
         range=((1, 1_000_000), "10 is usual."),
         absent="train all epochs",
     )
@@ -286,7 +286,7 @@ class Recipe:
         self._check_combinations()
 
     def _check_combinations(self, usual: Mapping[str, Any] | None = None) -> None:
-        """Rejects values that do not go together; `usual` ones may be without use."""
+        """Rejects contradictions, and values without effect that are not `usual`."""
         values = vars(self)
         for name, each in settings_of(type(self)).items():
             unmet, value = each.unmet(values), values[name]
@@ -301,7 +301,7 @@ class Recipe:
         if self.final_rate > self.learning_rate:
             raise InvalidValue(
                 f"final_rate={self.final_rate} is above learning_rate="
-                f"{self.learning_rate}. Choose one below it, or the schedule constant."
+                f"{self.learning_rate}. Choose a lower one, or the schedule constant."
             )
         if self.batch_size % self.accumulate:
             raise InvalidValue(

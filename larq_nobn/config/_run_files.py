@@ -18,21 +18,21 @@ LOGS = "logs"
 MODEL_FILE = "model.keras"
 RECORD_FILE = "run.json"
 SETTINGS_FILE = "settings.json"
-# Beside the settings: a digest of the images.
+# Key of the digest of the images, in settings.json.
 IMAGES_SHA256 = "pictures"
-# Further runs, in folders of the same kind.
-PARTS = ("stage1", "teacher")
-# The path of an image folder, which no file that is passed on contains.
+# Run folders inside a run folder.
+INNER_RUNS = ("stage1", "teacher")
+# The path of the image folder, kept out of the files that are passed on.
 PLACE_FILE = "images.txt"
 OURS = {
-    *(CHECKPOINTS, SETTINGS_FILE, RECORD_FILE, *PARTS),
+    *(CHECKPOINTS, SETTINGS_FILE, RECORD_FILE, *INNER_RUNS),
     *(MODEL_FILE, "best.keras", "last.keras", HISTORY_FILE, "curves.png", LOGS),
     PLACE_FILE,
 }
 
 
 def with_place(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings of a run with the path of its images, if it is known."""
+    """Returns the settings of a run, with the path of its image folder if known."""
     with suppress(OSError, UnicodeDecodeError):
         place = (folder / PLACE_FILE).read_text(encoding="utf-8")
         if Path(place).name == settings["dataset"]:

@@ -1,4 +1,4 @@
-"""All settings of a training run, and how tables and plots name them."""
+"""`Settings`: all settings of a run, and their names in tables and plots."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from ._fields import (
 from ._presets import RECIPES
 from ._recipe import NETWORKS_OWN, Recipe
 
-# Of which no folder says what is for testing.
+# Data sets that may have no test split.
 _FOLDER = When("dataset", ("an image folder", f"{_names.TFDS_PREFIX}NAME"))
 
 
 @documented
 @dataclass(frozen=True)
 class Settings(Recipe):
-    """All settings of a run, each checked by itself.
+    """All settings of a run, checked without building a network.
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If an argument lies outside what is allowed.
+        ValueError: If an argument is outside its range.
     """
 
     model: str = setting(
@@ -48,7 +48,7 @@ class Settings(Recipe):
     normalization: str | None = setting(
         "nobn",
         "Normalization after convolutions. nobn: no layer, but scaled residual "
-        "branches; none: no layer, and no such scale.",
+        "branches; none: no layer, and no scaled branches.",
         WHAT,
         choices=_names.NORMALIZATIONS,
         registered=True,
@@ -77,12 +77,12 @@ class Settings(Recipe):
     )
     seed: int = setting(
         0,
-        "Seed of initial weights, order of images and augmentation.",
+        "Seed of initial weights, image order and augmentation.",
         range=BOUNDS["seed"],
     )
     precision: str = setting(
         "float32",
-        "Number format; the mixed ones compute in 16 bits and keep weights in 32.",
+        "Number format; mixed formats compute in 16 bits and store weights in 32.",
         RESOURCES,
         choices=_names.PRECISIONS,
     )
@@ -127,8 +127,8 @@ class Settings(Recipe):
     )
     validation: float = setting(
         0.0,
-        "Fraction of the training images that make up the validation split; 0 where "
-        "the data set has one, or for none.",
+        "Fraction of the training images that make up the validation split; 0 for "
+        "none, or if the data set has one.",
         WHAT,
         range=("[0, 1)", "0.1 is usual."),
     )
@@ -140,14 +140,14 @@ class Settings(Recipe):
     )
     flip: str = setting(
         "auto",
-        "Horizontal flips. auto: none of images of one channel, and of classes that "
-        "are digits or letters; none with the augmentation crop.",
+        "Horizontal flips. auto: horizontal, but none for images of one channel, for "
+        "digits and letters as classes, and for the augmentation crop.",
         choices=_names.FLIPS,
         applies_when=[unless("augment", "none")],
     )
     skip_unreadable: bool = setting(
         False,
-        "Train without files that cannot be read.",
+        "Skip files that cannot be read.",
         WHAT,
         applies_when=[When("dataset", ("an image folder",))],
     )
@@ -156,43 +156,42 @@ class Settings(Recipe):
     )
     label: str | None = setting(
         None,
-        "Name of the method in tables and plots, where runs that have it differ in "
-        "the seed and the file of init alone.",
+        "Name of the method in tables and plots; runs with one label may differ only "
+        "in the seed and the file of init.",
         WHERE,
-        absent="none, but the settings that differ",
+        absent="the settings that differ",
     )
     recipe: str = setting(
         "plain",
-        "Preset of the settings of a training; any other option changes one.",
+        "Preset of training settings; other options change single ones.",
         choices=tuple(RECIPES),
         option=False,
     )
     init: str | None = setting(
         None,
-        "Start from the weights of this run folder, .keras or .h5 file, or "
-        "pretrained network, where names and shapes are the same; see recipe "
-        "fine_tune.",
+        "Start from the weights of this run folder, .keras or .h5 file, or trained "
+        "network, as far as names and shapes are the same; see recipe fine_tune.",
         WHAT,
         absent="a new network",
     )
     init_sha256: str | None = setting(
         None,
-        "SHA-256 of the file of init, so that a run resumes from nothing else.",
+        "SHA-256 of the file of init, to reject a changed file on resuming.",
         WHAT,
         option=False,
-        absent="read off the file",
+        absent="computed from the file",
     )
 
 
 def complete(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings of a run, with those that its version did not have yet.
+    """Returns all settings of a stored run, which an earlier version may have written.
 
-    The default of a setting is what was done before it was there, and the networks
-    were those of the published recipe.
+    New settings get their defaults, under which runs behave as they did before. Earlier
+    networks were those of the published recipe.
     """
     usual = {name: each.default for name, each in settings_of(Settings).items()}
     made = {**usual, "network": dict(RECIPES["plain"].network), **stored}
-    if made["augment"] == "crop_flip":  # as it was called
+    if made["augment"] == "crop_flip":  # its earlier name
         made["augment"] = "standard"
     return made
 
@@ -213,7 +212,7 @@ def shown(value: Any) -> str:
 
 
 def named(name: str, value: Any) -> str:
-    """Returns the value, and what it is unless it says so itself."""
+    """Returns the value in words, with the name of the setting unless it is clear."""
     said = shown(value)
     known = name in ("label", "model", "dataset", "normalization")
     return said if known else f"{words(name)} {said}"

@@ -2,7 +2,6 @@
 
 from .._names import DATASETS as NAMES
 from .._names import SPLITS
-from ._batches import WHOLE, Share
 from ._dataset import (
     WHICH,
     Dataset,
@@ -12,6 +11,7 @@ from ._dataset import (
     load,
     open_dataset,
 )
+from ._epochs import WHOLE, Share
 from ._registry import DatasetInfo
 from ._source import reading
 from ._tfds import Prepared, prepare

@@ -1,7 +1,7 @@
-"""How training images are varied.
+"""Augmentation of training images.
 
-Every draw is a function of (seed, epoch, example) alone: how an image looks in an epoch
-depends neither on its batch nor on earlier draws.
+Random numbers depend on (seed, epoch, example) alone: the augmented image depends
+neither on its batch nor on earlier random numbers.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ import tensorflow as tf
 
 from ._area import LUMA
 
-# Columns of random numbers beside crop and flip, which have three of their own.
+# Random numbers of an image in addition to the three for crop and flip.
 _FURTHER = {"strong": 9, "random_resized_crop": 4, "randaugment": 4}
 _CROP = 3
 
 
 @dataclass(frozen=True)
 class Transform:
-    """How training images are varied, as functions of random numbers alone.
+    """The augmentation of images, as functions of random numbers.
 
     Arguments:
         augment: One of `AUGMENTATIONS`.
         flip: Whether half of the images are mirrored.
-        reflect: Whether pixels that are added mirror the image, and are not black.
-        mixup: Mixes pairs of images by Beta(mixup, mixup); 0 does not.
-        cutmix: Puts parts of images into others by Beta(cutmix, cutmix); 0 does not.
+        reflect: Whether crops use reflection padding instead of zeros.
+        mixup: Parameter of Beta(mixup, mixup), by which pairs are mixed; 0 for none.
+        cutmix: Parameter of Beta(cutmix, cutmix), by which images get a rectangle of
+            another image; 0 for none.
     """
 
     augment: str = "none"
@@ -41,32 +42,33 @@ class Transform:
 
     @property
     def mixes(self) -> bool:
-        """Whether labels become probabilities."""
+        """Whether images are mixed, so that labels become probabilities."""
         return bool(self.mixup or self.cutmix)
 
     def draw(self, examples: int, seed: tuple, shape: Sequence[int]) -> tf.Tensor:
-        """Draws what varies every example of a data set, from a seed of two integers.
+        """Returns a row of random numbers per example, from a seed of two integers.
 
-        Rows are (top, left, mirrored): integers in [0, 2 pad], [0, 2 pad] and [0, 1].
-        Further ones are 32 random bits.
+        A row starts with (top, left, mirrored): integers in [0, 2 pad], [0, 2 pad] and
+        [0, 1]. The other numbers are 32 random bits.
         """
         bits = random_bits((examples, _CROP), seed, tf.int32)
         offsets = 2 * padding(shape) + 1
-        # The bias of the remainder is below 1e-8 for these few values.
+        # The remainder is biased by less than 1e-8 for so few values.
         rows = tf.math.floormod(bits, [offsets, offsets, 2 if self.flip else 1])
-        # No seed that a user gives is negative, so no other stream starts there.
+        # Negative seeds are other random streams, since users' seeds are not negative.
         further = (examples, _FURTHER.get(self.augment, 0))
         others = random_bits(further, (-1 - seed[0], seed[1]), tf.int32)
         return tf.concat([rows, others], 1)
 
-    def parts(self, draws: tf.Tensor) -> tf.Tensor | None:
-        r"""Returns which part of each image is seen, (N, 4), if it is a random one.
+    def regions(self, draws: tf.Tensor) -> tf.Tensor | None:
+        r"""Returns a random region of each image, (N, 4); None unless one is used.
 
         \[ h = \min(1, \sqrt{a / r}), \quad w = \min(1, \sqrt{a r}) \]
 
-        of the largest part that has the proportions of the result, with an area a from
-        0.08 to 1 and the logarithm of r between those of 3/4 and 4/3, as in Inception;
-        and its place, from the top and left (0) to the bottom and right (1).
+        are its sides, relative to the largest region with the proportions of the
+        result. The area a is uniform in [0.08, 1], and log r between log(3/4) and
+        log(4/3), as in Inception. Two uniform numbers follow: its place between top (0)
+        and bottom (1), and between left and right.
 
         References:
             C. Szegedy et al., "Going Deeper with Convolutions", CVPR 2015,
@@ -83,7 +85,7 @@ class Transform:
         return tf.concat([tf.minimum(sides, 1.0), top, left], 1)
 
     def vary(self, images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        """Varies values from 0 to 255, each image by its own row of `draws`."""
+        """Augments images with values from 0 to 255, each by its own row of `draws`."""
         if self.augment != "none":
             pad = 0 if self.augment == "random_resized_crop" else None
             images = crop_and_flip(images, draws[:, :_CROP], pad, self.reflect)
@@ -94,20 +96,20 @@ class Transform:
             images = cutout(random_affine(images, numbers[:, 3:7]), numbers[:, 7:])
         if self.augment == "randaugment":
             images = tf.cast(tf.round(tf.cast(images, tf.float32)), tf.uint8)
-            given, shape = [images, numbers], images.shape
-            images = tf.numpy_function(random_operations, given, images.dtype, False)
+            inputs, shape = [images, numbers], images.shape
+            images = tf.numpy_function(random_operations, inputs, images.dtype, False)
             images = tf.ensure_shape(images, shape)
         return images
 
     def draw_mix(self, examples: int, seed: tuple) -> tf.Tensor:
-        """Draws how each example is mixed: see `mixed`."""
-        # Streams that nothing else starts.
+        """Returns random numbers for `mixed`, a row per example."""
+        # These seeds are random streams of their own.
         seeds = [tf.cast(part, tf.int64) for part in seed]
         own, others = (-1 - seeds[0], -1 - seeds[1]), (seeds[0], -1 - seeds[1])
         if not self.cutmix:
             return mix_weights(self.mixup, examples, own)[:, None]
         numbers = uniform(random_bits((examples, 3), others, tf.int32))
-        # With both, half of the examples get either.
+        # With both settings, each example gets one of them, with probability 1/2.
         cut = numbers[:, 2:] < (0.5 if self.mixup else 1.0)
         alpha = tf.where(tf.repeat(cut, 2, 1), self.cutmix, self.mixup or 1.0)
         weights = mix_weights(alpha, examples, own)[:, None]
@@ -115,17 +117,17 @@ class Transform:
 
 
 def padding(shape: Sequence[int]) -> int:
-    """Pixels that are added on each side before a crop of the old size."""
+    """Returns the number of padding pixels per side, before a crop of the old size."""
     return max(1, round(min(shape[:2]) / 8))
 
 
 def uniform(bits: tf.Tensor) -> tf.Tensor:
-    """Random bits as float32 numbers in [0, 1), of 24 bits each."""
+    """Returns random bits as float32 numbers in [0, 1), of 24 bits each."""
     return tf.cast(tf.bitwise.bitwise_and(bits, 0xFFFFFF), tf.float32) / 2**24
 
 
 def random_bits(shape: Sequence[int], seed: tuple, dtype: tf.DType) -> tf.Tensor:
-    """Random integers of all bits, from a seed of two integers."""
+    """Returns random integers of all bits, from a seed of two integers."""
     return tf.random.stateless_uniform(shape, seed, None, None, dtype, alg="philox")
 
 
@@ -134,7 +136,7 @@ def crop_and_flip(
 ) -> tf.Tensor:
     """Pads, crops and mirrors a batch of any type, each image by its row of `draws`.
 
-    `pad` is an eighth of the shorter side by default; 0 only mirrors.
+    `pad` is an eighth of the shorter side by default; with 0, images are only mirrored.
     """
     height, width = images.shape[1:3]
     pad = padding(images.shape[1:]) if pad is None else pad
@@ -144,7 +146,7 @@ def crop_and_flip(
     if pad:
         mode = "REFLECT" if reflect else "CONSTANT"
         images = tf.pad(images, [[0, 0], [pad, pad], [pad, pad], [0, 0]], mode)
-        # Two gathers that copy bytes: several times cheaper than one crop per image.
+        # Two gathers of bytes are several times faster than one crop per image.
         images = tf.gather(images, top + tf.range(height), batch_dims=1)
         columns += left
     return tf.gather(images, columns, axis=2, batch_dims=1)
@@ -155,12 +157,12 @@ _STRENGTH = 0.4
 
 
 def jittered(images: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
-    r"""Varies the light of a batch, each image by its own row of `factors`, (N, 3).
+    r"""Changes brightness, contrast, saturation of images by rows of `factors`, (N, 3).
 
     \[ b = f_1 x, \quad c = m + f_2 (b - m), \quad y = g(c) + f_3 (c - g(c)) \]
 
-    with the mean brightness m of the image b and the brightness g of a pixel, cut off
-    below 0 and above 255. Gray images have no saturation, so the third step is left
+    m is the mean brightness of the image b, and g the brightness of a pixel. Results
+    are clipped to [0, 255]. Gray images have no saturation, so the third step is left
     out.
     """
     first, second, third = (f[:, None, None] for f in tf.split(factors, 3, 1))
@@ -174,7 +176,7 @@ def jittered(images: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
 
 
 def _mean_brightness(images: tf.Tensor) -> tf.Tensor:
-    """(N, 1, 1, 1); summed in whole numbers, which no order of adding changes."""
+    """Returns (N, 1, 1, 1); integer sums do not depend on the order of addition."""
     weights = LUMA if images.shape[-1] == 3 else (sum(LUMA),)
     values = images if images.dtype.is_integer else tf.round(images)
     sums = tf.reduce_sum(tf.cast(values, tf.int64) * weights, (1, 2, 3), keepdims=True)
@@ -189,13 +191,12 @@ _GREY = 127.5
 
 
 def random_affine(images: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
-    """Turns and magnifies a batch, each image by its own row of `uniform`.
+    """Rotates and magnifies a batch, each image by its own row of `uniform`.
 
-    A pixel of the result is a point of the given image, linearly between its pixels,
-    and beyond its border that of its mirror image. The part that is seen has 70 to 100
-    % of each side, is turned by up to 15 degrees and lies within the image as far as
-    its middle is concerned. `uniform` is (N, 4), in [0, 1): angle, size, and place from
-    top and left.
+    The result shows a region with 70 to 100 % of each side, rotated by up to 15
+    degrees, that without the rotation would be inside the image. Pixels are
+    interpolated linearly, beyond the border in its mirror image. `uniform` is (N, 4),
+    in [0, 1): angle, size, and place from top and left.
     """
     return tf.raw_ops.ImageProjectiveTransformV3(
         images=tf.cast(images, tf.float32),
@@ -208,14 +209,14 @@ def random_affine(images: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
 
 
 def affine_maps(sides: Sequence[int], uniform: tf.Tensor) -> tf.Tensor:
-    """Affine maps from pixels of the result to points of the image of these sides.
+    """Returns affine maps from pixels of the result to points of the image.
 
     (N, 8): rows r with x' = r₀x + r₁y + r₂, y' = r₃x + r₄y + r₅, and two zeros.
     """
     height, width = sides
     middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
     angle, size, top, left = tf.unstack(uniform, axis=1)
-    # By half of the angle, sine and cosine are quotients: of those every bit is sure.
+    # From the tangent of half the angle, sine and cosine are bitwise reproducible.
     half = (2 * angle - 1) * tan(_LARGEST_ANGLE / 2)
     scale = _SMALLEST_PART + (1 - _SMALLEST_PART) * size
     cosine = scale * (1 - half * half) / (1 + half * half)
@@ -232,7 +233,7 @@ def affine_maps(sides: Sequence[int], uniform: tf.Tensor) -> tf.Tensor:
 
 
 def cutout(images: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
-    """Makes a square of a quarter of the shorter side grey, after Cutout.
+    """Makes a square gray, as Cutout does; its side is 1/4 of the shorter one.
 
     `uniform` is (N, 2), in [0, 1): the middle of the square, from top and left.
 
@@ -248,10 +249,10 @@ def cutout(images: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
 def _rectangle(
     sides: Sequence[int], middles: tf.Tensor, halves: Sequence[Any]
 ) -> tf.Tensor:
-    """Returns which pixels are inside of rectangles, (N, height, width, 1).
+    """Returns a mask of the pixels inside rectangles, (N, height, width, 1).
 
-    Middles are (N, 2), fractions of the sides; halves of the heights and of the widths
-    are pixels, one for all or (N, 1).
+    `middles` (N, 2) are fractions of the sides. `halves` are half the height and width
+    in pixels, each one number or (N, 1).
     """
     rows, columns = (
         tf.abs(tf.range(side, dtype=tf.float32) + 0.5 - side * middle) < half
@@ -263,16 +264,16 @@ def _rectangle(
 
 
 def random_operations(images: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-    """Does two of Pillow's operations to each image of bytes, after RandAugment.
+    """Applies two random operations of Pillow to each uint8 image, as RandAugment does.
 
-    `uniform` is (N, 4), in [0, 1): an operation and its strength, twice.
+    `uniform` is (N, 4), in [0, 1): operation and strength, twice.
 
     References:
         E. D. Cubuk, B. Zoph, J. Shlens, Q. V. Le, "RandAugment: Practical automated
         data augmentation with a reduced search space", 2019, arXiv:1909.13719.
 
     Differences from the paper:
-        Strengths are uniform, and not one for all.
+        Strengths are random, instead of one for all operations.
     """
     from PIL import Image
 
@@ -286,7 +287,7 @@ def random_operations(images: np.ndarray, uniform: np.ndarray) -> np.ndarray:
 
 
 def _operated(image: Any, number: float, s: float) -> Any:
-    """Does the operation of a number in [0, 1) with a strength s from -1 to 1."""
+    """Applies the operation that a number in [0, 1) selects; strength s in [-1, 1]."""
     from PIL import Image, ImageEnhance, ImageOps
 
     def mapped(*rows: float) -> Image.Image:
@@ -317,11 +318,11 @@ def _operated(image: Any, number: float, s: float) -> Any:
 
 
 def mix_weights(alpha: Any, examples: int, seed: tuple) -> tf.Tensor:
-    """Draws from Beta(α, α) how much of itself each example keeps, (N,) in [0, 1]."""
-    # Beta by two draws of Gamma.
+    """Returns the weight λ of each example in its mix, (N,), drawn from Beta(α, α)."""
+    # A Beta variable is a quotient of two Gamma variables.
     gamma = tf.random.stateless_gamma((examples, 2), seed, alpha)
     total = tf.reduce_sum(gamma, 1)
-    # Of a small α both may be 0 in float32: then the example stays what it is.
+    # For small α both may be 0 in float32: then λ = 1, the example itself.
     return tf.where(total > 0, tf.math.divide_no_nan(gamma[:, 0], total), 1.0)
 
 
@@ -333,10 +334,10 @@ def mixed(
     \[ \tilde x_i = \lambda_i x_i + (1 - \lambda_i) x_{i-1}, \quad
        \tilde y_i = \lambda_i y_i + (1 - \lambda_i) y_{i-1} \]
 
-    Draws are (N, 1), λ; or, with CutMix, (N, 4): λ; whether λ is that of pixels, 0
-    inside of a rectangle of the area 1 - λ that is cut at the border, and that of
-    labels its mean; and the middle of the rectangle, from top and left. Labels become
-    probabilities (N, classes).
+    `draws` is (N, 1): λ. With CutMix it is (N, 4): λ; whether this example uses CutMix;
+    and the center of a rectangle, from top and left. CutMix replaces a rectangle of
+    area 1 - λ, clipped at the border, and mixes labels by the area that is left. Labels
+    become probabilities (N, classes).
 
     References:
         H. Zhang, M. Cisse, Y. Dauphin, D. Lopez-Paz, "mixup: Beyond Empirical Risk
@@ -345,7 +346,7 @@ def mixed(
         Strategy to Train Strong Classifiers", ICCV 2019, arXiv:1905.04899.
 
     Differences from the papers:
-        Each example has a λ of its own, and not each batch.
+        Each example has its own λ, instead of each batch.
     """
     images, sides = tf.cast(images, tf.float32), images.shape[1:3]
     weight = draws[:, :1]
@@ -353,9 +354,9 @@ def mixed(
     if draws.shape[1] > 1:
         cut = draws[:, 1:2] > 0
         halves = [side / 2 * tf.sqrt(1 - weight) for side in sides]
-        kept = 1 - tf.cast(_rectangle(sides, draws[:, 2:], halves), tf.float32)
-        wide = tf.where(cut[..., None, None], kept, wide)
-        weight = tf.where(cut, tf.reduce_mean(kept, (1, 2)), weight)
+        mask = 1 - tf.cast(_rectangle(sides, draws[:, 2:], halves), tf.float32)
+        wide = tf.where(cut[..., None, None], mask, wide)
+        weight = tf.where(cut, tf.reduce_mean(mask, (1, 2)), weight)
     images = wide * images + (1 - wide) * tf.roll(images, 1, 0)
     hot = tf.one_hot(labels, classes)
     return images, weight * hot + (1 - weight) * tf.roll(hot, 1, 0)

@@ -1,4 +1,4 @@
-"""A data set: labeled images in splits, found by their numbers; and its batches."""
+"""`Dataset`: labeled images in splits, found by their numbers, and their batches."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import tensorflow as tf
 
 from .. import _checks, _names
 from .._errors import InvalidType, InvalidValue
-from . import _batches, _given, _images, _prepared
+from . import _epochs, _images, _tfds_images, _user_images
 from ._augment import Transform
-from ._batches import WHOLE, Share
+from ._epochs import WHOLE, Share
 from ._images import Images, opened
 from ._mirror import why_not_mirrored
 from ._registry import DatasetInfo
@@ -26,7 +26,7 @@ from .folder import _folder
 
 Size = int | tuple[int, int] | None
 _VALIDATION = "[0, 1)", "0.1 holds out every tenth."
-# The arguments of `open_dataset` that say which images are meant.
+# The arguments of `open_dataset` that determine the images.
 WHICH = (
     *("image_size", "channels", "holdout", "skip_unreadable", "data_dir"),
     "validation",
@@ -36,8 +36,8 @@ WHICH = (
 class Dataset:
     """Labeled images in splits, found by their numbers.
 
-    `open_dataset` opens one by its name, `Dataset.from_data` takes arrays or `tf.data`.
-    Nothing is read before it is needed.
+    `open_dataset` opens a data set by name, `Dataset.from_data` takes arrays or
+    `tf.data`. Images are read when they are needed.
 
     Example:
         ```python
@@ -59,7 +59,7 @@ class Dataset:
         wanted = "images. Open them with open_dataset, or Dataset.from_data"
         self._images: Images = _checks.check_kind("images", images, Images, wanted)
         self._shape = _checks.check_size(size), channels
-        if isinstance(images, _given.Streams):  # which have one shape
+        if isinstance(images, _user_images.Streams):  # rejects another shape
             images.info(*self._shape)
 
     @classmethod
@@ -71,14 +71,14 @@ class Dataset:
         channels: int | None = None,
         validation: float = 0.0,
     ) -> Dataset:
-        """Returns the data set of what a caller has.
+        """Returns the data set of your own images.
 
         Arguments:
-            data: (train, test) or (train, validation, test): each (images, labels) as
-                arrays, bytes or normalized floats, or each a `tf.data.Dataset`. Labels
-                are numbers of classes, or names in arrays.
-            image_size: Height and width, or one number for both; None keeps them.
-            channels: 1 or 3, as in `open_dataset`; None keeps them.
+            data: (train, test) or (train, validation, test). Each is a pair (images,
+                labels) of arrays, of bytes or normalized floats; or each is a
+                `tf.data.Dataset`. Labels are numbers; in arrays, also class names.
+            image_size: Height and width, or one number for both; None: unchanged.
+            channels: 1 or 3, as in `open_dataset`; None: unchanged.
             validation: Fraction of the training images that make up the validation
                 split.
 
@@ -92,22 +92,22 @@ class Dataset:
                 "test) or (train, validation, test): each a tf.data.Dataset, or "
                 "(images, labels)."
             )
-        streams = [isinstance(part, tf.data.Dataset) for part in data]
+        streams = [isinstance(split, tf.data.Dataset) for split in data]
         if any(streams) and not all(streams):
             raise InvalidType(
-                "data contains a tf.data.Dataset beside arrays. Give all of one kind."
+                "data contains both tf.data.Dataset and arrays. Give one of the two."
             )
         names = ("train", "validation", "test")[:: 2 if len(data) == 2 else 1]
-        parts = dict(zip(names, data, strict=True))
+        splits = dict(zip(names, data, strict=True))
         shape = _checks.check_size(image_size), _check_channels(channels)
         if not any(streams):
-            return cls(_given.Given(parts, validation), *shape)
+            return cls(_user_images.Given(splits, validation), *shape)
         if validation:
             raise InvalidValue(
                 f"validation={validation} does not apply to a tf.data.Dataset. Give "
-                "three: data=(train, validation, test)."
+                "three data sets: data=(train, validation, test)."
             )
-        return cls(_given.Streams(parts), *shape)
+        return cls(_user_images.Streams(splits), *shape)
 
     @cached_property
     def info(self) -> DatasetInfo:
@@ -116,7 +116,7 @@ class Dataset:
 
     @property
     def fingerprint(self) -> str | None:
-        """A digest of the images of a folder or of arrays; None of others."""
+        """A digest of the images of a folder or of arrays; None for other data sets."""
         return self._images.fingerprint
 
     @property
@@ -128,21 +128,21 @@ class Dataset:
         """Returns the labels of a split, (N,) int64.
 
         Raises:
-            ValueError: For ImageNet and `tf.data`, whose images have no numbers.
+            ValueError: For ImageNet and `tf.data`, whose labels are not counted.
         """
         labels = self._numbered(split, self.info).labels
         if labels is None:
             raise InvalidValue(
-                f"The classes of {self.info.name} are not counted, because that would "
-                "need a pass over all images. Leave it out."
+                f"The classes of {self.info.name} are not counted, because that needs "
+                "a pass over all images. Leave out the option that needs them."
             )
         return labels.copy()
 
     def read(self, indices: Sequence[int], split: str = "train") -> np.ndarray:
         """Returns images by their numbers, (n, height, width, channels), 0 to 255.
 
-        Training images are bytes; others are float32 where they are scaled. Arrays of
-        floats come as they are.
+        Training images are uint8; others are float32 if they are scaled. Arrays of
+        floats are not changed.
 
         Raises:
             ValueError: As `labels` does.
@@ -154,36 +154,36 @@ class Dataset:
     def class_counts(
         self, limit: int | None = None, split: str = "train"
     ) -> tuple[int, ...]:
-        """Returns the number of images per class, of the first `limit` of a split."""
+        """Returns the images per class, of a split or of `limit` of its images."""
         labels = self.labels(split)
         labels = labels[_images.balanced_subset(labels, limit)]
         return tuple(np.bincount(labels, minlength=self.info.classes).tolist())
 
     def repeated(self, split: str) -> int:
-        """Returns how many images of a split are training images, equal to the byte.
+        """Returns how many images of a split are identical to training images.
 
-        0 for data sets with names and `tf.data`, where nobody looks.
+        Data sets with names and `tf.data` are not searched, and give 0.
         """
         training = {*self._images.digests("train")}
         return sum(each in training for each in self._images.digests(split))
 
     @property
     def sizes(self) -> set[tuple[int, int]]:
-        """Heights and widths that images have, as far as they are known."""
+        """Heights and widths of the stored images, as far as they are known."""
         return self._images.sizes()
 
     @property
     def is_varied(self) -> bool:
-        """Whether images are augmented at all: those of `tf.data` are not."""
-        return not isinstance(self._images, _given.Streams)
+        """Whether training images are augmented, which those of `tf.data` are not."""
+        return not isinstance(self._images, _user_images.Streams)
 
     @cached_property
     def why_not_mirrored(self) -> str | None:
-        """Says why `flip="auto"` mirrors none of the images; None if it does.
+        """The reason why `flip="auto"` mirrors no image; None if it mirrors them.
 
-        They have one channel in their files, or classes are digits, letters, left or
-        right by their names. Of color arrays whose classes are numbers, images say so
-        themselves: mirrored ones of a class differ alike.
+        Reasons are: one channel in the files; class names that are digits or letters,
+        or contain left or right; in color arrays without class names, that mirroring
+        changes the images of a class in the same way.
         """
         images, (*_, channels) = self._images, self._images.own_shape()
         source = None
@@ -194,9 +194,9 @@ class Dataset:
     def files(
         self, split: str, limit: int | None = None, like: DatasetInfo | None = None
     ) -> tuple[str, ...] | None:
-        """Returns the files of a folder's images, in the order of `batches` in tests.
+        """Returns the files of a folder's images, in the order of unshuffled `batches`.
 
-        None for what is not an image folder.
+        Returns None for other data sets.
         """
         split = _names.check_split(split)
         if (files := self._images.files(split)) is None:
@@ -226,56 +226,54 @@ class Dataset:
         """Returns batches of normalized images and labels.
 
         Images are float32 with mean 0 and standard deviation 1 per channel, labels are
-        integers. What fits is decoded once and stays in memory.
+        integers. Images that fit into memory are decoded only once.
 
         Each pass over the returned dataset is one epoch: the first pass is epoch
-        `epoch`, the next one `epoch + 1`, and so on; a pass counts from its first
-        batch. Order and augmentation of epoch e depend on `seed` and e only, so that
+        `epoch`, the next one `epoch + 1`, and so on. A pass counts once its first batch
+        is read. Order and augmentation of epoch e depend only on `seed` and e, so that
         `epoch=e` continues where an earlier run stopped before epoch e.
 
         Arguments:
             split: `"train"`, `"validation"` or `"test"`, or another usual name of one,
-                such as `"val"`; for ImageNet, whose test labels are secret, the test
-                split is the usual validation set.
-            batch_size: Images per batch. The last incomplete batch is left out for
-                `"train"` alone, where all batches have one shape. If there are fewer
-                training images, they are one batch.
-            augment: Variation of images, where None is the usual one in training and
-                none in testing, and True the usual one: `"random_resized_crop"` for
-                ImageNet, else `"standard"`. `"crop"`: zero padding of an eighth of the
-                shorter side, and a crop of the old size. `"standard"`: also mirror
-                images. `"strong"`: also brightness, contrast and saturation, turned by
-                15 degrees, magnified, and with a gray square. `"randaugment"`: after
-                the standard one, two random operations of RandAugment.
-                `"random_resized_crop"`: 8 to 100 % of the image in the size of all,
-                read from files in full, and mirror images. `"none"` or False: none.
-            flip: `"horizontal"` mirrors half of the images, `"none"` none, and
-                `"auto"` is the first, but for `"crop"` and where `why_not_mirrored`.
-            reflect: Pixels that padding adds mirror the image, and are not black.
-            mixup: Mixes pairs of images by Beta(mixup, mixup); labels then are the
-                probabilities of the classes. 0 for none.
-            cutmix: Puts a part of one image into another, by Beta(cutmix, cutmix);
-                likewise. With both, half of the images get either.
-            shuffle: New order in each epoch; None: in training only.
-            seed: Decides order and augmentation; 0 or more.
-            epoch: Number of the first pass; 0 or more.
-            step: Batches that the first pass leaves out at its start, without a look at
-                their images; the length of the dataset is then not known.
-            share: Of several replicas that train together: the number of the first that
-                is served, how many are, and how many there are. Each of these gets its
-                part of each batch, as an element of its own, and the others' parts are
-                not read.
-            limit: Use at most this many examples: the first of each class in equal
+                such as `"val"`. The test split of ImageNet is its usual validation set,
+                because its test labels are secret.
+            batch_size: Images per batch. For `"train"`, all batches have this size: the
+                last images are dropped if they do not fill a batch. If there are fewer
+                training images, all of them are one batch.
+            augment: Augmentation. None: the default for training, none for other
+                splits. True: the default, `"random_resized_crop"` for ImageNet, else
+                `"standard"`. `"crop"`: zero padding by an eighth of the shorter side,
+                and a crop of the old size. `"standard"`: also mirroring. `"strong"`:
+                also brightness, contrast, saturation, rotation by up to 15 degrees,
+                magnification and cutout. `"randaugment"`: standard, then two random
+                operations of RandAugment. `"random_resized_crop"`: 8 to 100 % of the
+                image, read in full resolution, and mirroring. `"none"` or False: none.
+            flip: `"horizontal"` mirrors half of the images, `"none"` mirrors none.
+                `"auto"` mirrors half of them unless augment is `"crop"` or
+                `why_not_mirrored` gives a reason.
+            reflect: Whether crops use reflection padding instead of zeros.
+            mixup: Mixes pairs of images, with weights from Beta(mixup, mixup); labels
+                are then probabilities of the classes. 0 for none.
+            cutmix: Puts a rectangle of one image into another, with an area from
+                Beta(cutmix, cutmix); likewise. With both, half of the images get each.
+            shuffle: Whether each epoch has a new order; None: in training only.
+            seed: Seed of order and augmentation; 0 or more.
+            epoch: Epoch of the first pass; 0 or more.
+            step: Number of batches that the first pass skips, without reading their
+                images; the length of the dataset is then unknown.
+            share: The slices of each batch to read, if several replicas train together:
+                the first replica, the number of replicas served, and that of all. Each
+                slice is an element of its own; those of other replicas are not read.
+            limit: Use at most this many images: the first of each class in equal
                 numbers (ImageNet and `tf.data`: simply the first). None: all.
-            like: Makes images what a network takes that was trained on another data
-                set: of that size, number of channels, mean and standard deviation, with
-                the labels of its class names. None: those of this data set.
-            cache: Where decoded images of a folder, or of `"tfds:NAME"`, are kept:
-                `"memory"`, all at once; `"disk"`, as they are needed, in a file of the
-                user's cache folder that ends with the process; `"none"`; or `"auto"`,
-                the first of them that has room. Images are the same. The data sets with
-                names of their own are in memory, but ImageNet, of which nothing is
-                kept.
+            like: The data set that a network was trained on, to evaluate it on this
+                one: images get its size, channels, mean and standard deviation, and
+                labels follow its class names. None: this data set.
+            cache: Where decoded images of a folder, or of `"tfds:NAME"`, are cached.
+                `"memory"`: all at once. `"disk"`: as they are needed, in a file of the
+                user's cache folder that is deleted with the process. `"none"`: they are
+                decoded each time. `"auto"`: the first of these with enough room. Other
+                data sets are in memory, except ImageNet, which is not cached.
 
         Returns:
             A `tf.data.Dataset` whose length is known.
@@ -297,40 +295,40 @@ class Dataset:
         _checks.check_choice("cache", cache, _names.CACHES)
         _checks.check_choice("flip", flip, _names.FLIPS)
         images = self._images
-        if isinstance(images, _given.Streams):
-            given = {"mixup": mixup, "cutmix": cutmix, "shuffle": shuffle}
-            given["augment"] = augment not in (None, True, False, "none")
-            given["flip"] = flip == "horizontal"
-            given["like"] = like not in (None, self.info)
-            if unfit := [name for name in given if given[name]]:
+        if isinstance(images, _user_images.Streams):
+            asked = {"mixup": mixup, "cutmix": cutmix, "shuffle": shuffle}
+            asked["augment"] = augment not in (None, True, False, "none")
+            asked["flip"] = flip == "horizontal"
+            asked["like"] = like not in (None, self.info)
+            if unfit := [name for name in asked if asked[name]]:
                 raise InvalidValue(
                     f"{unfit[0]} does not apply to a tf.data.Dataset. Leave it out, "
-                    "and map the data set."
+                    "and use its map method instead."
                 )
             return images.batches(split, batch_size, share, step, limit)
         if augment is None and not training:
             augment = "none"
         transform = self.transform(augment, flip, reflect, mixup, cutmix)
         info = like or self.info
-        # Parts are of files as they are, not of what is kept.
+        # Regions are read from the files, not from cached images.
         if transform.augment == "random_resized_crop":
             cache = "none"
         source = self._numbered(split, info, cache)
         chosen = _chosen(source, limit)
         if not len(chosen):
             raise InvalidValue(
-                f"{images.name} has no image for split={split!r}. Add "
-                "some, or choose another split."
+                f"{images.name} has no image for split={split!r}. Add some, or choose "
+                "another split."
             )
         if training:
             batch_size = min(batch_size, len(chosen))
         shuffle = training if shuffle is None else shuffle
-        plan = _batches.Plan(chosen, batch_size, seed, shuffle, training)
-        batches = _batches.passes(source, transform, plan, info, epoch, step, share)
+        plan = _epochs.Plan(chosen, batch_size, seed, shuffle, training)
+        batches = _epochs.passes(source, transform, plan, info, epoch, step, share)
         if not step:
             length = tf.data.experimental.assert_cardinality(plan.steps * share[1])
             batches = batches.apply(length)
-        return _batches.prefetched(batches)
+        return _epochs.prefetched(batches)
 
     def transform(
         self,
@@ -340,7 +338,7 @@ class Dataset:
         mixup: float = 0.0,
         cutmix: float = 0.0,
     ) -> Transform:
-        """Returns how training images are varied; arguments as in `batches`."""
+        """Returns the augmentation of training images; arguments as in `batches`."""
         if augment in (None, True):
             imagenet = self._images.name == "imagenet"
             augment = "random_resized_crop" if imagenet else "standard"
@@ -356,13 +354,13 @@ class Dataset:
         of_pixels = kind in ("strong", "randaugment")
         if of_pixels and len(self.info.mean) not in (1, 3):
             raise InvalidValue(
-                f"augment={kind!r} is for bytes of 1 or 3 channels. Give such images, "
-                "or choose standard."
+                f"augment={kind!r} needs images of bytes with 1 or 3 channels. Give "
+                "such images, or choose standard."
             )
         return Transform(kind, mirrors, reflect, mixup, cutmix)
 
     def _check_split(self, name: str) -> str:
-        """Returns the split that a usual name means, if there is one."""
+        """Returns the split that a usual name means; raises if it does not exist."""
         split = _names.check_split(name)
         if split == "validation" and not self.info.validation_examples:
             raise InvalidValue(
@@ -372,7 +370,7 @@ class Dataset:
         return split
 
     def _numbered(self, split: str, info: DatasetInfo, cache: str = "none") -> Source:
-        """The images of a split by number, with the shape and labels of `info`."""
+        """Returns the images of a split by number, with shape and labels of `info`."""
         split = self._check_split(split)
         source = self._images.read(split, info.image_shape, info.crop)
         source = cached(source, cache)
@@ -381,42 +379,42 @@ class Dataset:
 
 
 def _chosen(source: Source, limit: int | None) -> np.ndarray:
-    """The numbers of the images that are used."""
+    """Returns the numbers of the images that `limit` leaves."""
     if source.labels is None:
         return np.arange(source.length)[:limit]
     return _images.balanced_subset(source.labels, limit)
 
 
 def _relabeled(source: Source, ours: tuple[str, ...], info: DatasetInfo) -> Source:
-    """Returns the images with the labels of a data set of the same class names."""
+    """Returns the images with labels that follow the class names of `info`."""
     theirs = info.class_names
     if ours == theirs or not ours or not theirs or source.labels is None:
         return source
-    there = sorted({ours[label] for label in source.labels})
-    if unknown := [name for name in there if name not in theirs]:
+    present = sorted({ours[label] for label in source.labels})
+    if unknown := [name for name in present if name not in theirs]:
         raise InvalidValue(
-            f"The images are of {len(unknown)} classes that are not among those of "
-            f"{info.name}: {_folder.first_few(unknown)}, where it knows "
-            f"{_folder.first_few(theirs)}. Choose images of these."
+            f"{len(unknown)} classes of the images are not among the classes of "
+            f"{info.name}: {_folder.first_few(unknown)}; {info.name} has "
+            f"{_folder.first_few(theirs)}. Choose images of its classes."
         )
     places = [theirs.index(name) if name in theirs else -1 for name in ours]
     return replace(source, labels=np.array(places, np.int64)[source.labels])
 
 
 def batches_of(
-    part: Any, info: DatasetInfo | None, batch_size: int = 128
+    pair: Any, info: DatasetInfo | None, batch_size: int = 128
 ) -> tf.data.Dataset:
-    """Returns batches of (images, labels) of a caller, as a network takes them.
+    """Returns batches of a pair (images, labels) of the caller for a network.
 
-    Bytes are prepared as the images of `info` were; names are those of its classes.
+    Bytes are normalized as the images of `info`, and class names are those of `info`.
     """
-    images = _given.Given({"test": part, "train": part}, few=True)
+    images = _user_images.Given({"test": pair, "train": pair}, few=True)
     if images.normalized:
         info = info and replace(info, mean=(), std=())
     elif info is None or not info.mean:
         raise InvalidValue(
-            "The model does not say how bytes are normalized for it. Give floats, "
-            "normalized as in its training, or what data.load returns."
+            "The model contains no mean and standard deviation to normalize bytes. "
+            "Give floats, normalized as in its training, or what data.load returns."
         )
     return Dataset(images).batches("test", batch_size, like=info)
 
@@ -439,45 +437,44 @@ def open_dataset(
     data_dir: DataDir = None,
     validation: float = 0.0,
 ) -> Dataset:
-    """Opens a data set, of which as little is read as can be.
+    """Opens a data set; images are read when they are needed.
 
-    A folder of images has a folder for each class, as `cats/1.jpg`, or two with such
-    folders: `train` or `training`, and `test` or `testing`, in any case. Without a test
-    split, `val`, `valid`, `validation` or `dev` is used for testing, and beside one it
-    is the validation split. Files are JPEG, PNG, WebP, BMP or GIF, seen as `decode`
-    does, and looked for in deeper folders too; hidden ones and other kinds are left
-    out. Class names are those of the folders, sorted. What a file contains is found out
-    once, and kept in the user's cache folder; mean and standard deviation are those of
-    the training images.
+    An image folder contains a folder for each class, as in `cats/1.jpg`, or folders
+    `train` or `training`, and `test` or `testing`, in upper or lower case, that contain
+    those of the classes. A folder `val`, `valid`, `validation` or `dev` is the
+    validation split if there is a test folder, else the test split. Files are JPEG,
+    PNG, WebP, BMP or GIF, also in deeper folders, and read as by `decode`; hidden and
+    other files are skipped. Class names are the sorted names of the folders. Each file
+    is inspected once; the result is cached in the user's cache folder. Mean and
+    standard deviation are those of the training images.
 
     Arguments:
         name: `"digits"` (8x8 gray; comes with scikit-learn; every fifth example of each
             class is for testing), `"mnist"`, `"fashion_mnist"`, `"cifar10"`,
-            `"cifar100"` or `"imagenet"`; the path of a folder of images; or
-            `"tfds:NAME"` for any set of TensorFlow Datasets that classifies images.
-        image_size: Height and width, or one number for both: each image's largest
-            middle part of these proportions is scaled, by the mean of the pixels that a
-            new one touches. None: that of the images if they all have one, of 224
-            pixels at most, else 96x96.
-        channels: 3 makes three equal channels of gray images, 1 the brightness of
-            colors. None: gray if all images are.
-        holdout: Fraction of the images of a folder that are for testing if no folder
-            says so, from 0 to 1. The SHA-256 of a file decides, so that equal files are
-            on one side, and all stay there when others are added.
-        skip_unreadable: Whether to leave out files that cannot be read, and not to
-            reject a folder that contains some.
+            `"cifar100"` or `"imagenet"`; the path of an image folder; or `"tfds:NAME"`
+            for any set of TensorFlow Datasets that classifies images.
+        image_size: Height and width, or one number for both. Each image gets a center
+            crop of this aspect ratio, resized by adaptive average pooling. None: the
+            common size of the images, if there is one of 224 pixels at most, else
+            96x96.
+        channels: 3 makes gray images three equal channels, 1 makes colors their
+            brightness. None: 1 if all images are gray, else 3.
+        holdout: Test fraction of an image folder without a test folder, from 0 to 1.
+            The SHA-256 of a file decides its split, so that equal files are in one
+            split, and a file stays in its split when others are added.
+        skip_unreadable: Whether to skip files that cannot be read, instead of raising
+            an error.
         data_dir: The data folder of TensorFlow Datasets; None for its default.
         validation: Fraction of the training images, in [0, 1), that make up the split
-            `"validation"` instead: of folders and of TensorFlow Datasets by the content
-            of files, elsewhere by a fixed permutation. 0 where the data set has such a
-            split, or needs none.
+            `"validation"`: in folders and TensorFlow Datasets by the content of files,
+            elsewhere by a fixed permutation. 0 for none, or if the data set has one.
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If an argument is out of range, or a folder contains files that
-            cannot be read; for an unknown name, with the known ones.
-        FileNotFoundError: If there is no such folder, or the data set is not prepared;
-            says how to do that.
+        ValueError: If an argument is out of range, the name is unknown, or a folder
+            contains files that cannot be read.
+        FileNotFoundError: If the folder does not exist, or the data set is not
+            downloaded; the message contains the command for that.
 
     Example:
         >>> nobn.data.open_dataset("digits").labels("test").shape
@@ -491,19 +488,19 @@ def open_dataset(
     size = _checks.check_size(image_size)
     place = None if data_dir is None else _checks.check_path("data_dir", data_dir)
     if chosen in _names.DATASETS:
-        kind = _prepared.ImageNet if chosen == "imagenet" else _images.BuiltIn
+        kind = _tfds_images.ImageNet if chosen == "imagenet" else _images.BuiltIn
         images = opened(kind, chosen, place, validation)
     elif chosen == _names.GIVEN:
         raise InvalidValue(
-            "The images were given to train as data=, and are stored nowhere. Name a "
-            "data set or a folder of images instead, as by --dataset."
+            "The images were passed to train as data=, and are stored nowhere. Name a "
+            "data set or an image folder instead, as by --dataset."
         )
     elif chosen.startswith(_names.TFDS_PREFIX):
-        images = opened(_prepared.AnyTfds, chosen, holdout, place, validation)
+        images = opened(_tfds_images.AnyTfds, chosen, holdout, place, validation)
     else:
         listing = _folder.read_listing(Path(chosen))
-        given = listing, holdout, skip_unreadable, validation, size
-        images = opened(_folder.Folder, *given)
+        how = listing, holdout, skip_unreadable, validation, size
+        images = opened(_folder.Folder, *how)
     return Dataset(images, size, channels)
 
 
@@ -512,14 +509,14 @@ def load(
 ) -> tf.data.Dataset:
     """Returns batches of (images, labels) of a data set.
 
-    That is `open_dataset(name, …).batches(split, batch_size, …)`, where further
-    arguments are described.
+    It is short for `open_dataset(name, …).batches(split, batch_size, …)`, which
+    describe further arguments.
 
     Arguments:
         name: As in `open_dataset`.
         split: As in `Dataset.batches`.
-        batch_size: Likewise.
-        **how: Further arguments of `open_dataset`, and of `Dataset.batches`.
+        batch_size: As in `Dataset.batches`.
+        **how: Further arguments of `open_dataset` and of `Dataset.batches`.
 
     Returns:
         A `tf.data.Dataset` whose length is known.
@@ -543,26 +540,26 @@ def classified_images(
 ) -> tuple[DatasetInfo, Dataset | None]:
     """Opens the data set that a Keras model classifies, in the size that it takes.
 
-    Of a description there are no images. The shape is that of an image where the model
-    leaves it open.
+    Returns None for the images of a description. `input_shape` is the shape of an image
+    if the model has an unknown size.
     """
-    taken, classes = _shapes(model)
-    shape = input_shape or taken
+    own_shape, classes = _shapes(model)
+    shape = input_shape or own_shape
     if isinstance(dataset, DatasetInfo):
         source, info = None, dataset
     else:
         known = len(shape) == 3 and None not in shape
         size = tuple(shape[:2]) if known else None
-        # Of a set with a name, other channels are a mistake.
+        # A data set with a name and other channels is a mistake: raise below.
         own = not known or shape[2] not in (1, 3) or dataset in _names.DATASETS
         channels = None if own else shape[2]
         source = open_dataset(dataset, image_size=size, channels=channels)
         info = source.info
     if not classifies(model, info, shape):
         raise InvalidValue(
-            f"dataset={info.name!r} has {info.classes} classes of images of "
+            f"dataset={info.name!r} has {info.classes} classes and images of "
             f"{info.image_shape}, but the model maps {tuple(shape)} to {classes}. Pass "
-            "the data set that it was trained on, or none."
+            "the data set that it was trained on, or None."
         )
     return info, source
 
@@ -570,14 +567,14 @@ def classified_images(
 def classifies(
     model: Any, info: DatasetInfo, input_shape: Sequence[int] | None = None
 ) -> bool:
-    """Whether a Keras model maps images of a data set to its classes."""
-    taken, classes = _shapes(model)
-    shape = tuple(input_shape or taken)
+    """Returns whether a Keras model maps images of a data set to its classes."""
+    own_shape, classes = _shapes(model)
+    shape = tuple(input_shape or own_shape)
     return (shape, classes) == (tuple(info.image_shape), (info.classes,))
 
 
 def _shapes(model: Any) -> tuple[tuple, tuple]:
-    """Input and output of one example; empty where unknown, or of several."""
+    """Returns input and output shape of one example; () if unknown or several."""
     shapes = (getattr(model, f"{end}_shape", None) for end in ("input", "output"))
-    taken, given = (x[1:] if isinstance(x, tuple) else () for x in shapes)
-    return taken, given
+    inputs, outputs = (x[1:] if isinstance(x, tuple) else () for x in shapes)
+    return inputs, outputs

@@ -1,4 +1,4 @@
-"""Labeled images in splits, wherever they come from."""
+"""Labeled images in splits: the base class of all sources, and those in memory."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from ._tfds import prepared_builder
 Shape = tuple[int, int, int]
 Size = tuple[int, int] | None
 _Method = TypeVar("_Method", bound=Callable[..., Any])
-# Of images of different sizes, or of large ones.
+# Side that images of different sizes get, and side from which a size counts as large.
 _USUAL_SIDE = 96
 _LARGEST_SIDE = 224
 
 
 def cached_method(method: _Method) -> _Method:
-    """Lets a method return for the same arguments what it returned before."""
+    """Decorates a method to cache its results by arguments."""
 
     @functools.wraps(method)
     def cached(self: Any, *arguments: Hashable) -> Any:
@@ -41,39 +41,39 @@ def cached_method(method: _Method) -> _Method:
 
 
 @functools.lru_cache(maxsize=8)
-def opened(kind: Callable[..., Images], *given: Hashable) -> Images:
-    """Returns the same images for the same arguments, which are read once then."""
-    return kind(*given)
+def opened(kind: Callable[..., Images], *arguments: Hashable) -> Images:
+    """Returns the same object for the same arguments, so that images are read once."""
+    return kind(*arguments)
 
 
 class Images(ABC):
-    """Labeled images in splits, each of which is found by its number."""
+    """Labeled images in splits, found by their numbers."""
 
     name: str
     class_names: tuple[str, ...] = ()
-    nameless = False  # classes have no names but numbers
+    nameless = False  # True if classes have only numbers
     holdout: float | None = None
     fingerprint: str | None = None
 
     @abstractmethod
     def counts(self) -> Mapping[str, int]:
-        """The number of images in each split."""
+        """Returns the number of images of each split."""
 
     @abstractmethod
     def own_shape(self) -> Shape:
-        """The shape that images have unless another one is wanted."""
+        """Returns the shape of the images, unless another one is asked for."""
 
     @abstractmethod
     def read(self, split: str, shape: Shape, crop: float) -> Source:
-        """The images of a split: bytes to train with, exact means to test with."""
+        """Returns the images of a split: bytes for training, else means in float32."""
 
     def statistics(self, shape: Shape) -> Statistics:
-        """Mean and standard deviation of the training images."""
+        """Returns mean and standard deviation of the training images."""
         return statistics(cached(self.read("train", shape, 1.0), "auto"))
 
     @cached_method
     def info(self, size: Size, channels: int | None) -> DatasetInfo:
-        """What there is to say of them, in a size or their own."""
+        """Returns the description of the images, in this size or their own."""
         *own, own_channels = self.own_shape()
         shape = (*(size or own), channels or own_channels)
         counts = self.counts()
@@ -85,19 +85,19 @@ class Images(ABC):
         )
 
     def sizes(self) -> set[tuple[int, int]]:
-        """Heights and widths that images have, as far as they are known."""
+        """Returns the heights and widths of the stored images, as far as known."""
         return {self.own_shape()[:2]}
 
     def files(self, split: str) -> list[str] | None:
-        """The files of the images of a split, if each has one."""
+        """Returns the files of the images of a split, if each has one."""
         return None
 
     def digests(self, split: str) -> list[str]:
-        """One digest for each image of a split, where its content is known."""
+        """Returns a digest per image of a split; none if contents are not known."""
         return []
 
     def check_division(self, validation: float, splits: Collection[str | None]) -> None:
-        """Rejects a fraction for validation of images that are divided already."""
+        """Rejects a validation fraction if there is a validation split already."""
         if validation and "validation" in splits:
             raise InvalidValue(
                 f"{self.name} contains a validation split, so validation={validation} "
@@ -106,17 +106,17 @@ class Images(ABC):
 
 
 class InMemory(Images):
-    """Images in memory, of whose training images a fraction may be for validation."""
+    """Images in memory; a fraction of the training images may be for validation."""
 
     validation: float
 
     @abstractmethod
     def whole(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """The images and labels of a split as it is stored."""
+        """Returns images and labels of a stored split."""
 
     @cached_method
-    def part(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """Those of a split as it is used."""
+    def used(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """Returns images and labels of a split, after the validation images left it."""
         if not self.validation or split == "test":
             return self.whole(split)
         images, labels = self.whole("train")
@@ -125,7 +125,7 @@ class InMemory(Images):
 
     @cached_method
     def read(self, split: str, shape: Shape, crop: float) -> Source:
-        images, labels = self.part(split)
+        images, labels = self.used(split)
         if images.shape[1:] != shape or crop != 1:
             images = scaled(images, shape[:2], shape[2], crop)
             images = np.rint(images).astype(np.uint8) if split == "train" else images
@@ -133,7 +133,7 @@ class InMemory(Images):
 
 
 class BuiltIn(InMemory):
-    """One of `NAMES`; nothing is read for what the registry says."""
+    """One of `NAMES`, described by the registry before anything is read."""
 
     def __init__(self, name: str, data_dir: str | None, validation: float) -> None:
         self.name, self._data_dir, self.validation = name, data_dir, validation
@@ -164,27 +164,27 @@ class BuiltIn(InMemory):
             return _digits(split)
         builder = prepared_builder(self.name, self._data_dir)
         with tf.device("CPU:0"):
-            # Files in their order on disk, so that an example keeps its index.
+            # Files in their order on disk, so that the index of an example is fixed.
             data = builder.as_dataset(split=split, batch_size=-1, shuffle_files=False)
             return data["image"].numpy(), data["label"].numpy()
 
 
 def _digits(split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Every fifth example of each class is for testing, the others for training.
+    """Returns a split: every fifth example of each class is for testing.
 
-    The set lists its writers one after the other, so both parts see all of them.
+    The set lists its writers one after the other, so both splits contain all of them.
     """
     with needing("digits comes with scikit-learn", "data"):
         from sklearn.datasets import load_digits
     bunch = load_digits()
     labels = bunch.target.astype(np.int64)
     chosen = (_rank_in_class(labels) % 5 == 4) == (split == "test")
-    gray = np.rint(bunch.images * (255 / 16)).astype(np.uint8)  # given as 0 to 16
+    gray = np.rint(bunch.images * (255 / 16)).astype(np.uint8)  # they are 0 to 16
     return gray[chosen][..., np.newaxis], labels[chosen]
 
 
 def suitable(sizes: Iterable[Sequence[int]]) -> tuple[int, int]:
-    """Height and width of images: their own if these are known and agree, or 96x96."""
+    """Returns the common size if there is one of 224 pixels at most, else 96x96."""
     different = {*map(tuple, sizes)}
     if len(different) != 1 or max(max(different)) > _LARGEST_SIDE:
         return _USUAL_SIDE, _USUAL_SIDE
@@ -193,9 +193,10 @@ def suitable(sizes: Iterable[Sequence[int]]) -> tuple[int, int]:
 
 
 def balanced_subset(labels: np.ndarray, limit: int | None) -> np.ndarray:
-    """Returns the indices of the first examples of each class, in rising order.
+    """Returns the indices of `limit` examples, in rising order.
 
-    Of `limit` examples, classes differ by at most one as long as all have enough.
+    They are the first ones of each class, in equal numbers up to a difference of one,
+    as long as each class has enough.
     """
     if limit is None:
         return np.arange(len(labels))
@@ -204,7 +205,7 @@ def balanced_subset(labels: np.ndarray, limit: int | None) -> np.ndarray:
 
 
 def _rank_in_class(labels: np.ndarray) -> np.ndarray:
-    """How many earlier examples have the same label."""
+    """Returns, for each example, how many earlier ones have the same label."""
     order = np.argsort(labels, kind="stable")
     first = np.searchsorted(labels, labels[order], sorter=order)
     rank = np.empty_like(labels)

@@ -1,4 +1,4 @@
-"""Which images are something else in a mirror, such as digits, letters and signs."""
+"""Decides which images must not be mirrored, such as digits, letters and signs."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ _NUMBERS = (
     *("zero", "one", "two", "three", "four"),
     *("five", "six", "seven", "eight", "nine"),
 )
-# Words of a class beside its digit or letter.
+# Words that a class name may contain in addition to its digit or letter.
 _BESIDE = (
     *("digit", "number", "letter", "character", "char"),
     *("upper", "lower", "capital", "small", "case"),
 )
-# The fraction of a difference between images and their mirror images that all images
-# of a class have: 0.2 and more for digits, below 0.02 for images of things.
+# Threshold of `common_difference`, which is at least 0.2 for digits, and below 0.02 for
+# images of objects.
 _SAME = 0.05
-_LOOKED_AT = 5_000
+_EXAMPLES = 5_000
 
 
 def why_not_mirrored(
     channels: int, names: Sequence[str], source: Source | None
 ) -> str | None:
-    """Says why images are not to be mirrored; None if they may be.
+    """Returns why images must not be mirrored, in words; None if they may be.
 
     Arguments:
-        channels: That images have in their files.
+        channels: Number of channels of the stored images.
         names: Names of the classes.
-        source: Training images whose classes have no names; None where these say it.
+        source: Training images whose classes have no names; None if they have names.
     """
     if channels == 1:
         return "they have one channel"
     if source is not None:
-        images, labels = source.take(tf.range(min(source.length, _LOOKED_AT)))
+        images, labels = source.take(tf.range(min(source.length, _EXAMPLES)))
         same = common_difference(images.numpy(), labels.numpy())
         return "classes differ from their mirror images" if same > _SAME else None
     if names and 2 * sum(map(is_symbol, names)) >= len(names):
@@ -49,7 +49,7 @@ def why_not_mirrored(
 
 
 def is_symbol(name: str) -> bool:
-    """Whether a class is called like a digit, a number or a letter, as in "digit_3"."""
+    """Returns whether a class is named like a digit or a letter, such as "digit_3"."""
     words = [word for word in _words(name) if word not in _BESIDE]
     return len(words) == 1 and (
         len(words[0]) == 1 or words[0].isdecimal() or words[0] in _NUMBERS
@@ -61,9 +61,9 @@ def _words(name: str) -> list[str]:
 
 
 def common_difference(images: np.ndarray, labels: np.ndarray) -> float:
-    """Returns how much of images minus mirror images is the mean of their class.
+    """Returns how much of images minus mirror images all images of a class share.
 
-    That is its square, without what chance adds to it, by the variance; from 0.
+    This is the squared mean of a class, without its random part, over the variance.
     """
     common, varying = 0.0, 1e-12
     for label in np.unique(labels):

@@ -1,4 +1,4 @@
-"""The data sets that `larq_nobn.data.load` knows by name."""
+"""`DatasetInfo`, and a table of the data sets that have a name here."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ class DatasetInfo:
     """Describes a data set: shape, classes, counts, mean and standard deviation.
 
     Arguments:
-        name: The name, or the folder, that `load` takes.
-        image_shape: Height, width and channels, as a network gets them.
+        name: The name or folder that `load` takes.
+        image_shape: Height, width and channels of the images that a network gets.
         classes: Number of classes.
         class_names: One name per class, in the order of the labels; empty for ImageNet,
             whose 1,000 synsets `tfds.builder("imagenet2012").info` lists.
-        train_examples: Images in the split `"train"`; 0 where nobody has counted.
+        train_examples: Images in the split `"train"`; 0 if they are not counted.
         test_examples: Images in the split `"test"`.
-        mean: Mean of each channel over the training images, in [0, 1]; empty where
-            images are taken as they are.
+        mean: Mean of each channel over the training images, in [0, 1]; empty for
+            images that are not normalized.
         std: Standard deviation of each channel, likewise.
-        crop: Fraction of the middle of an image that tests look at, per side.
-        validation_examples: Images in the split `"validation"`; 0 where there is none.
-        holdout: Test fraction of an image folder without a test folder; None of others.
+        crop: Fraction of each side that the center crop of tests has.
+        validation_examples: Images in the split `"validation"`; 0 without that split.
+        holdout: Test fraction of an image folder without a test folder; else None.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The images of a split, found by their numbers: in memory, or read when needed."""
+"""The images of a split by number: in memory, or read when they are needed."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ import tensorflow as tf
 from .._errors import InvalidValue, UserError
 from .._files import cache_folder
 
-# What a split may take of the memory.
+# Bytes of memory that a split may take.
 IN_MEMORY = 1 << 30
 _CHUNK = 1024
 # Mean and standard deviation of each channel.
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
-# Takes the number of an image and the part that is wanted, see `Transform.parts`, or
-# None; returns pixels and label. Called from several threads at once.
+# Takes the number of an image and the region to read, see `Transform.regions`, or None
+# for all of it; returns pixels and label. Must be safe in several threads at once.
 Read = Callable[[int, "np.ndarray | None"], "tuple[np.ndarray, int]"]
 
 
 def on_host(values: Any) -> tf.Tensor:
-    """An array of the host even if there is a GPU: only batches travel."""
+    """Returns a tensor in host memory, also with a GPU, which gets batches only."""
     with tf.device("CPU:0"):
         return tf.constant(values)
 
 
-@dataclass(frozen=True, eq=False)  # two are the same if they are one object
+@dataclass(frozen=True, eq=False)  # compared by identity
 class Source:
-    """The labeled images of a split, all of one shape, found by their numbers.
+    """The labeled images of a split by number, all of one shape.
 
-    Either `images` has all of them, or `read` returns them one by one, and their labels
-    if nobody else knows these.
+    Either `images` contains all of them, or `read` returns them one by one. If `labels`
+    is None, `read` returns the labels, too.
     """
 
     length: int
@@ -52,27 +52,27 @@ class Source:
 
     @classmethod
     def of_arrays(cls, images: Any, labels: np.ndarray) -> Source:
-        """Returns what is in memory: images of bytes or floats (N, ...), and labels."""
+        """Returns a source in memory, of bytes or floats (N, ...), and labels."""
         images = on_host(images)
         kind = images.dtype.name
         return cls(len(labels), tuple(images.shape[1:]), kind, labels, images=images)
 
     def take(
-        self, numbers: tf.Tensor, parts: tf.Tensor | None = None
+        self, numbers: tf.Tensor, regions: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns images and labels; of images in files, several are read at once."""
+        """Returns images and labels; reads several image files at once."""
         if self.images is not None:
             images = tf.gather(self.images, numbers)
-            if parts is not None:  # of images of one shape, which are magnified
-                size, place = parts[:, :2], parts[:, 2:]
+            if regions is not None:  # scaled to the shape that all images have
+                size, place = regions[:, :2], regions[:, 2:]
                 corner = place * (1 - size)
                 boxes = tf.concat([corner, corner + size], 1)
                 each, sides = tf.range(tf.shape(numbers)[0]), self.shape[:2]
                 images = tf.image.crop_and_resize(images, boxes, each, sides)
             return images, tf.gather(on_host(self.labels), numbers)
-        given = [numbers] if parts is None else [numbers, parts]
+        inputs = [numbers] if regions is None else [numbers, regions]
         kinds = (self.dtype, "int64")
-        images, labels = tf.numpy_function(self.decoded, given, kinds, stateful=False)
+        images, labels = tf.numpy_function(self.decoded, inputs, kinds, stateful=False)
         count = numbers.shape[0]
         if self.labels is not None:
             labels = tf.gather(on_host(self.labels), numbers)
@@ -80,14 +80,14 @@ class Source:
         return images, tf.ensure_shape(labels, (count,))
 
     def decoded(
-        self, numbers: Iterable[int], parts: np.ndarray | None = None
+        self, numbers: Iterable[int], regions: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Reads images outside of TensorFlow; `reading` raises what goes wrong."""
+        """Reads images and labels outside of TensorFlow; `reading` raises errors."""
         assert self.read is not None
-        wanted = [None] * len([*numbers]) if parts is None else parts
+        each = [None] * len([*numbers]) if regions is None else regions
         try:
             with ThreadPoolExecutor(os.cpu_count()) as pool:
-                pairs = list(pool.map(self.read, numbers, wanted))
+                pairs = list(pool.map(self.read, numbers, each))
         except (OSError, UserError) as error:
             _failed.append(error)
             raise
@@ -106,15 +106,14 @@ def reading() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # TensorFlow is not imported for other errors. The second is of a message that
-        # quotes bytes.
+        # A UnicodeDecodeError comes from a message that quotes bytes.
         if _failed and isinstance(error, (tf.errors.OpError, UnicodeDecodeError)):
             raise _failed[0].with_traceback(None) from None
         raise
 
 
 def numbers_of(split: str, count: int, validation: float) -> np.ndarray:
-    """The images of a split among those that are stored, which are `count`."""
+    """Returns the numbers of the images of a split among `count` stored images."""
     if split == "test":
         return np.arange(count)
     order = np.random.default_rng(0).permutation(count)
@@ -123,26 +122,26 @@ def numbers_of(split: str, count: int, validation: float) -> np.ndarray:
 
 
 def statistics(source: Source) -> Statistics:
-    """Mean and standard deviation of each channel of bytes, in [0, 1], of all images.
+    """Returns mean and standard deviation of each channel of all images, in [0, 1].
 
-    Both have four decimals, as those of the common data sets are given. A constant
+    Both are rounded to four decimals, as is usual for the common data sets. A constant
     channel has the standard deviation 1.
     """
     if not source.length:
         raise InvalidValue(
-            "None of the images is for training, of which mean and std are taken. "
-            "Lower the holdout, or give those of a run (like=...)."
+            "There are no training images to compute mean and standard deviation "
+            "from. Lower the holdout, or take those of a run (like=...)."
         )
     count, sums, squares = 0, 0, 0
     for start in range(0, source.length, _CHUNK):
-        part = tf.range(start, min(start + _CHUNK, source.length))
-        values = source.take(part)[0].numpy().astype(np.int64)
+        chunk = tf.range(start, min(start + _CHUNK, source.length))
+        values = source.take(chunk)[0].numpy().astype(np.int64)
         count += values[..., 0].size
         sums = sums + values.sum((0, 1, 2))
         squares = squares + (values * values).sum((0, 1, 2))
     mean, std = [], []
     for total, square in zip(np.atleast_1d(sums), np.atleast_1d(squares), strict=True):
-        # In whole numbers up to the root: no order of adding has a say in it.
+        # Integers up to the root: the result does not depend on the order of sums.
         variance = (count * int(square) - int(total) ** 2) / (255 * count) ** 2
         mean.append(round(int(total) / (255 * count), 4))
         std.append(round(variance**0.5, 4) or 1.0)
@@ -150,12 +149,12 @@ def statistics(source: Source) -> Statistics:
 
 
 def cached(source: Source, cache: str) -> Source:
-    """Returns the same images, each decoded once; always the same ones for a source.
+    """Returns the same images, each decoded only once; the same object for a source.
 
-    `"memory"` decodes all at once. `"disk"` keeps what is needed in a file of the
-    user's cache folder that ends with the process. `"none"` decodes again. `"auto"`:
-    the first of these that has room, which is 1 GiB of memory, or half of what is free
-    on the disk.
+    `"memory"` decodes all images at once. `"disk"` decodes them when needed, into a
+    file of the user's cache folder that is deleted with the process. `"none"` decodes
+    each time. `"auto"` is the first of these with enough room: 1 GiB of memory, or half
+    of the free disk.
     """
     size = source.length * int(np.prod(source.shape)) * np.dtype(source.dtype).itemsize
     if cache == "auto" and size <= IN_MEMORY:
@@ -183,20 +182,20 @@ def _cached(source: Source, cache: str, size: int) -> Source:
 
 
 def _on_disk(source: Source, folder: Path, size: int) -> Source:
-    """Writes what is decoded to a file without a name, and reads it from there."""
-    with tempfile.TemporaryFile(dir=folder) as file:  # gone with the process
-        # Writing to the map when the disk is full would end the process.
+    """Returns a source that keeps decoded images in a file without a name."""
+    with tempfile.TemporaryFile(dir=folder) as file:  # deleted with the process
+        # Reserve the space: writing to a memory map kills the process on a full disk.
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)
         shape = (source.length, *source.shape)
         images = np.memmap(file, source.dtype, "w+", shape=shape)
-    there = np.zeros(source.length, bool)
+    is_decoded = np.zeros(source.length, bool)
     read: Any = source.read
 
-    def kept(number: int, _: np.ndarray | None) -> tuple[np.ndarray, int]:
-        if not there[number]:
+    def read_once(number: int, _: np.ndarray | None) -> tuple[np.ndarray, int]:
+        if not is_decoded[number]:
             images[number], _ = read(number, None)
-            there[number] = True
+            is_decoded[number] = True
         return images[number], 0
 
-    return replace(source, read=kept)
+    return replace(source, read=read_once)

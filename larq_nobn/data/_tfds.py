@@ -1,4 +1,4 @@
-"""What this package asks of TensorFlow Datasets (TFDS)."""
+"""Opens, downloads and reads data sets of TensorFlow Datasets (TFDS)."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ DataDir = str | os.PathLike[str] | None
 
 
 def open_builder(name: str, data_dir: DataDir) -> Any:
-    """Returns the TFDS builder of a data set, prepared or not."""
+    """Returns the TFDS builder of a data set, downloaded or not."""
     name = {"imagenet": "imagenet2012"}.get(name, name.removeprefix(TFDS_PREFIX))
     _check_code(name, data_dir)
     with needing(f"{name} needs TensorFlow Datasets", "data"):
         import tensorflow_datasets as tfds
     if sys.stderr is None or not sys.stderr.isatty():
-        tfds.disable_progress_bar()  # a log would hold every step of it
+        tfds.disable_progress_bar()  # a log file would contain every step of it
     try:
         with quiet():
             return tfds.builder(name, data_dir=data_dir)
@@ -47,20 +47,19 @@ def open_builder(name: str, data_dir: DataDir) -> Any:
 
 
 def _check_code(name: str, data_dir: DataDir) -> None:
-    """The name and the folder may be those of a stranger's run.
+    """Rejects a name or a folder that makes TFDS run code of others.
 
-    For names with a colon, TFDS downloads Python code and runs it; of the features of
-    a prepared set, it imports whatever module their classes are said to be in.
+    Both may come from the run of a stranger. For names with a colon, TFDS downloads
+    and runs Python code; for a downloaded set, it imports the modules of its features.
     """
-    # A set of a community, or of a version, has a colon. Another case is looked for
-    # under another name, and a path outside the folder.
+    # Other characters could name a community set, another version, or a path.
     if not re.fullmatch("[a-z0-9_]*(/[^:]*)?", name):
         raise InvalidValue(
-            f"{TFDS_PREFIX}{name} is not a name of TensorFlow Datasets, which are in "
+            f"{TFDS_PREFIX}{name} is not a name of TensorFlow Datasets: these are in "
             "lower case, without a colon. Choose one that tfds.list_builders() names, "
-            "or open the set in Python, and give train its images as data."
+            "or open the set in Python and pass its images to train (data=...)."
         )
-    if data_dir is None:  # that of the user
+    if data_dir is None:  # the default folder is the user's own
         return
     place = Path(os.path.expanduser(data_dir), name.partition("/")[0])
     for file in files_below(place) if place.is_dir() else ():
@@ -69,18 +68,18 @@ def _check_code(name: str, data_dir: DataDir) -> None:
 
 
 def _check_feature(file: Path, part: dict[str, Any]) -> None:
-    """Raises ValueError for a feature of a class that TFDS would have to import."""
+    """Raises a ValueError for a feature whose class is not part of TFDS."""
     for key in ("pythonClassName", "python_class_name"):
         name = str(part.get(key, "tensorflow_datasets."))
         if not name.startswith("tensorflow_datasets."):
             raise InvalidValue(
-                f"{file} wants {name!r}, which is not a class of TensorFlow Datasets "
-                "and is not imported for it. Prepare the set again."
+                f"{file} contains {name!r}, which is not a class of TensorFlow "
+                "Datasets, and is not imported. Prepare the set again."
             )
 
 
 def check_prepared(name: str, builder: Any, data_dir: DataDir) -> None:
-    """Raises FileNotFoundError for what is not, and says which command prepares it."""
+    """Raises a FileNotFoundError with the command that downloads a missing set."""
     with quiet():
         if builder.is_prepared():
             return
@@ -94,7 +93,7 @@ def check_prepared(name: str, builder: Any, data_dir: DataDir) -> None:
 
 
 def prepared_builder(name: str, data_dir: DataDir) -> Any:
-    """Returns the builder of a data set on disk; else says how to prepare it."""
+    """Returns the builder of a downloaded data set; raises if it is missing."""
     builder = open_builder(name, data_dir)
     check_prepared(name, builder, data_dir)
     return builder
@@ -102,7 +101,7 @@ def prepared_builder(name: str, data_dir: DataDir) -> Any:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Mutes TFDS' remarks; errors and progress bars stay."""
+    """Mutes messages of TFDS except errors and progress bars."""
     from absl import logging
 
     verbosity = logging.get_verbosity()
@@ -114,12 +113,12 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
 
 
-# A length of 8 bytes and its checksum come before the content, another one after.
+# Bytes of length and checksum before the content of a record, and of one after it.
 _BEFORE, _AFTER = 12, 4
 
 
 class Examples:
-    """Images and labels of a split of a prepared set, each found by its number."""
+    """Images and labels of a split of a downloaded set, found by their numbers."""
 
     def __init__(
         self, name: str, builder: Any, split: str, keys: tuple[str, str]
@@ -136,7 +135,7 @@ class Examples:
         return len(self._records)
 
     def read(self, index: int) -> tuple[bytes, int]:
-        """Returns the file of an image and its label; from several threads, too."""
+        """Returns the file of an image, and its label; safe in several threads."""
         import tensorflow_datasets as tfds
 
         image, label = self._keys
@@ -158,31 +157,31 @@ class Examples:
 
 
 class Records:
-    """The records of files, in their order, of which only the lengths are read first.
+    """The records of files in order; at first, only their lengths are read.
 
-    A million of them takes a minute or two.
+    This takes a minute or two for a million records.
     """
 
     def __init__(self, files: Iterable[str | os.PathLike[str]]) -> None:
         self._files = [os.fspath(file) for file in files]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            parts = list(pool.map(_places_in, self._files))
-        self._places = np.concatenate(parts)
-        self._of = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+            places = list(pool.map(_places_in, self._files))
+        self._places = np.concatenate(places)
+        self._file_of = np.repeat(np.arange(len(places)), [*map(len, places)])
 
     def __len__(self) -> int:
         return len(self._places)
 
     def read(self, index: int) -> bytes:
-        """Returns the content of one."""
+        """Returns the content of a record."""
         start, size = self._places[index].tolist()
-        with open(self._files[self._of[index]], "rb") as stream:
+        with open(self._files[self._file_of[index]], "rb") as stream:
             stream.seek(start)
             return stream.read(size)
 
 
 def _places_in(name: str) -> np.ndarray:
-    """First byte and number of bytes of each record."""
+    """Returns first byte and number of bytes of each record."""
     end = os.path.getsize(name)
     records, place = [], 0
     with open(name, "rb", buffering=0) as stream:
@@ -199,19 +198,19 @@ def _places_in(name: str) -> np.ndarray:
     return np.array(records, np.int64).reshape(-1, 2)
 
 
-# Seconds without a single byte before a server counts as unreachable.
+# A server that sends nothing for so many seconds counts as unreachable.
 _TIMEOUT = 20
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """The location and source of a downloaded data set; `str` makes a sentence.
+    """The location of a downloaded data set; `str` makes a sentence.
 
     Arguments:
         name: The data set.
         path: Its folder; None for `digits`, which needs none.
-        images: Images by split, as written.
-        done: True if this call prepared it, False if it was there before.
+        images: Number of images by split.
+        done: True if this call has downloaded it, False if it existed before.
     """
 
     name: str
@@ -232,14 +231,14 @@ def prepare(
 ) -> Prepared:
     """Downloads a data set, so that `load` and `tfds.load` open it offline.
 
-    What is there already is left alone. TensorFlow Datasets downloads, checks and
-    writes it.
+    TensorFlow Datasets downloads, checks and writes it. An existing data set stays
+    unchanged.
 
     Arguments:
         name: One of `NAMES`, or `"tfds:NAME"`.
-        source: A folder with all files that TensorFlow Datasets would download; for
-            `imagenet`, which has no free download, `ILSVRC2012_img_train.tar` and
-            `ILSVRC2012_img_val.tar`.
+        source: A folder with all files that TensorFlow Datasets would download. It is
+            required for `imagenet`, which has no free download:
+            `ILSVRC2012_img_train.tar` and `ILSVRC2012_img_val.tar`.
         data_dir: The data folder of TensorFlow Datasets; None for its default, which
             the environment variable `TFDS_DATA_DIR` sets.
 
@@ -247,8 +246,8 @@ def prepare(
         A `Prepared`, whose `str` says what was done.
 
     Raises:
-        ValueError: If `name` is unknown, or the source is damaged or another file.
-        FileNotFoundError: If there is nothing at `source`.
+        ValueError: If `name` is unknown, or a file in `source` is damaged or another.
+        FileNotFoundError: If `source` does not exist, or lacks a file.
         FileExistsError: If an incomplete data set is in the way.
         ConnectionError: If the download failed.
         TypeError: If a path has the wrong type.
@@ -261,12 +260,12 @@ def prepare(
         check_choice("name", name, DATASETS)
     if name == "digits":
         return Prepared(name, None, {}, done=False)
-    given = None
+    folder = None
     if source is not None:
-        given = Path(os.path.expanduser(check_path("source", source)))
-        if not given.is_dir():
+        folder = Path(os.path.expanduser(check_path("source", source)))
+        if not folder.is_dir():
             raise FileNotFoundError(
-                f"{given} is not a folder. Pass one that contains the files, or none "
+                f"{folder} is not a folder. Pass one that contains the files, or none "
                 "to download them."
             )
     if data_dir is not None:
@@ -277,20 +276,17 @@ def prepare(
     if not present:
         if Path(builder.data_dir).exists():
             raise FileExistsError(
-                f"{builder.data_dir} is there but contains no complete data set. "
+                f"{builder.data_dir} exists but contains no complete data set. "
                 "Remove it and try again."
             )
         check_folder(builder.data_dir_root, "a data set")
-        _download_and_prepare(name, builder, given)
+        _download_and_prepare(name, builder, folder)
     images = {split: info.num_examples for split, info in builder.info.splits.items()}
     return Prepared(name, Path(builder.data_dir), images, done=not present)
 
 
 def _download_and_prepare(name: str, builder: Any, source: Path | None) -> None:
-    """Prepares a data set the way TensorFlow Datasets does, which checks its files.
-
-    `source` is a folder with all that it would download; None to download.
-    """
+    """Lets TensorFlow Datasets download a data set, or read its files from `source`."""
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.download import download_manager
 
@@ -308,14 +304,14 @@ def _download_and_prepare(name: str, builder: Any, source: Path | None) -> None:
     config = tfds.download.DownloadConfig(manual_dir=source)
     try:
         if source is None:
-            # TFDS would try for minutes before it gives up.
+            # Fails within seconds; TFDS would try for minutes.
             for url in [*builder.url_infos][:1]:
                 urllib.request.urlopen(url, timeout=_TIMEOUT).close()
         with quiet():
             builder.download_and_prepare(download_config=config)
     except download_manager.NonMatchingChecksumError as error:
         raise InvalidValue(
-            f"{source or name} contains other files than those of {name}. Download "
+            f"{source or name} contains files that are not those of {name}. Download "
             "them again."
         ) from error
     except (OSError, tfds.download.DownloadError) as error:

@@ -1,6 +1,6 @@
 """Opens models without running code from their files, and saves models."""
 
-from ._images import describe, described, read_dataset
+from ._dataset_info import describe, described, read_dataset
 from ._open import is_saved_model, open_model
 from ._save import save_model
 

@@ -18,7 +18,7 @@ from .._names import find_pretrained
 from ..graph import _errors, _operation
 from ..models import open_pretrained
 from ._configuration import SUFFIXES, check_model_file
-from ._images import describe, read_dataset
+from ._dataset_info import describe, read_dataset
 from ._keras_3 import check_keras_3, is_of_keras_3
 
 

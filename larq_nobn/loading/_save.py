@@ -10,7 +10,7 @@ from .._errors import InvalidValue
 from .._files import replacing
 from .._keras import check_model, keras
 from ..data import DatasetInfo, classified_images
-from ._images import describe, write_dataset
+from ._dataset_info import describe, write_dataset
 
 
 def save_model(

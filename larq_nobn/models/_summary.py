@@ -8,6 +8,7 @@ from typing import Any
 from .._errors import InvalidValue
 from .._keras import check_model, keras
 from .._larq import lq
+from .._names import MODELS
 from ..graph import _signs
 from ..layers import BatchNormalizationPreconditioning
 
@@ -122,8 +123,9 @@ def summary(
     include_macs = include_macs and not graphless
     layers = profile.generate_table(include_macs)
     totals = profile.generate_summary(include_macs)
-    write(lq.models.LayersTable(layers, title=f"{model.name} stats").table)
-    write(lq.models.SummaryTable(totals, title=f"{model.name} summary").table)
+    name = next((name for name in MODELS if name.lower() == model.name), model.name)
+    write(lq.models.LayersTable(layers, title=f"{name} stats").table)
+    write(lq.models.SummaryTable(totals, title=f"{name} summary").table)
     if graphless:
         write(
             f"Model {model.name!r} has no layer graph, so its operations are not "

@@ -13,11 +13,11 @@ from ..config._presets import RECIPES
 from ..config._recipe import Recipe
 from ..loading import open_model, save_model
 from ._compare import compare, grid
+from ._comparison import Comparison, Outcome, report
 from ._evaluation import evaluate
 from ._network import KERNELS
-from ._report import Comparison, Outcome, report
 from ._run_folder import Run, RunInUse, load_record, load_run
-from ._settings import RunSettings
+from ._run_settings import RunSettings
 from ._stopping import NonFiniteLoss
 from ._trainer import Trainer, train
 

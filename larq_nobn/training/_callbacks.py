@@ -1,4 +1,4 @@
-"""The callbacks of a run; and its history, which says what is kept and when it ends."""
+"""The callbacks of a run; its history decides which epoch is saved and when it ends."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from ..population import BatchNormStatistics, averages_of, has_batch_norm
 from ..population._batches import model_batches
 from ..quantizers import BernoulliSign
 from ._network import schedule_for
-from ._settings import RunSettings
+from ._run_settings import RunSettings
 
 _log = logging.getLogger("larq_nobn")
 History = Sequence[Mapping[str, float]]
@@ -51,7 +51,7 @@ def callbacks_of(
     few_images: Callable[[], tf.data.Dataset],
     averages: WeightAverages | None = None,
 ) -> list[keras.callbacks.Callback]:
-    """Returns the callbacks of a run, each before those that write what it adds."""
+    """Returns the callbacks of a run, in call order: metrics first, then writers."""
     callbacks: list[keras.callbacks.Callback] = [Reseeding(settings.seed)]
     if averages is not None:
         callbacks.append(averages)
@@ -62,7 +62,7 @@ def callbacks_of(
         callbacks.append(ModeStatistics(network, few_images(), settings.batch_size))
     logs = folder / _run_files.LOGS if find_spec("tensorboard") else None
     scalars = logs and logs / "monitors"
-    # First, for the clock to stop before the others look at the weights.
+    # Before the weight monitors, so that their time is not measured.
     callbacks.append(ThroughputMonitor(settings.batch_size, scalars))
     if binary_weights(network):
         callbacks.append(BinaryWeightMonitor(log_dir=scalars))
@@ -75,22 +75,22 @@ def callbacks_of(
             "Install it with: pip install 'larq-nobn[plots]'"
         )
         return callbacks
-    # Without the graph and without a profile: they take longer than small epochs.
+    # Writing the graph or a profile would take longer than a small epoch.
     board = keras.callbacks.TensorBoard(logs, write_graph=False, profile_batch=0)
     return [*callbacks, board]
 
 
 def tested(row: Mapping[str, float]) -> dict[str, float]:
-    """Returns metrics of a split that Keras calls validation, and is the test split."""
+    """Returns metrics with `test_` in their names where Keras writes `val_`."""
     return {re.sub("^val_", "test_", name): value for name, value in row.items()}
 
 
 @contextmanager
 def own_generators() -> Iterator[None]:
-    """Gives each random layer that is built inside a generator of its own.
+    """Gives its own generator to each random layer that is built in this context.
 
-    Keras' usual random operations keep their state where nothing can read or set it,
-    and repeat themselves when the seed of the process is set again.
+    The state of Keras' usual random operations cannot be read or set, and their numbers
+    repeat when the seed of the process is set again.
     """
     experimental = keras.backend.experimental
     before = experimental.is_tf_random_generator_enabled()
@@ -103,14 +103,14 @@ def own_generators() -> Iterator[None]:
 
 
 class NamedMetrics(keras.callbacks.Callback):
-    """Calls metrics of the test split `test_*`, where Keras says `val_*`."""
+    """Renames metrics of the test split from Keras' `val_*` to `test_*`."""
 
     def __init__(self, split: str) -> None:
         super().__init__()
         self._split = split
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Renames them for all callbacks, which get the same logs one by one."""
+        """Renames them in place, because all callbacks get the same `logs`."""
         if logs is not None and self._split == "test":
             renamed = tested(logs)
             logs.clear()
@@ -118,11 +118,11 @@ class NamedMetrics(keras.callbacks.Callback):
 
 
 class Reseeding(keras.callbacks.Callback):
-    """Sets the generators of a network at the start of each epoch.
+    """Seeds the random generators of a network at the start of each epoch.
 
-    What dropout and its like draw in epoch e then depends on the seed, e and the place
-    of the layer only, and a run that resumes at epoch e draws it too. Replicas draw
-    differently from each other.
+    The random numbers of epoch e, such as those of dropout, then depend only on the
+    seed, e and the position of the layer, so that a resumed run draws the same ones.
+    Each replica draws different numbers.
     """
 
     def __init__(self, seed: int) -> None:
@@ -136,7 +136,7 @@ class Reseeding(keras.callbacks.Callback):
             generator.reset(state.view(np.int64))
 
     def get_state(self) -> list[list[int]]:
-        """Returns where the generators are within the epoch, alike in all replicas."""
+        """Returns the states of the generators, which all replicas share."""
         return [
             generator.state.numpy().tolist() for generator in _generators(self.model)
         ]
@@ -147,7 +147,7 @@ class Reseeding(keras.callbacks.Callback):
 
 
 def _generators(model: keras.Model) -> list[Any]:
-    """The generators of all layers, in an order that the architecture decides."""
+    """Returns the generators of all layers, in the order of the architecture."""
     holders = (
         getattr(module, "_random_generator", None) for module in model.submodules
     )
@@ -156,18 +156,17 @@ def _generators(model: keras.Model) -> list[Any]:
 
 
 def needs_statistics(network: keras.Model, averaged: bool = False) -> bool:
-    """Tells whether batch norms see other weights in training than at inference."""
+    """Returns whether training and inference use different weights with batch norm."""
     drawn = any(isinstance(module, BernoulliSign) for module in network.submodules)
     return (drawn or averaged) and has_batch_norm(network)
 
 
 class ModeStatistics(keras.callbacks.Callback):
-    """Gives batch norms the statistics of the tested weights before each test.
+    """Re-estimates batch-norm statistics for the tested weights before each test.
 
-    What batch norms keep is of the weights of training, far off for the most probable
-    or averaged ones, which are tested and saved. The statistics are measured on a batch
-    of training images, computed in parts of `batch_size` as in training, which does not
-    depend on them.
+    Tests and files use averaged weights, or the most probable signs, for which the
+    statistics from training are far off. They are measured on training images, in
+    batches of `batch_size` as in training. Training itself does not use them.
     """
 
     def __init__(
@@ -175,32 +174,32 @@ class ModeStatistics(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self._network = network
-        # A copy outside of the strategy: its averages are read without other workers.
+        # A copy outside of the strategy can be read without the other workers.
         self._copy = _copies.copied(network)
         self._statistics = BatchNormStatistics(self._copy)
         images: tf.Tensor = next(iter(few_images))[0]
-        self._parts = list(model_batches(network, images, batch_size))
+        self._batches = list(model_batches(network, images, batch_size))
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
         _operation.take_state(self._copy, self._network)
-        self._statistics.take(lambda: (inputs for inputs, _ in self._parts))
+        self._statistics.take(lambda: (inputs for inputs, _ in self._batches))
         pairs = zip(averages_of(self._network), averages_of(self._copy), strict=True)
         for average, taken in pairs:
             average.assign(taken.numpy())
 
 
 class WeightAverages(keras.callbacks.Callback):
-    r"""Exponential moving averages of trained weights, tested in the place of these.
+    r"""Exponential moving averages of the weights, which replace them in tests.
 
-    After step t, with decay d, and with less of it in the first steps, so that the
-    initial weights are soon forgotten:
+    After step t, with decay d, which is lower in the first steps to forget the initial
+    weights soon:
 
     \[ A \leftarrow d_t A + (1 - d_t) W, \qquad
        d_t = \min\Big(d, \frac{1 + t}{10 + t}\Big) . \]
 
-    Of latent weights of binary kernels the average is taken, whose signs are then the
-    binary kernel. The step is the whole one, after constraints, clipping and the factor
-    of a parameter group, which Keras' `use_ema` in an inner optimizer does not see.
+    For a binary kernel the latent weights are averaged; their signs are the kernel. The
+    averages include the effect of constraints, clipping and parameter groups, which
+    Keras' `use_ema` of an inner optimizer would not see.
 
     Attributes:
         variables: The averages, for checkpoints.
@@ -243,16 +242,16 @@ class WeightAverages(keras.callbacks.Callback):
             average.assign(before)
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Puts the averages in the place of the weights, and after the test back."""
+        """Swaps weights and averages before a test, and back after it."""
         self.swap()
 
     on_test_end = on_test_begin
 
 
 class HistoryWriter(keras.callbacks.Callback):
-    """Keeps `history.csv` up to date: one row per epoch, under Keras' names.
+    """Writes `history.csv`: one row per epoch, with Keras' names.
 
-    It ends a training that is over by its history.
+    It also stops a training that is over, see `is_over`.
     """
 
     def __init__(self, target: Path, settings: RunSettings, steps: int) -> None:
@@ -279,9 +278,9 @@ class HistoryWriter(keras.callbacks.Callback):
         return self.rows
 
     def set_state(self, state: list[dict[str, float]]) -> None:
-        """Writes the rows, of a checkpoint too; later ones in the file are lost."""
+        """Replaces all rows of the file, for example by those of a checkpoint."""
         self.rows = [dict(row) for row in state]
-        # What a row lacks is NaN.
+        # A missing value is written as NaN.
         names = list(dict.fromkeys(name for row in state for name in row))
         with (
             replacing(self._target) as temporary,
@@ -293,15 +292,15 @@ class HistoryWriter(keras.callbacks.Callback):
 
 
 def check_validated(what: str, info: DatasetInfo) -> None:
-    """Rejects a choice by the test images."""
+    """Rejects a selection that would use the test images."""
     if not info.validation_examples:
         raise InvalidValue(
-            f"Test images would choose {what}: there is no validation split. Hold one "
-            "out by --validation 0.1 (validation=0.1)."
+            f"This would select {what} on the test images: there is no validation "
+            "split. Hold one out by --validation 0.1 (validation=0.1)."
         )
 
 
-def kept_epoch(recipe: Recipe, history: History) -> int:
+def saved_epoch(recipe: Recipe, history: History) -> int:
     """Returns the epoch whose weights are saved, counted from 1."""
     return best_epoch(recipe, history) if recipe.keep == "best" else len(history)
 
@@ -315,7 +314,7 @@ def best_epoch(recipe: Recipe, history: History) -> int:
 
 
 def is_over(recipe: Recipe, history: History) -> bool:
-    """Whether a training has all of its epochs, or stops early after the last one."""
+    """Returns whether all epochs are trained, or early stopping ends the training."""
     if not history:
         return False
     last = int(history[-1]["epoch"])

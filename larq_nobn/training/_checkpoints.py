@@ -1,4 +1,4 @@
-"""Checkpoints of a run: all that its next step depends on, and when to write it."""
+"""Checkpoints of a run: everything its next step depends on, and when to write it."""
 
 from __future__ import annotations
 
@@ -19,28 +19,29 @@ from .. import _signals
 from .._errors import InvalidValue
 from .._files import is_leftover, read_arrays, replacing
 from .._keras import keras
-from ..config._run_files import CHECKPOINTS, PARTS
+from ..config._run_files import CHECKPOINTS, INNER_RUNS
 from ..graph import _operation
 
 _log = logging.getLogger("larq_nobn")
-_KEPT = 2
-# Between checkpoints within an epoch.
+# Number of newest checkpoints that are not deleted.
+_NEWEST = 2
+# Seconds between two checkpoints within an epoch.
 SECONDS = 600.0
-# Before a test, in which a signal finds nothing to write: what it may lose.
+# A test cannot be resumed: one is written before it if the last is older than this.
 _SECONDS_BEFORE_TEST = 60.0
-# The network before its weights, to open an unfinished run.
+# The file of the architecture, which opening an unfinished run needs.
 NETWORK = "network.keras"
 _NAME = re.compile(r"epoch-\d+(-step-\d+)?\.npz")
 
 
 class Position(NamedTuple):
-    """How far a training is: so many epochs, and so many steps of the next one."""
+    """The progress of a training: finished epochs, and steps of the next epoch."""
 
     epochs: int
     steps: int
 
     def __str__(self) -> str:
-        """Names what came last: `"epoch 3"`, or `"step 20 of epoch 4"`."""
+        """Returns the last epoch or step in words: `"step 20 of epoch 4"`."""
         if not self.steps:
             return f"epoch {self.epochs}"
         return f"step {self.steps} of epoch {self.epochs + 1}"
@@ -50,7 +51,7 @@ START = Position(0, 0)
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
-    """The checkpoint files of a folder, whole or not; the newest first."""
+    """Returns the checkpoint files of a folder, also damaged ones; newest first."""
     files = folder.iterdir() if folder.is_dir() else ()
     named = [file for file in files if _NAME.fullmatch(file.name)]
     return sorted(named, key=_position_of, reverse=True)
@@ -61,9 +62,9 @@ def _position_of(checkpoint: Path) -> Position:
     return Position(epochs, *steps or [0])
 
 
-def position_kept(output: Path) -> Position | None:
-    """Returns that of the newest checkpoint of a run, or of one of its parts."""
-    for folder in (output, *(output / part for part in PARTS)):
+def newest_position(output: Path) -> Position | None:
+    """Returns the newest position of a run, or of its first stage or teacher."""
+    for folder in (output, *(output / name for name in INNER_RUNS)):
         for newest in checkpoints_in(folder / CHECKPOINTS):
             return _position_of(newest)
     return None
@@ -75,9 +76,9 @@ def name_of(position: Position) -> str:
 
 
 def read_checkpoint(file: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """Reads header and values, of which the archive has checksums.
+    """Reads header and values of a checkpoint, which the archive has checksums of.
 
-    A ValueError tells that they are not as they were written.
+    Raises a ValueError if the file is damaged.
     """
     try:
         arrays = read_arrays(file)
@@ -88,24 +89,22 @@ def read_checkpoint(file: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Writes a checkpoint after each epoch, and resumes from the newest whole one.
+    """Writes a checkpoint after each epoch, and resumes from the newest intact one.
 
-    A file contains every variable of the network and of its optimizer, the scale of the
-    loss included, and what `stateful` objects give (`get_state`, as JSON, and take back
-    by `set_state`); within an epoch, `every` so many steps or, of None, ten minutes,
-    also what those of `within` give. On CPUs, a resumed
-    run is bitwise identical to one that was never interrupted; with several replicas
-    moving averages may differ in the last bit, because the file contains the mean of
-    those that each replica has. Weights that are not finite are not written: what is
-    kept, the last two, is good to resume from. With `best`, which says the best epoch
-    of a history, those of the best epochs until then are kept, too.
+    A file contains every variable of the network and of its optimizer, the loss scale
+    included, and the states of `stateful` objects: JSON that `get_state` returns and
+    `set_state` takes. Within an epoch, one is written `every` so many steps (None: ten
+    minutes), and also contains the states of `within`. On CPUs, a resumed run is
+    bitwise identical to an uninterrupted one; with several replicas, moving averages
+    may differ in the last bit, because the file contains their mean over replicas.
+    Weights that are not finite are not written. The newest two files remain; with
+    `best`, which returns the best epoch of a history, also those of their best epochs.
 
-    It comes last among the callbacks, because a checkpoint says that its epoch, or its
-    step, is over. Of several workers all take part, because reading a variable may need
-    all of them, and one `writes`.
+    It must be the last callback, because a checkpoint says that its epoch or step is
+    over. All workers take part, because reading a variable may need them; one `writes`.
 
     Attributes:
-        last: Where the newest was written that this run could resume from, if any.
+        last: Position of the newest checkpoint that can be resumed from, if any.
     """
 
     def __init__(
@@ -131,31 +130,31 @@ class Checkpoints(keras.callbacks.Callback):
         self._every = every
         self._saved = time.monotonic()
         self._writes = writes
-        self._kept: list[set[Path]] = []
+        self._needed: list[set[Path]] = []
         self._pending: dict[str, Any] = {}
         self._epoch = 0
         self.last: Position | None = None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Makes the first epoch the rest of one, if it is; the others know."""
+        """After a resume, restores the states of callbacks, once."""
         self._epoch = epoch
         known = self._within | self._own
         for name, state in self._pending.items():
-            if name in known:  # a callback may be left out
+            if name in known:  # the user may leave out a callback
                 known[name].set_state(state)
         self._pending = {}
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Writes one if it is due, or if a signal has come, whose error it raises."""
+        """Writes a checkpoint if one is due; after a signal, also raises its error."""
         steps, stopped = batch + 1, _signals.in_step and _signals.stopped_by is not None
         if stopped or self.is_due(steps, steps == self.params["steps"]):
-            states = {name: part.get_state() for name, part in self._within.items()}
+            states = {name: each.get_state() for name, each in self._within.items()}
             self._save(Position(self._epoch, steps), {"within": states})
         if stopped:
             _signals.raise_stopped()
 
     def is_due(self, steps: int, last: bool = False) -> bool:
-        """Whether one is due after a step, after the `last` of which the epoch's is."""
+        """Returns whether one is due after a step; the `last` step precedes a test."""
         if self._every is not None:
             return steps % self._every == 0 and not last
         seconds = _SECONDS_BEFORE_TEST if last else SECONDS
@@ -169,7 +168,7 @@ class Checkpoints(keras.callbacks.Callback):
         values = [variable.numpy() for variable in variables]
         weights = values[: len(self.model.weights)]
         if all(np.isfinite(value).all() for value in weights):
-            states = {name: part.get_state() for name, part in self._stateful.items()}
+            states = {name: each.get_state() for name, each in self._stateful.items()}
             header = {
                 **position._asdict(),
                 "variables": [_description(variable) for variable in variables],
@@ -195,24 +194,24 @@ class Checkpoints(keras.callbacks.Callback):
             temporary.write_bytes(content.getbuffer())
         network = self._folder / NETWORK
         if self._save_network is not None and not network.exists():
-            # For those that open an unfinished run; nothing else depends on it.
+            # Only for `load_run` of an unfinished run.
             try:
                 self._save_network(network)
             except (ValueError, TypeError, RuntimeError) as error:
                 self._save_network = None
-                _log.warning("The run cannot be opened before it ends: %s", error)
+                _log.warning("load_run cannot open the run before it ends: %s", error)
         needed = {target, *self._best_file(header["state"])}
-        self._kept = [*self._kept, needed][-_KEPT:]
-        # Damaged ones too, and those that a killed process left half-written.
+        self._needed = [*self._needed, needed][-_NEWEST:]
+        # Deletes damaged files, too, and those that a killed process has not finished.
         leftovers = filter(is_leftover, self._folder.iterdir())
-        old = {*checkpoints_in(self._folder), *leftovers}.difference(*self._kept)
+        old = {*checkpoints_in(self._folder), *leftovers}.difference(*self._needed)
         for file in old:
             file.unlink()
 
     def restore(self, model: keras.Model) -> Position:
-        """Sets a compiled model to the newest usable checkpoint, and says what is not.
+        """Loads the newest usable checkpoint into a compiled model; warns of others.
 
-        Returns where it was written; the start if there is none.
+        Returns its position, or `START` if there is none.
         """
         with model.distribute_strategy.scope():
             model.optimizer.build(model.trainable_variables)
@@ -230,7 +229,7 @@ class Checkpoints(keras.callbacks.Callback):
             for name, each in self._stateful.items():
                 each.set_state(header["state"][name])
             self._pending = {**header.get("own", {}), **header.get("within", {})}
-            self._kept = [{file, *best}]
+            self._needed = [{file, *best}]
             self.last = Position(header["epochs"], header["steps"])
             return self.last
         return START
@@ -238,7 +237,7 @@ class Checkpoints(keras.callbacks.Callback):
     def weights_of(
         self, model: keras.Model, epoch: int | None = None
     ) -> list[np.ndarray]:
-        """Returns what is tested of an epoch; of None, of the weights as they are."""
+        """Returns the tested weights of an epoch; of the current one for None."""
         variables = [*_variables(model), *self._averages]
         if epoch is None:
             values = [variable.numpy() for variable in variables]
@@ -259,7 +258,7 @@ class Checkpoints(keras.callbacks.Callback):
         _set(model, variables, self._read(file, variables)[1])
 
     def _best_file(self, states: Mapping[str, Any]) -> set[Path]:
-        """The checkpoint of the best epoch of a history, if there is one."""
+        """Returns the checkpoint of the best epoch of the history, if there is one."""
         if self._best is None or not states["journal"]:
             return set()
         position = Position(self._best(states["journal"]), 0)
@@ -268,7 +267,7 @@ class Checkpoints(keras.callbacks.Callback):
     def _read(
         self, file: Path, variables: list[Any]
     ) -> tuple[dict[str, Any], list[np.ndarray]]:
-        """Reads a checkpoint of this run; raises ValueError for another."""
+        """Reads a checkpoint; raises a ValueError if it does not fit this run."""
         header, values = read_checkpoint(file)
         wanted = [_description(variable) for variable in variables]
         for theirs, ours in zip_longest(header["variables"], wanted):
@@ -284,14 +283,14 @@ def _set(model: keras.Model, variables: list[Any], values: list[np.ndarray]) -> 
 
 
 def _variables(model: keras.Model) -> list[Any]:
-    """All variables that a training step changes or depends on."""
+    """Returns all variables that a training step changes or depends on."""
     optimizer = model.optimizer
     variables = [*model.weights, *optimizer.variables]
     if isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer):
-        # Not among its variables, as they do not belong to the inner optimizer.
+        # `variables` contains only those of the inner optimizer.
         scale = optimizer._loss_scale
         variables += [scale.current_loss_scale, scale.counter]
-    # A quantized variable reads as ±1 inside of Larq's scope.
+    # Inside Larq's scope, a quantized variable would read as ±1.
     return [_latent(variable) for variable in variables]
 
 
@@ -300,7 +299,7 @@ def _latent(variable: Any) -> Any:
 
 
 def latent_weights(model: keras.Model) -> list[Any]:
-    """The weights, latent ones in place of their signs."""
+    """Returns the weights, with latent weights in place of their signs."""
     return [_latent(weight) for weight in model.weights]
 
 
@@ -309,8 +308,8 @@ def set_weights(model: keras.Model, values: list[np.ndarray]) -> None:
 
 
 def _description(variable: Any) -> list[Any]:
-    """What has to be the same: last part of the name, shape and type."""
-    # Keras counts unnamed layers over the whole process, so paths are no use.
+    """Returns what must be equal on resuming: last part of the name, shape, type."""
+    # The rest of the name is no use: Keras numbers unnamed layers per process.
     return [
         variable.name.rsplit("/", 1)[-1],
         variable.shape.as_list(),
@@ -319,7 +318,7 @@ def _description(variable: Any) -> list[Any]:
 
 
 class EpochMetrics:
-    """Loss and accuracy of the epoch so far, as a state."""
+    """Loss and accuracy of the epoch so far, as a state of checkpoints."""
 
     def __init__(self, model: keras.Model) -> None:
         self._model = model
@@ -331,8 +330,8 @@ class EpochMetrics:
         ]
 
     def set_state(self, state: list[list[Any]]) -> None:
-        """Takes them back; after the start of the epoch, which sets them to 0."""
-        # Keras does not know them before the first step, which is still to come.
+        """Restores them; call it after the start of the epoch, which resets them."""
+        # Keras builds them only in the first step, so build them here.
         outputs = tf.zeros((1, *self._model.output_shape[1:]))
         self._model.compiled_loss.build(outputs)
         self._model.compiled_metrics.build(outputs, tf.zeros((1,), tf.int64))
@@ -341,8 +340,8 @@ class EpochMetrics:
                 keras.backend.set_value(variable, value)
 
 
-class Kept:
-    """A value of checkpoints; `other` says what is wrong where a run has another."""
+class CheckpointValue:
+    """A value in every checkpoint; `other` is the error if a resumed one differs."""
 
     def __init__(self, value: Any = None, other: str = "") -> None:
         self.value, self._other = value, other

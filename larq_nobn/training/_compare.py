@@ -1,4 +1,4 @@
-"""A grid of runs, each the command `larq-nobn train`, put side by side."""
+"""Trains a grid of runs, each by the command `larq-nobn train`, and compares them."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from .._checks import check_bounds, check_kind, check_list, check_path
 from .._errors import InvalidValue, needing
 from .._files import check_folder
 from .._signals import stoppable
-from ..config._run_files import HISTORY_FILE, PARTS, SETTINGS_FILE, write_json
+from ..config._run_files import HISTORY_FILE, INNER_RUNS, SETTINGS_FILE, write_json
 from ..config._settings import words
 from ..data import open_dataset
 from . import _run_folder
 from ._callbacks import check_validated
-from ._report import COMPARED_FILES, Comparison, Outcome, differing, named_apart
-from ._settings import OF_NOBN, RunSettings
+from ._comparison import COMPARED_FILES, Comparison, Outcome, differing, named_apart
+from ._run_settings import OF_NOBN, RunSettings
 
 _log = logging.getLogger("larq_nobn")
-# What a table has a row for; among other settings that differ, the best is shown.
+# Settings that have rows in the table; of others that differ, it shows the best value.
 _ROWS = ("label", "normalization", "recipe", "batch_size")
-# Takes the name of a run, or of a part of it, and a new row of its history.
+# Called with the name of a run, its first stage or teacher, and a new history row.
 Progress = Callable[[str, Mapping[str, float]], object]
 Process = subprocess.CompletedProcess[str]
 Submit = Callable[[Sequence[str]], "Future[Process]"]
-# Only what a run says beside its results is of interest.
+# Only errors and warnings of a run are read.
 _STREAMS: dict[str, Any] = {
     "stdin": subprocess.DEVNULL,
     "stdout": subprocess.DEVNULL,
@@ -56,22 +56,22 @@ def grid(
     labels: Sequence[str] | None = None,
     **shared: Any,
 ) -> dict[str, RunSettings]:
-    """Returns the settings of every combination, under a name each.
+    """Returns the settings of every combination, by name.
 
     Arguments:
         normalizations: As in `RunSettings`; None for that of the recipe, or of the
             network of `init`.
-        seeds: Runs that differ in nothing else.
+        seeds: One run for each seed, with otherwise equal settings.
         batch_sizes: None for that of the recipe.
         learning_rates: None for that of the recipe.
-        recipes: None for the one that suits each normalization.
-        labels: What tables and plots call the normalizations, one for each, or all that
-            there are; None for their names.
+        recipes: None for the recipe that was tuned for each normalization.
+        labels: Names of the normalizations in tables and plots: one for each, or one
+            for all; None for the usual names.
         **shared: Settings of all runs.
 
     Returns:
-        Settings by name, such as `"nobn-128-0"`: normalization, batch size, seed, and
-        before and in between what further lists were given for.
+        Settings by name, such as `"nobn-128-0"`: label, normalization, recipe, batch
+        size, learning rate and seed, as far as they are given.
 
     Raises:
         TypeError, ValueError: As `RunSettings` does.
@@ -88,34 +88,34 @@ def grid(
         "learning_rate": learning_rates,
         "seed": seeds,
     }
-    given = {n: check_list(f"{n}s", v) for n, v in axes.items() if v is not None}
-    called = {} if labels is None else _called(labels, given.get("normalization"))
+    lists = {n: check_list(f"{n}s", v) for n, v in axes.items() if v is not None}
+    label_of = {} if labels is None else _labels(labels, lists.get("normalization"))
     runs, network = {}, shared.get("network")
-    for values in itertools.product(*given.values()):
-        chosen = dict(zip(given, values, strict=True))
+    for values in itertools.product(*lists.values()):
+        chosen = dict(zip(lists, values, strict=True))
         recipe = chosen.pop("recipe", None)
-        if called:
-            chosen["label"] = called[chosen.get("normalization")]
+        if label_of:
+            chosen["label"] = label_of[chosen.get("normalization")]
         how = dict(shared)
-        if len(given.get("normalization", ())) > 1 and network is not None:
+        if len(lists.get("normalization", ())) > 1 and network is not None:
             other = () if chosen["normalization"] == "nobn" else OF_NOBN
             how["network"] = {n: v for n, v in network.items() if n not in other}
         settings = RunSettings.from_recipe(recipe, **how, **chosen)
-        parts = chosen | {"recipe": recipe, "batch_size": settings.batch_size}
-        said = [str(parts[n]) for n in ("label", *axes) if parts.get(n) is not None]
-        # As names of folders on any system.
+        named = chosen | {"recipe": recipe, "batch_size": settings.batch_size}
+        said = [str(named[n]) for n in ("label", *axes) if named.get(n) is not None]
+        # Names are folders, so only characters that every system allows remain.
         runs[re.sub(r"[^\w.+-]", ".", "-".join(said))] = settings
     return runs
 
 
-def _called(labels: Sequence[str], normalizations: Sequence[str] | None) -> Any:
-    """Returns the label of each normalization, or of None."""
+def _labels(labels: Sequence[str], normalizations: Sequence[str] | None) -> Any:
+    """Returns the label of each normalization; of None, if none are given."""
     names: list[Any] = [None] if normalizations is None else [*normalizations]
     labels = check_list("labels", labels)
     if len(labels) not in (1, len(names)):
         raise InvalidValue(
-            f"labels={','.join(labels)} are {len(labels)} for {len(names)} "
-            "normalizations. Give one for each, in their order, or one for all."
+            f"labels={','.join(labels)} are {len(labels)} labels for {len(names)} "
+            "normalizations. Give one for each, in the same order, or one for all."
         )
     return dict(zip(names, len(names) * labels, strict=False))
 
@@ -129,44 +129,45 @@ def compare(
     scheduler: str | None = None,
     imports: Sequence[str] = (),
 ) -> Comparison:
-    """Trains every run of a grid and puts the results side by side.
+    """Trains every run of a grid and compares the results.
 
-    Each run is the command `larq-nobn train --resume --config`, in a process and with a
-    folder in `output` of its own, whose `settings.json` it reads. One that is finished
-    is not trained again and one that was stopped is resumed, so that the same call
-    continues after any stop. A run that fails is noted with the last sentence of its
-    command, to be tried again by the next call, and the others are trained. What cannot
-    be resumed is rejected before the first training. `compare.json` contains all that
-    `Comparison.to_dict` returns, `compare.png` the curves if matplotlib is there.
+    Each run has a folder in `output` and is trained by a process of its own, with the
+    command `larq-nobn train --resume --config`. To continue after a stop, repeat the
+    call: finished runs are not trained again, and unfinished ones are resumed. If a run
+    fails, the others are still trained; the comparison contains the error message, and
+    the next call tries again. A folder that cannot be resumed is rejected before the
+    first training. `compare.json` contains what `Comparison.to_dict` returns,
+    `compare.png` the curves if matplotlib is installed.
 
     Arguments:
         cells: Settings by name, as `grid` returns them.
-        output: The folder.
+        output: The folder of all run folders.
         progress: Called with the name of a run and each new row of its `history.csv`.
-        jobs: How many runs to train at a time on this machine.
+        jobs: Number of runs to train at a time on this machine.
         trust: Whether code from the files of `init` and of a teacher may run, as in
-            `open_model`. For files of your own.
-        scheduler: The address of a Dask scheduler, as in `"tcp://192.168.0.2:8786"`,
-            whose workers train in place of `jobs`, as many runs at a time as they have
-            threads. They see the same files, and the same Python, as this process. What
-            they have started when this process is stopped is trained to its end.
-        imports: Modules that every run imports first, as those with own layers.
+            `open_model`. Only for files of your own.
+        scheduler: The address of a Dask scheduler, such as `"tcp://192.168.0.2:8786"`.
+            Its workers train instead of `jobs`, one run per thread; they need the same
+            files and the same Python as this process. Runs that have started are
+            finished even if this process is stopped.
+        imports: Modules that every run imports first, such as those of your layers.
 
-    Where other settings compete, such as learning rates, a validation split chooses.
+    If other settings differ, such as learning rates, a validation split is needed, on
+    which the best are selected.
 
     Returns:
         The comparison, by normalization, recipe and batch size.
 
     Raises:
-        ConnectionError: If no scheduler answers, or it is lost.
+        ConnectionError: If no scheduler answers, or the connection to it is lost.
         FileExistsError: If the folder of a run contains something else.
-        FileNotFoundError: If workers write where this process does not find it.
+        FileNotFoundError: If this process does not find what the workers have written.
         ImportError: If `scheduler` is given and `distributed` is not installed.
         NotADirectoryError: If `output` is a file.
         TypeError: If `jobs` is not a whole number.
-        ValueError: If there are no runs, `jobs` is below 1 or given beside `scheduler`,
-            the folder of a run contains one of other settings, or test images would
-            choose among settings.
+        ValueError: If there are no runs, if `jobs` is below 1 or given together with
+            `scheduler`, if the folder of a run contains a run of other settings, or if
+            settings would be selected on test images.
 
     Example:
         ```python
@@ -221,7 +222,7 @@ def compare(
     comparison = Comparison(named_apart(outcomes), by)
     numbers, plot = (folder / name for name in COMPARED_FILES)
     comparison.to_json(numbers)
-    plot.unlink(missing_ok=True)  # that of a smaller grid
+    plot.unlink(missing_ok=True)  # a plot of fewer runs
     if len(failures) < len(outcomes):
         try:
             comparison.draw(plot)
@@ -233,7 +234,7 @@ def compare(
 def train_command(
     folder: Path, trust: bool = False, imports: Iterable[str] = ()
 ) -> list[str]:
-    """Returns the command that trains, or resumes, what a folder's settings say."""
+    """Returns the command that trains or resumes the run of a folder."""
     return [
         *(sys.executable, "-m", "larq_nobn", "train", "--resume"),
         *(f"--config={folder / SETTINGS_FILE}", f"--output={folder}"),
@@ -248,10 +249,10 @@ def _run(
     submit: Submit,
     progress: Progress | None,
 ) -> dict[str, str]:
-    """Runs all commands; returns why some failed, in a sentence each."""
+    """Runs all commands; returns the error message of each run that failed."""
     failures: dict[str, str] = {}
     seen: dict[str, int] = {}
-    list(_new_rows(folder, commands, seen))  # of runs that are resumed
+    list(_new_rows(folder, commands, seen))  # skips the rows before a resume
     futures = {submit(command): name for name, command in commands.items()}
     pending = set(futures)
     while pending:
@@ -271,8 +272,8 @@ def _run(
 def _new_rows(
     folder: Path, names: Iterable[str], seen: dict[str, int]
 ) -> Iterator[tuple[str, dict[str, float]]]:
-    """Yields what runs, their first stages and teachers have added to histories."""
-    for place in (str(Path(name, part)) for name in names for part in (*PARTS, "")):
+    """Yields new history rows of runs, their first stages and their teachers."""
+    for place in (str(Path(n, inner)) for n in names for inner in (*INNER_RUNS, "")):
         file = folder / place / HISTORY_FILE
         rows = _run_folder.rows_of(file) if file.is_file() else []
         yield from ((place, row) for row in rows[seen.get(place, 0) :])
@@ -280,16 +281,16 @@ def _new_rows(
 
 
 def _messages_of(future: Future[Process]) -> tuple[str | None, list[str]]:
-    """Returns why a run failed, or None, and what else its command said."""
+    """Returns the error message of a run, or None, and its other messages."""
     if future.cancelled():
         raise ConnectionError(
-            "The scheduler is lost. Start it again; the same command continues."
+            "The scheduler is lost. Start it again, and repeat the command to continue."
         )
     error = future.exception()
     if error is not None:
         return (
-            f"It did not run: {error}. Start workers where they see the same files, "
-            "and the same Python, as the command does."
+            f"It did not run: {error}. Start workers that have the same files, and the "
+            "same Python, as this command."
         ), []
     code, lines = future.result().returncode, future.result().stderr.splitlines()
     if code == 0:
@@ -297,27 +298,27 @@ def _messages_of(future: Future[Process]) -> tuple[str | None, list[str]]:
     if code > 0 and lines:
         return lines[-1].removeprefix("Error: "), lines[:-1]
     return (
-        f"Its process ended with exit code {code}. See whether memory was short, with "
-        "fewer runs at a time then; the same command continues."
+        f"Its process ended with exit code {code}. If memory was short, train fewer "
+        "runs at a time; repeat the command to continue."
     ), lines
 
 
 @contextmanager
 def _processes(jobs: int) -> Iterator[Submit]:
-    """Threads that wait for a process each; in the end, all are stopped."""
+    """Yields a function that runs a command in a process; stops all at the end."""
     started: list[subprocess.Popen[str]] = []
     stopped = Event()
 
     def run(command: Sequence[str]) -> Process:
         process = subprocess.Popen(
             command,
-            # Several share a GPU only if none takes all of its memory.
+            # Several processes share a GPU only if none takes all of its memory.
             env={"TF_FORCE_GPU_ALLOW_GROWTH": "true", **os.environ},
-            start_new_session=True,  # Ctrl-C is for this process, which stops it
+            start_new_session=True,  # Ctrl-C reaches this process, which stops them
             **_STREAMS,
         )
         started.append(process)
-        if stopped.is_set():  # in between
+        if stopped.is_set():  # while the process started
             process.terminate()
         _, said = process.communicate()
         return subprocess.CompletedProcess(command, process.returncode, stderr=said)
@@ -330,7 +331,7 @@ def _processes(jobs: int) -> Iterator[Submit]:
             stopped.set()
             for process in started:
                 process.terminate()
-            for process in started:  # with time to leave its folder as it should be
+            for process in started:  # each gets time to write a checkpoint
                 try:
                     process.wait(_SECONDS_OF_GRACE)
                 except subprocess.TimeoutExpired:
@@ -360,4 +361,4 @@ def _executing(jobs: int, scheduler: str | None) -> Iterator[Submit]:
                 subprocess.run, command, cwd=place, **_STREAMS
             )
         finally:
-            executor.shutdown(wait=False)  # which cancels what waits
+            executor.shutdown(wait=False)  # cancels the runs that have not started

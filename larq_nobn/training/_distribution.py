@@ -1,4 +1,4 @@
-"""Training over several devices or machines, with the results of one."""
+"""Trains on several devices or machines, with the results of a single one."""
 
 from __future__ import annotations
 
@@ -20,24 +20,23 @@ from .._names import STRATEGIES
 from ..data import Share
 
 _log = logging.getLogger("larq_nobn")
-# Seconds between two attempts to connect, and those that one may take.
+# Seconds between two attempts to connect, and seconds that one attempt may take.
 _PAUSE, _ANSWER = 0.2, 5.0
-# Seconds that a worker waits for the others.
+# Seconds that a worker waits for the others to start.
 WAIT = 600
 _GONE = (
-    "Another worker has stopped, or cannot be reached, and no worker trains alone. See "
-    "what it said, then start all of them again with --resume (resume=True)."
+    "Another worker has stopped, or cannot be reached, and no worker trains alone. "
+    "Read its messages, then start all workers again with --resume (resume=True)."
 )
 
 
 def strategy_for(name: str, wait: float = WAIT) -> tf.distribute.Strategy:
-    """Returns what TensorFlow runs a training step on.
+    """Returns the `tf.distribute` strategy of a name.
 
-    `"none"` is the first device, `"mirrored"` all GPUs of this machine (all virtual
-    CPUs where there is none), `"multi_worker"` the machines that the environment
-    variable TF_CONFIG names. The last has to come before anything else that TensorFlow
-    does in the process, and waits, for so many seconds at most, until all workers are
-    there.
+    `"none"` uses the first device, `"mirrored"` all GPUs of this machine (or all
+    virtual CPUs, if it has no GPU), `"multi_worker"` the machines that the environment
+    variable TF_CONFIG names. `"multi_worker"` must be the first use of TensorFlow in
+    the process; it waits up to `wait` seconds until all workers have started.
     """
     check_choice("strategy", name, STRATEGIES)
     check_bounds("wait", wait)
@@ -52,8 +51,8 @@ def strategy_for(name: str, wait: float = WAIT) -> tf.distribute.Strategy:
     return _made[name]
 
 
-# Strategies number their messages, each from the same number on: of two in a process
-# the second would get answers that were meant for the first.
+# One strategy of a kind in a process: all number their messages from the same start,
+# so that a second one would get answers to messages of the first.
 _made: dict[str, tf.distribute.Strategy] = {}
 
 
@@ -66,65 +65,65 @@ def _multi_worker(wait: float) -> tf.distribute.Strategy:
         raise ConnectionError(_GONE) from error
     finally:
         with suppress(ValueError):  # outside of the main thread
-            # TensorFlow has put one of its own in its place, and would continue.
+            # TensorFlow has replaced the handler by one that ignores the signal.
             signal.signal(signal.SIGTERM, handler)
 
 
 def has_workers(strategy: tf.distribute.Strategy) -> bool:
-    """Whether several processes train together, of which this is one."""
+    """Returns whether this process trains together with others."""
     cluster = strategy.cluster_resolver
     return cluster is not None and bool(cluster.cluster_spec().jobs)
 
 
-def check_shares(strategy: tf.distribute.Strategy, batch_size: int, parts: int) -> None:
-    """Rejects a batch that replicas cannot share evenly, each in so many parts."""
+def check_slices(strategy: tf.distribute.Strategy, batch_size: int, micro: int) -> None:
+    """Rejects a batch that replicas and their micro-batches do not divide evenly."""
     replicas = strategy.num_replicas_in_sync
-    if batch_size % (replicas * parts):
-        each = f" in {parts} parts each (accumulate={parts})" if parts > 1 else ""
+    if batch_size % (replicas * micro):
+        each = f", each with {micro} micro-batches (accumulate={micro})"
         raise InvalidValue(
-            f"batch_size={batch_size} cannot be shared evenly by {replicas} "
-            f"replicas{each}. Choose a multiple of {replicas * parts}."
+            f"batch_size={batch_size} cannot be shared evenly by {replicas} replicas"
+            f"{each if micro > 1 else ''}. Choose a multiple of {replicas * micro}."
         )
 
 
 @contextmanager
 def with_all_workers() -> Iterator[None]:
-    """Raises a ConnectionError if another worker is gone, as none can continue then."""
+    """Raises a ConnectionError if another worker is gone: no worker can train alone."""
     try:
         yield
     except tf.errors.UnavailableError as error:
         raise ConnectionError(_GONE) from error
 
 
-def shared(
-    images: tf.data.Dataset,
-    parts_of: Callable[[Share], tf.data.Dataset],
+def distribute(
+    batches: tf.data.Dataset,
+    slices_of: Callable[[Share], tf.data.Dataset],
     strategy: tf.distribute.Strategy,
 ) -> Any:
-    """Cuts batches into one part for each replica, one pass after the other.
+    """Divides each batch among the replicas; returns `batches` for a single replica.
 
-    The parts of all replicas together are the batch, in its order, so that they train
-    and test on the very images that one process would. Keras' own ways, which deal out
-    whole batches or files to the workers, do not promise that. Each worker reads the
-    parts of its own replicas. For a single replica `images` are returned.
+    Each replica gets a slice. The slices of all replicas in order are the batch, so
+    that they train and test on the same images as one process. Keras' own ways do not
+    promise that: they deal out whole batches or files. Each worker reads only the
+    slices of its own replicas.
     """
     replicas = strategy.num_replicas_in_sync
     if replicas == 1:
-        return images
+        return batches
 
-    def parts(context: tf.distribute.InputContext) -> tf.data.Dataset:
+    def slices(context: tf.distribute.InputContext) -> tf.data.Dataset:
         count = replicas // context.num_input_pipelines
         first = context.input_pipeline_id * count
-        # Known to be endless, the workers need not ask each other whether it is over.
+        # Endless, so that workers do not ask each other after each step if it is over.
         endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
-        images = parts_of((first, count, replicas)).repeat().apply(endless)
-        return images.prefetch(2)
+        own = slices_of((first, count, replicas)).repeat().apply(endless)
+        return own.prefetch(2)
 
-    return strategy.distribute_datasets_from_function(parts)
+    return strategy.distribute_datasets_from_function(slices)
 
 
 def _cluster() -> tuple[dict[str, str], str]:
-    """Returns where all workers are, by their names, and the own name."""
+    """Returns the addresses of all workers by name, and the name of this one."""
     text = os.environ.get("TF_CONFIG", "")
     try:
         config = json.loads(text)
@@ -140,9 +139,9 @@ def _cluster() -> tuple[dict[str, str], str]:
     raise InvalidValue(
         "strategy='multi_worker' needs the environment variable TF_CONFIG, which "
         f"is {text!r}: that does not describe a cluster and this worker's place in "
-        'it. Set it to something like {"cluster": {"worker": ["host1:2222", '
-        '"host2:2222"]}, "task": {"type": "worker", "index": 0}}, with the index '
-        "of each worker's own."
+        'it. Set it, for example, to {"cluster": {"worker": ["host1:2222", '
+        '"host2:2222"]}, "task": {"type": "worker", "index": 0}}, with another index '
+        "for each worker."
     )
 
 
@@ -151,10 +150,10 @@ def _is_place(address: Any) -> bool:
 
 
 def wait_for_workers(places: Mapping[str, str], own: str, wait: float) -> None:
-    """Waits until all workers of a cluster are there, before TensorFlow starts.
+    """Waits until all workers of a cluster have started, before TensorFlow connects.
 
-    TensorFlow would wait without a word, and deaf to signals. Each worker listens at
-    its own address, where TensorFlow will, until each of the others has been reached.
+    TensorFlow itself would wait without a message, and ignore signals. Each worker
+    listens at the address that TensorFlow will use, until it has reached all others.
     """
     missing = {name: place for name, place in places.items() if name != own}
     end, said = time.monotonic() + wait, False
@@ -163,7 +162,7 @@ def wait_for_workers(places: Mapping[str, str], own: str, wait: float) -> None:
         listener = socket.create_server(_split(places[own]), family=family)
     except OSError as error:
         raise ConnectionError(
-            f"This process is to be {own} of TF_CONFIG, but cannot listen at "
+            f"This process is {own} of TF_CONFIG, but it cannot listen at "
             f"{places[own]}: {error.strerror or error}. Give each worker an address "
             "and a free port of its own machine."
         ) from error
@@ -173,11 +172,11 @@ def wait_for_workers(places: Mapping[str, str], own: str, wait: float) -> None:
             if time.monotonic() >= end:
                 raise ConnectionError(
                     f"After {wait:g} seconds there is no answer from {awaited}. Start "
-                    "all workers of TF_CONFIG, see that their addresses and ports can "
-                    "be reached, or wait longer with --wait (wait=...)."
+                    "all workers of TF_CONFIG, check that their addresses and ports "
+                    "are reachable, or wait longer with --wait (wait=...)."
                 )
             if not said:
-                _log.warning("Waiting for %s, for %g seconds at most.", awaited, wait)
+                _log.warning("Waiting for %s, at most %g seconds.", awaited, wait)
             said = True
             time.sleep(_PAUSE)
 

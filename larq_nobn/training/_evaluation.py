@@ -1,4 +1,4 @@
-"""How good a classifier is, in Keras or in any other interpreter."""
+"""Evaluates a classifier that runs in Keras or in any other runtime."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..data import batches_of
 from ..loading import described
 from ..population import Scores
 
-# Images, labels, and what a classifier says of them.
+# Called with images, labels and the outputs of the classifier.
 Each = Callable[[np.ndarray, np.ndarray, np.ndarray], object]
 
 
@@ -26,25 +26,24 @@ def evaluate(
     """Returns loss, accuracy and calibration of a classifier.
 
     Arguments:
-        model: A Keras classifier of images, however it is compiled, or one of Keras 3,
-            the
-            `larq_nobn.deploy.Runner` of a `.tflite` file, or another function that
+        model: A Keras classifier of images, compiled or not, also of Keras 3; the
+            `larq_nobn.deploy.Runner` of a `.tflite` file; or another function that
             returns logits or probabilities (N, classes) for images (N, ...). A model
-            that was made under a `tf.distribute` strategy computes on the first replica
-            of each worker; all workers call it, with the same images.
+            built under a `tf.distribute` strategy runs on the first replica of each
+            worker; all workers must call this function, with the same images.
         images: Batches of images and integer labels; or (images, labels) as arrays, as
-            `train` takes them: bytes, which are prepared as in the training of a model
-            that this package trained or opened, or normalized floats.
-        each: Called with images, labels and logits of each batch, for whoever wants to
-            know more, or shows progress.
+            in `train`: bytes, which are normalized as in the training of a model that
+            this package has trained or opened, or normalized floats.
+        each: Called with images, labels and logits of each batch, for further metrics
+            or to show progress.
 
     Returns:
-        `loss` (mean cross-entropy), `accuracy`, `calibration_error` (expected, of 15
-        bins) and `examples`.
+        `loss` (mean cross-entropy), `accuracy`, `calibration_error` (expected
+        calibration error, 15 bins) and `examples`.
 
     Raises:
-        TypeError: If `model` is neither of the two, or `images` is no such data set.
-        ValueError: If it is not a classifier of such images, or there are none.
+        TypeError: If `model` or `images` has another type.
+        ValueError: If the model does not classify such images, or there are none.
 
     Example:
         ```python
@@ -67,25 +66,24 @@ def evaluate(
     if not numbers or images.cardinality() == tf.data.INFINITE_CARDINALITY:
         of = "" if spec is None else f" of {spec}"
         raise InvalidType(
-            f"images is a {type(images).__name__}{of}, but it must be a "
-            "tf.data.Dataset with an end, of batches of images and whole numbers (N,) "
-            "as labels, as nobn.data.load and Dataset.batches return, or (images, "
-            "labels) as arrays."
+            f"images is a {type(images).__name__}{of}, but it must be a finite "
+            "tf.data.Dataset of batches of images and whole numbers (N,) as labels, as "
+            "nobn.data.load and Dataset.batches return, or (images, labels) as arrays."
         )
     if is_model:
-        # A subclassed model of Keras 3 does not say it.
-        given = spec[0].shape[1:]
-        wanted = getattr(predict, "input_shape", (None, *given))
-        one = isinstance(wanted, tuple)  # input, without a name
-        if not one or not given.is_compatible_with(wanted[1:]):
+        # A subclassed model of Keras 3 has no `input_shape`.
+        shape = spec[0].shape[1:]
+        wanted = getattr(predict, "input_shape", (None, *shape))
+        one = isinstance(wanted, tuple)  # a single input without a name
+        if not one or not shape.is_compatible_with(wanted[1:]):
             raise InvalidValue(
                 f"The model takes images of shape {wanted[1:] if one else wanted}, but "
-                f"these have {tuple(given)}. Choose the data that it was trained on."
+                f"these have {tuple(shape)}. Choose the data that it was trained on."
             )
         network = predict
         if of_3 or network.distribute_strategy.num_replicas_in_sync == 1:
             predict = network.predict_on_batch
-        else:  # Keras would share out each batch among the workers
+        else:  # Keras would divide each batch among the workers
             batches = tf.TensorSpec(wanted, network.input.dtype)
             predict = tf.function(lambda x: network(x, training=False), [batches])
     scores = Scores()

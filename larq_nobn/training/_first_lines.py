@@ -1,4 +1,4 @@
-"""What a training says before its first step: what runs, on which images."""
+"""The lines that a training prints first: its images, network and number of steps."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from .._tables import wilson_interval
 from ..config._settings import shown
 from ..data import Dataset
 from ..models._summary import ModelProfile
-from ._settings import RunSettings
+from ._run_settings import RunSettings
 
-# Held-out images whose accuracy has a wider interval than this, in points, are few.
+# A held-out split is small if its accuracy has a wider interval than ± this, in points.
 _WIDE = 10
-# As many times as many images of a class as of another are uneven.
+# A split is uneven if one class has more than this many times the images of another.
 _UNEVEN = 5
-# Bytes of a TFLite file for each layer beside its weights.
+# Bytes that a TFLite file needs for each layer in addition to its weights.
 _PER_LAYER = 600
 
 
@@ -28,14 +28,14 @@ def first_lines(
     steps: int,
     output: Path,
 ) -> Iterator[str]:
-    """Yields a line for each fact about a run that starts."""
+    """Yields the lines that describe a run before its first step."""
     info = dataset.info
     yield f"Images: {', '.join(_splits(dataset, config.limit))}; {info.name}"
     *sides, channels = info.image_shape
     size = f"Size: {'x'.join(map(str, sides))}, {_counted(channels, 'channel')}"
     if dataset.sizes - {tuple(sides)}:
-        several = "several sizes" if len(dataset.sizes) > 1 else "more than 224 pixels"
-        why = "--image-size" if config.image_size else several
+        unlike = "several sizes" if len(dataset.sizes) > 1 else "more than 224 pixels"
+        why = "--image-size" if config.image_size else unlike
         size += f"; images of {_range(sorted(dataset.sizes))} are cropped and scaled"
         size += f" ({why})"
     yield size
@@ -44,7 +44,7 @@ def first_lines(
         mean, std = (", ".join(map(str, each)) for each in (info.mean, info.std))
         yield f"Mean and standard deviation: {mean}; {std}"
     else:
-        yield "Mean and standard deviation: images are taken as they are"
+        yield "Mean and standard deviation: images are not normalized"
     profile = ModelProfile(network)
     size = profile.memory / 8 + _PER_LAYER * len(network.layers)
     model = config.init if config.model == MODEL_FROM_INIT else config.model
@@ -72,7 +72,7 @@ def _range(values: Sequence[tuple[int, int]]) -> str:
 
 
 def _counts(dataset: Dataset, limit: int | None, split: str) -> tuple[int, ...]:
-    """The number of images of each class; empty where nobody has counted."""
+    """Returns the images per class; empty where they are not counted."""
     try:
         return dataset.class_counts(limit, split)
     except ValueError:
@@ -80,7 +80,7 @@ def _counts(dataset: Dataset, limit: int | None, split: str) -> tuple[int, ...]:
 
 
 def _splits(dataset: Dataset, limit: int | None) -> Iterator[str]:
-    """Yields how many images each split has, and each class in it."""
+    """Yields the number of images of each split and of its classes."""
     for split in SPLITS:
         if count := getattr(dataset.info, f"{split}_examples"):
             counts = _counts(dataset, limit, split)
@@ -113,7 +113,7 @@ def _augmentation(config: RunSettings, dataset: Dataset) -> str:
 
 
 def _held_out(dataset: Dataset, limit: int | None) -> Iterator[str]:
-    """Yields a sentence about few, and about uneven, images of a held-out split."""
+    """Yields a warning for each held-out split that is small or uneven."""
     for split in SPLITS[1:]:
         count = getattr(dataset.info, f"{split}_examples")
         count = min(count, limit or count)
@@ -122,7 +122,7 @@ def _held_out(dataset: Dataset, limit: int | None) -> Iterator[str]:
         low, high = wilson_interval(0.5, count)
         if 100 * (high - low) > 2 * _WIDE:
             yield (
-                f"The {count} {split} images are few: an accuracy of 50 % is one from "
+                f"With only {count} {split} images, a measured accuracy of 50 % means "
                 f"{100 * low:.0f} to {100 * high:.0f} %."
             )
         counts = _counts(dataset, limit, split)
@@ -130,6 +130,6 @@ def _held_out(dataset: Dataset, limit: int | None) -> Iterator[str]:
             names = dataset.info.class_names or tuple(map(str, range(len(counts))))
             few, many = (counts.index(end(counts)) for end in (min, max))
             yield (
-                f"The {split} images are uneven: {counts[few]:,} of {names[few]}, "
+                f"The {split} split is uneven: {counts[few]:,} of {names[few]}, "
                 f"{counts[many]:,} of {names[many]}."
             )

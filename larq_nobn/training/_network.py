@@ -1,5 +1,5 @@
-"""The network of a run, built with its kernels or that of `init` with a classifier, and
-the weights of `init`; the optimizer that trains it, and the network that teaches it.
+"""Builds the network of a run, loads the weights of `init`, and makes the optimizer,
+the learning-rate schedule and the outputs of a teacher.
 """
 
 from __future__ import annotations
@@ -36,28 +36,27 @@ from ..quantizers import (
     ScaledStdSign,
     SignSwish,
 )
-from ._settings import NETWORKS, TAKEN, RunSettings, weights_file
+from ._run_settings import NETWORKS, TAKEN, RunSettings, weights_file
 from ._training_model import Probabilities
 
 _layers = keras.layers
-# Below the package's own, so that a program can show it alone.
+# A logger of its own, so that a program can show these lines alone.
 _log = logging.getLogger("larq_nobn.start")
-# Letters of names, as many as a sentence can bear.
+# Longest list of weight names in a log line, in characters.
 _ROOM = 200
 _SOFTMAX = (keras.activations.softmax, tf.nn.softmax)
-# Quantizers are registered under these names. A fresh one for each layer, because some
-# own weights.
+# Each layer gets a new quantizer, because some have weights.
 _REGISTERED = {
     **keras.utils.get_custom_objects(),
     "bnn_plus": lambda: BinaryRegularized(SignSwish(), order=1, strength=1e-7),
 }
 KERNELS: dict[str, Callable[[], Any]] = {name: _REGISTERED[name] for name in NAMES}
-# These bring the weights to scale themselves, or look at more than [-1, 1] of them.
+# Kernel quantizers that scale latent weights, or have gradients beyond [-1, 1].
 _UNCLIPPED = {"scaled_std_sign", "recu", "reste", "biper"}
-# Beyond, a weight of this natural parameter is of the other sign once in 22,000 draws,
-# and each time takes a step that no other step could undo.
+# Limit of the natural parameter: beyond it, a sample has the less probable sign once in
+# 22,000 draws, and the gradient of that one step would outweigh all others.
 _LARGEST_NATURAL = 5.0
-# Shifts of signs, the biases of convolutions in their place, and gains of kernels.
+# Thresholds, the biases of convolutions in their place, and gains.
 _SHIFTS_AND_GAINS = r"(^|/)(shift|gain)(:|$)|_conv/bias(:|$)"
 _GAINS = r"(^|/)gain(:|$)"
 
@@ -65,25 +64,25 @@ _GAINS = r"(^|/)gain(:|$)"
 def check_init(
     settings: RunSettings, resume: bool, trust: bool, given: keras.Model | None = None
 ) -> None:
-    """Rejects weights to start from that are meant, and not there for a new run."""
+    """Raises if `init` or `given` is missing but needed by a new run."""
     new = settings.init is None and given is None
     if new and settings.model == GIVEN:
         raise InvalidValue(
-            f"model={GIVEN!r} is a network that only the caller has. Give it again, by "
+            f"model={GIVEN!r} is a network that only the caller has. Pass it again: "
             "train(settings, output, model=...)."
         )
     if new and settings.backbone_multiplier != 1:
         raise InvalidValue(
-            f"backbone_multiplier={settings.backbone_multiplier} holds back the "
-            "weights of another network, but init is not given. Add --init "
-            "RUN_OR_FILE (init=...), or train with backbone_multiplier=1."
+            f"backbone_multiplier={settings.backbone_multiplier} is for the weights of "
+            "another network, but init is not given. Add --init RUN_OR_FILE "
+            "(init=...), or train with backbone_multiplier=1."
         )
     if settings.init is not None and settings.init_sha256 is None and not resume:
-        open_model(settings.init, trust=trust)  # has a sentence for what is not there
+        open_model(settings.init, trust=trust)  # raises if the file does not exist
 
 
 def open_init(settings: RunSettings, trust: bool = False) -> keras.Model:
-    """Opens the network of `init`, if it is the file that it was for the settings."""
+    """Opens the network of `init`; raises if its file has changed since the start."""
     init = str(settings.init)
     model = open_model(init, trust=trust)
     digest = sha256_of(weights_file(init))
@@ -102,14 +101,14 @@ def take_init(
     trust: bool,
     given: keras.Model | None = None,
 ) -> Any:
-    """Gives a network the weights of `init` or `given`; says, and returns, which."""
+    """Loads the weights of `init` or `given`; logs and returns their names."""
     name = str(settings.init) if given is None else "model"
     source = open_init(settings, trust) if given is None else given
     record = transfer(source, network, name)
     taken, fresh = record["taken"], record["fresh"]
-    said = f"{name} gave {len(taken)} of {len(taken) + len(fresh)} weights."
+    said = f"{len(taken)} of {len(taken) + len(fresh)} weights are from {name}."
     unused = [name for name in record["left"] if name not in fresh]
-    for what, names in (("New", fresh), ("Not taken", unused)):
+    for what, names in (("New", fresh), ("Not used", unused)):
         if names:
             said += f" {what}: {textwrap.shorten(', '.join(names), _ROOM)}."
     _log.info("%s", said)
@@ -117,17 +116,17 @@ def take_init(
 
 
 def transfer(source: keras.Model, target: keras.Model, name: str) -> dict[str, Any]:
-    """Gives a network the weights of another one that fit by name and shape.
+    """Copies the weights that fit by name and shape from `source` to `target`.
 
-    Layers are matched by their names, also in models inside the models, and weights by
-    the last part of theirs. A layer of which a weight has another shape, as a
-    classifier of other classes, starts fresh with all of its weights. Latent weights
-    are taken, not their signs. Returned are names of weights that were `taken`, that
-    start `fresh`, and that are `left`, for which the new network has no place.
+    Layers are matched by name, also in nested models, and weights by the last part of
+    their names. If a weight of a layer has another shape, as in a classifier of other
+    classes, the whole layer keeps its new weights. Latent weights are copied, not their
+    signs. Returns the names of weights that were `taken`, that stay `fresh`, and that
+    are `left`: the target has no such weight, or one of another shape.
     """
-    given, places = weights_by_name(source), weights_by_name(target)
-    layers = {key: key.rpartition("/")[0] for key in places if key in given}
-    other = {layers[key] for key in layers if given[key].shape != places[key].shape}
+    weights, places = weights_by_name(source), weights_by_name(target)
+    layers = {key: key.rpartition("/")[0] for key in places if key in weights}
+    other = {layers[key] for key in layers if weights[key].shape != places[key].shape}
     fitting = [key for key in layers if layers[key] not in other]
     if not fitting:
         raise InvalidValue(
@@ -136,13 +135,13 @@ def transfer(source: keras.Model, target: keras.Model, name: str) -> dict[str, A
             "leave the model out to train the network of init itself."
         )
     for key in fitting:
-        places[key].assign(given[key].numpy())
+        places[key].assign(weights[key].numpy())
     _operation.finalize(target)
     return {
         "source": name,
         "taken": fitting,
         "fresh": [key for key in places if key not in fitting],
-        "left": [key for key in given if key not in fitting],
+        "left": [key for key in weights if key not in fitting],
     }
 
 
@@ -170,10 +169,10 @@ def build_network(
 
 
 def with_kernels(network: keras.Model, recipe: Recipe) -> keras.Model:
-    """Builds a new network again, with what a recipe says of its kernels and signs."""
+    """Returns a new network with the kernels and standardization of a recipe."""
     kernel, weight_decay = recipe.kernel, recipe.weight_decay
     if recipe.optimizer == "adamw":
-        weight_decay = 0.0  # which is of the optimizer
+        weight_decay = 0.0  # the optimizer applies it
     initializer, standardize = recipe.latent_initializer, recipe.standardize_activations
     if not any((kernel, weight_decay, initializer, standardize)):
         return network
@@ -181,7 +180,7 @@ def with_kernels(network: keras.Model, recipe: Recipe) -> keras.Model:
     def same_but(layer: keras.layers.Layer) -> keras.layers.Layer:
         changes: dict[str, Any] = {}
         if weight_decay and hasattr(layer, "kernel_regularizer"):
-            # The gradient of half the square is the kernel itself.
+            # Half: the gradient of w²/2 is w.
             changes["kernel_regularizer"] = keras.regularizers.L2(weight_decay / 2)
         binary = _signs.is_binary(getattr(layer, "kernel_quantizer", None))
         if initializer is not None and binary:
@@ -208,7 +207,7 @@ def with_kernels(network: keras.Model, recipe: Recipe) -> keras.Model:
     }
 
     def standardized(call: _graph.Call) -> Any:
-        """A layer after an `ActivationStandardization`, if it starts with a sign."""
+        """Puts `ActivationStandardization` before a layer that starts with a sign."""
         layer = same_but(call.layer)
         sign = _signs.is_binary(layer) or _signs.is_binary(
             getattr(layer, "input_quantizer", None)
@@ -232,12 +231,12 @@ def scale_latent_weights(network: keras.Model, factor: float) -> None:
 
 
 def compile_network(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
-    """Compiles a network, or its `TrainingModel`, for labels that are numbers."""
+    """Compiles a network, or its `TrainingModel`, for integer labels."""
     model.compile(
         optimizer=optimizer,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        # As an object, whose variables exist before the step is traced: by its name,
-        # they would be made in the first trace, and TensorFlow would trace again.
+        # An object has its variables before the step is traced. By its name, the first
+        # trace would make them, and TensorFlow would trace again.
         metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy", "float32")],
         jit_compile=False,
     )
@@ -246,18 +245,18 @@ def compile_network(model: keras.Model, optimizer: keras.optimizers.Optimizer) -
 def with_head(
     model: keras.Model, image_shape: Sequence[int], classes: int, of: str
 ) -> keras.Model:
-    """Builds a network again, with new weights, for other images and classes.
+    """Returns a network with new weights for other images and classes.
 
-    A softmax at its end goes, since training takes logits. What ends in a feature map
-    gets an average pool and a dense classifier. A ValueError tells why the network,
-    `of` which file it may be, cannot be built, or has no classifier to be replaced.
+    A final softmax is removed, because training needs logits. A network that ends in a
+    feature map gets average pooling and a dense classifier. Raises a ValueError if the
+    network cannot be built so; `of` says in the message which network it is.
     """
     called = f"The network {of}"
     _models.check_readable(model)
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise InvalidValue(
             f"{called} has {len(model.inputs)} inputs and {len(model.outputs)} "
-            "outputs, but a classifier of images has one of each. Choose another one."
+            "outputs, but an image classifier has one of each. Choose another network."
         )
     plain = keras.Model(model.inputs, model.outputs, name=model.name)
     (end,) = plain.outputs
@@ -265,7 +264,7 @@ def with_head(
     head = last_with_kernel(end) if end.shape.rank == 2 else None
 
     def rebuilt(layer: keras.layers.Layer) -> keras.layers.Layer:
-        """Returns a copy; at the end without softmax, and for other classes."""
+        """Returns a copy; a last layer has no softmax, a classifier the new classes."""
         changes: dict[str, Any] = {}
         if layer is last and isinstance(layer, _layers.Softmax):
             return _layers.Activation("linear", name=layer.name, dtype="float32")
@@ -277,8 +276,8 @@ def with_head(
 
     start = keras.Input(tuple(image_shape), name=plain.input_names[0])
     what = f"cannot be built for images of {tuple(image_shape)}"
-    taken = model.input_shape[1:]
-    advice = f"It takes images of {taken}: choose their size (--image-size)."
+    shape = model.input_shape[1:]
+    advice = f"It takes images of {shape}: choose their size (--image-size)."
     with _errors.raised_by(plain, what, advice, InvalidValue):
         made = keras.models.clone_model(plain, start, clone_function=rebuilt)
     if made.outputs[0].shape.rank == 4:
@@ -291,22 +290,22 @@ def with_head(
             return made
         ends = "probabilities instead of logits"
     raise InvalidValue(
-        f"{called} gives {ends}, and ends in no layer that could be replaced. Choose a "
-        "model (--model) that takes its weights."
+        f"{called} gives {ends}, and its last layer cannot be replaced. Choose a model "
+        "(--model) that takes its weights."
     )
 
 
 def ends_in_softmax(model: keras.Model, image_shape: Sequence[int]) -> bool:
-    """Whether noise comes out as probabilities, which logits do only by a miracle."""
+    """Returns whether the outputs for noise are probabilities, and so no logits."""
     noise = np.random.default_rng(0).normal(size=(4, *image_shape))
     before = model.get_weights()
     outputs = np.asarray(model(noise.astype(np.float32), training=False), np.float64)
-    model.set_weights(before)  # some count their calls
+    model.set_weights(before)  # some layers count their calls
     return bool((outputs >= 0).all() and np.allclose(outputs.sum(1), 1, atol=1e-2))
 
 
 def _size(layer: keras.layers.Layer) -> str | None:
-    """The argument of a classifier for the number of classes; None for other layers."""
+    """Returns a classifier's argument for the number of classes; None if it is none."""
     if isinstance(layer, (SymmetricHead, _layers.Dense)):
         return "classes" if isinstance(layer, SymmetricHead) else "units"
     pointwise = isinstance(layer, _layers.Conv2D) and {*layer.kernel_size} == {1}
@@ -317,7 +316,7 @@ def _size(layer: keras.layers.Layer) -> str | None:
 def schedule_for(
     settings: RunSettings, steps: int
 ) -> keras.optimizers.schedules.LearningRateSchedule:
-    """The learning rate over a run of so many steps per epoch."""
+    """Returns the learning-rate schedule of a run with so many steps per epoch."""
     schedules = keras.optimizers.schedules
     rate, total = settings.learning_rate, steps * settings.epochs
     final = settings.final_rate
@@ -328,7 +327,7 @@ def schedule_for(
         return schedules.PolynomialDecay(rate, total, final, power)
     if settings.schedule != "cosine":
         # As in He et al. 2016, "Deep Residual Learning for Image Recognition",
-        # arXiv:1512.03385, for CIFAR-10. A rate is kept up to its boundary, included.
+        # arXiv:1512.03385, for CIFAR-10. Each rate includes the step of its boundary.
         falls = [total // 2 - 1, 3 * total // 4 - 1]
         down = [rate / 10, rate / 100] if settings.schedule == "step" else [rate] * 2
         return schedules.PiecewiseConstantDecay(falls, [rate, *down])
@@ -345,14 +344,14 @@ def schedule_for(
 def optimizer_for(
     settings: RunSettings, steps: int, network: keras.Model
 ) -> keras.optimizers.Optimizer:
-    """Adam, AdamW or SGD, with what the recipe wraps around it."""
+    """Returns Adam, AdamW or SGD, inside the optimizer wrappers of the recipe."""
     schedule = schedule_for(settings, steps)
     if settings.optimizer == "adam":
         optimizer = keras.optimizers.Adam(schedule, beta_2=settings.beta_2)
     elif settings.optimizer == "adamw":
         decay, beta_2 = settings.weight_decay, settings.beta_2
         optimizer = keras.optimizers.AdamW(schedule, decay, beta_2=beta_2)
-        # Kernels alone, as by the penalty of the others.
+        # Decay kernels alone, as the penalty of the other optimizers does.
         optimizer.exclude_from_weight_decay(var_names=["^(?!.*kernel:)"])
     else:
         optimizer = keras.optimizers.SGD(schedule, momentum=settings.momentum)
@@ -362,7 +361,7 @@ def optimizer_for(
         units: dict[str, Any] = {_GAINS: ()} if settings.clip_each_gain else {}
         clipping: Any = AdaptiveGradientClipping
         if settings.model in TAKEN:
-            # Its layers have any names, which may not tell their roles.
+            # Names of its layers need not tell their roles, so inspect the network.
             clipping = partial(AdaptiveGradientClipping.for_model, network)
         optimizer = clipping(optimizer, factor, unit_axes=units)
     tell(optimizer, network)
@@ -376,7 +375,7 @@ def optimizer_for(
 
 
 def _multipliers(settings: RunSettings, network: keras.Model) -> dict[str, float]:
-    """Learning-rate factors by patterns, of which the first that fits counts."""
+    """Returns learning-rate factors by pattern; the first pattern that fits counts."""
     rest = settings.backbone_multiplier
     groups = dict.fromkeys(classifier_patterns(network), 1.0) if rest != 1 else {}
     if settings.shift_multiplier != 1:
@@ -395,10 +394,10 @@ def _multipliers(settings: RunSettings, network: keras.Model) -> dict[str, float
 def probabilities_of(
     teacher: keras.Model, name: str, image_shape: Sequence[int], classes: int
 ) -> Probabilities:
-    """What a classifier, in inference, takes for the probabilities of the classes.
+    """Returns a function from images to the teacher's probabilities of the classes.
 
-    It may end in logits or in a softmax, but has to take the student's images, and tell
-    its classes apart.
+    The teacher may end in logits or in a softmax. It must take the student's images and
+    have the student's classes.
     """
     wanted = ([None, *image_shape], [None, classes])
     shapes = (teacher.input_shape, teacher.output_shape)
@@ -408,8 +407,8 @@ def probabilities_of(
     ):
         raise InvalidValue(
             f"The teacher {name} maps {shapes[0]} to {shapes[1]}, but it has to map "
-            f"images of {tuple(image_shape)} to {classes} classes. Choose one that was "
-            "trained on this data set."
+            f"images of {tuple(image_shape)} to {classes} classes. Choose a teacher "
+            "that was trained on this data set."
         )
     in_logits = not ends_in_softmax(teacher, image_shape)
 

@@ -1,4 +1,4 @@
-"""The folder of a run: whose it is, what is in it, and how that is written and read."""
+"""The run folder: its lock, its files, and how they are written and read."""
 
 from __future__ import annotations
 
@@ -37,30 +37,27 @@ from ._callbacks import WeightAverages, tested
 from ._checkpoints import (
     NETWORK,
     Checkpoints,
-    Kept,
+    CheckpointValue,
     latent_weights,
     set_weights,
 )
-from ._settings import RunSettings
+from ._run_settings import RunSettings
 
 _log = logging.getLogger("larq_nobn")
 _LISTS = ("image_shape", "mean", "std", "class_names")
-# Parts of a record.
+# Keys that a `run.json` must have.
 _METRICS = ("test_loss", "test_accuracy")
-_PARTS = {
+_RECORD = {
     "settings": {},
     "metrics": dict.fromkeys(_METRICS, object),
     "versions": {},
     "history_split": str,
 }
 _COLUMNS = dict.fromkeys(("epoch", "seconds"), float)
-# Files that a folder may have before a run: of a desktop, and what a command says.
+# Files that a run folder may contain before the run: of a desktop, and log files.
 _LITTER = re.compile(
     r"\..*|Thumbs\.db|desktop\.ini|.*\.log|(log|nohup|stdout|stderr)\.(txt|out)", re.I
 )
-
-
-# Who may write.
 
 
 class RunInUse(FileExistsError):
@@ -71,10 +68,10 @@ class RunInUse(FileExistsError):
 def lock_run_folder(
     output: str | os.PathLike, settings: Mapping[str, Any], resume: bool = False
 ) -> Iterator[Path]:
-    """Locks a folder for a run; a failure leaves it, to be resumed.
+    """Locks the folder of a run, which keeps its files for a resume after a failure.
 
-    While the run is unfinished, `settings.json` says whose folder it is, and a lock,
-    which ends with its process, keeps others out. A finished run needs no checkpoints.
+    An unfinished run keeps its settings in `settings.json`, and a lock, which ends with
+    the process, keeps other processes out. At the end, checkpoints are removed.
     """
     folder = Path(output)
     check_output(folder, settings, resume)
@@ -85,11 +82,11 @@ def lock_run_folder(
         lock.acquire()
     except Timeout as error:
         raise RunInUse(
-            f"{folder} is in use: another process trains in it. Wait until it has "
-            "ended, or choose another output."
+            f"{folder} is in use: another process trains in it. Wait until it ends, or "
+            "choose another output."
         ) from error
     try:
-        # Again, for until now another process could start here, or end.
+        # Check again: until the lock, another process could start or end here.
         check_output(folder, settings, resume)
         if before_first_checkpoint(folder):
             shutil.rmtree(folder / _run_files.LOGS, ignore_errors=True)
@@ -103,7 +100,7 @@ def lock_run_folder(
 
 
 def _clear(folder: Path) -> None:
-    """Removes what a run needs only while it is unfinished."""
+    """Removes the files that only an unfinished run needs."""
     shutil.rmtree(folder / _run_files.CHECKPOINTS, ignore_errors=True)
     (folder / _run_files.SETTINGS_FILE).unlink(missing_ok=True)
     _remove_leftovers(folder)
@@ -115,7 +112,7 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def before_first_checkpoint(folder: Path) -> bool:
-    """Whether a folder contains no run, or none with a checkpoint: any may start."""
+    """Returns whether any run may start here, as in a folder without a checkpoint."""
     paths = folder.iterdir() if folder.is_dir() else ()
     names = {path.name for path in paths if not _is_litter(path)}
     settings = _run_files.SETTINGS_FILE
@@ -129,15 +126,15 @@ def _is_litter(path: Path) -> bool:
 
 
 def check_output(folder: Path, settings: Mapping[str, Any], resume: bool) -> None:
-    """Rejects a folder of something else, or of other settings; creates nothing."""
+    """Rejects a folder that contains something else, or a run of other settings."""
     check_folder(folder, "a run")
     if before_first_checkpoint(folder):
         images = str(settings.get("dataset"))  # a folder has its whole path
         place = Path(os.path.realpath(folder))
         if os.path.isabs(images) and place.is_relative_to(os.path.realpath(images)):
             raise FileExistsError(
-                f"{folder} lies within the images of {images}, and the plots of a run "
-                "would be taken for more of them. Choose another output."
+                f"{folder} is inside the image folder {images}, and the plots of the "
+                "run would count as images. Choose another output."
             )
         return
     file = folder / _run_files.SETTINGS_FILE
@@ -151,50 +148,48 @@ def check_output(folder: Path, settings: Mapping[str, Any], resume: bool) -> Non
 
 
 def is_finished(output: str | os.PathLike, settings: Mapping[str, Any]) -> bool:
-    """Whether a folder contains a finished run; one of other settings is an error."""
+    """Returns whether a folder contains a finished run; rejects other settings."""
     folder = Path(output)
     file = folder / _run_files.RECORD_FILE
     if not file.is_file():
         return False
-    kept = complete(_read_object(file, {"settings": {}})["settings"])
-    more = settings["epochs"] - kept["epochs"]
-    if more > 0 and kept == {**settings, "epochs": kept["epochs"]}:
+    stored = complete(_read_object(file, {"settings": {}})["settings"])
+    more = settings["epochs"] - stored["epochs"]
+    if more > 0 and stored == {**settings, "epochs": stored["epochs"]}:
         raise InvalidValue(
-            f"{folder} is finished: the schedule of its learning rate ends after "
-            f"{kept['epochs']} epochs. Train on in another output, from its weights "
-            f"and with a schedule of its own: --init {folder} --recipe "
-            f"{kept['recipe']} --epochs {more} (or init=...)."
+            f"{folder} is finished: its learning-rate schedule ends after "
+            f"{stored['epochs']} epochs. To train longer, start another run from its "
+            f"weights, with a schedule of its own: --init {folder} --recipe "
+            f"{stored['recipe']} --epochs {more} (or init=...)."
         )
-    _check_settings(folder, kept, settings)
+    _check_settings(folder, stored, settings)
     _clear(folder)  # in case the run was killed before it could do so
     return True
 
 
 def _check_settings(
-    folder: Path, kept: Mapping[str, Any], given: Mapping[str, Any]
+    folder: Path, stored: Mapping[str, Any], new: Mapping[str, Any]
 ) -> None:
-    """Raises a ValueError if a run has other settings, or other images."""
-    images = _run_files.IMAGES_SHA256
-    was, now = kept.get(images), given.get(images)
+    """Raises a ValueError if the stored run has other settings, or other images."""
+    images, place = _run_files.IMAGES_SHA256, str(new["dataset"])
+    was, now = stored.get(images), new.get(images)
     if was and now and was != now:
-        where = str(given["dataset"])
-        said = "The given images" if where == GIVEN else f"Images in {where}"
+        said = "The given images" if place == GIVEN else f"Images in {place}"
         raise InvalidValue(
-            f"{said} were added, removed or changed since the run in {folder} started "
-            "with them. Put them back as they were, or choose another output."
+            f"{said} were added, removed or changed after the run in {folder} started. "
+            "Restore them, or choose another output."
         )
-    place = str(given["dataset"])
-    if (was and was == now) or kept["dataset"] == Path(place).name:
-        given = {**given, "dataset": kept["dataset"]}  # the same at another place
-    # A run that is resumed may miss the file that it started from.
-    known = None not in (kept.get("init_sha256"), given.get("init_sha256"))
-    names = {**given, **kept}.keys() - {images, "" if known else "init_sha256"}
-    unused = {n for n, each in settings_of(Settings).items() if each.unmet(given)}
-    differing = sorted(n for n in names - unused if kept.get(n) != given.get(n))
+    if (was and was == now) or stored["dataset"] == Path(place).name:
+        new = {**new, "dataset": stored["dataset"]}  # the same images, moved
+    # A resumed run does not need the file of init any more.
+    known = None not in (stored.get("init_sha256"), new.get("init_sha256"))
+    names = {**new, **stored}.keys() - {images, "" if known else "init_sha256"}
+    unused = {n for n, each in settings_of(Settings).items() if each.unmet(new)}
+    differing = sorted(n for n in names - unused if stored.get(n) != new.get(n))
     if differing:
         theirs, ours = (
             ", ".join(f"{name}={settings.get(name)!r}" for name in differing)
-            for settings in (kept, given)
+            for settings in (stored, new)
         )
         raise InvalidValue(
             f"{folder} contains a run with {theirs}, but {ours} was given. Resume with "
@@ -203,13 +198,13 @@ def _check_settings(
 
 
 def plain(settings: RunSettings, images: str | None = None) -> dict[str, Any]:
-    """Settings as JSON gives them back, and a digest of images that could change."""
+    """Returns settings as plain JSON types, with the digest of images, if given."""
     content = json.loads(json.dumps(asdict(settings)))
     return {**content, _run_files.IMAGES_SHA256: images} if images else content
 
 
 def trained_on(init: str) -> dict[str, Any] | None:
-    """Returns settings of the images of a run, a model file or a trained network."""
+    """Returns the settings of the images that an `init` was trained on, if known."""
     path, trained = Path(init), find_pretrained(init)
     if path.is_dir():
         files = (path / _run_files.RECORD_FILE, path / _run_files.SETTINGS_FILE)
@@ -223,7 +218,7 @@ def trained_on(init: str) -> dict[str, Any] | None:
     return None if info is None else {"dataset": info.name}
 
 
-# What a finished run leaves.
+# The files.
 
 
 @dataclass(frozen=True)
@@ -231,10 +226,10 @@ class Run:
     """A finished training run.
 
     Arguments:
-        folder: Where its files are.
+        folder: The run folder.
         model: The trained model.
         history: One row per epoch, as in `history.csv`.
-        record: What `run.json` holds: settings, versions, metrics.
+        record: The content of `run.json`: settings, versions, metrics.
     """
 
     folder: Path
@@ -246,7 +241,7 @@ class Run:
     def dataset(self) -> data.DatasetInfo:
         """Class names, image size, mean and standard deviation of the training data.
 
-        The images may be gone since.
+        They are stored in the run; the images need not exist any more.
         """
         settings, steps = self.record["settings"], self.record["preprocessing"]
         name, names = settings["dataset"], steps["class_names"]
@@ -266,18 +261,18 @@ def load_run(folder: str | os.PathLike, trust: bool = False) -> Run:
     """Opens a run folder; no code from its files is run.
 
     Arguments:
-        folder: What `train` was given as `output`.
-        trust: Whether to open its model as Keras does, which runs the code that it
-            carries. For runs of your own.
+        folder: The run folder, `output` of `train`.
+        trust: Whether to open its model as Keras does, which runs code from the file.
+            Only for runs of your own.
 
     Returns:
-        The run, its model compiled as it was for training. One that is not finished
-        is as its newest checkpoint; its record has `finished` False, and as metrics
-        what the history says of that epoch.
+        The run, with its model compiled as for training. An unfinished run has the
+        weights of its newest checkpoint; its record contains `finished` False, and the
+        metrics of the last epoch in its history.
 
     Raises:
         FileNotFoundError: If the folder, or one of its files, is missing.
-        ValueError: If one of its files is damaged or carries code.
+        ValueError: If one of its files is damaged or contains code.
 
     Example:
         ```python
@@ -295,7 +290,7 @@ def load_run(folder: str | os.PathLike, trust: bool = False) -> Run:
     averages = None
     if settings["ema"] is not None:
         averages = WeightAverages(model, settings["ema"])
-    journal = Kept([])
+    journal = CheckpointValue([])
     Checkpoints(
         network.parent,
         {"journal": journal},
@@ -315,13 +310,13 @@ def load_run(folder: str | os.PathLike, trust: bool = False) -> Run:
 def load_record(
     folder: str | os.PathLike,
 ) -> tuple[dict[str, Any], list[dict[str, float]]]:
-    """Reads `run.json` and `history.csv` of a run folder; its model stays closed.
+    """Reads `run.json` and `history.csv` of a run folder; does not open its model.
 
     Arguments:
-        folder: What `train` was given as `output`.
+        folder: The run folder, `output` of `train`.
 
     Returns:
-        What `run.json` holds, and the rows of `history.csv`.
+        The content of `run.json`, and the rows of `history.csv`.
 
     Raises:
         FileNotFoundError: If the folder, or one of the two files, is missing.
@@ -335,7 +330,7 @@ def load_record(
     """
     place = Path(check_path("folder", folder))
     try:
-        record = _read_object(place / _run_files.RECORD_FILE, _PARTS)
+        record = _read_object(place / _run_files.RECORD_FILE, _RECORD)
         with _intact(place / _run_files.RECORD_FILE):  # JSON has no number for NaN
             record["settings"] = complete(record["settings"])
             if unknown := record["settings"].keys() - settings_of(Settings):
@@ -348,7 +343,7 @@ def load_record(
                 for name, value in record["metrics"].items()
             }
         history = rows_of(place / _run_files.HISTORY_FILE)
-        if record["history_split"] == "test":  # earlier versions called it val_*
+        if record["history_split"] == "test":  # earlier versions wrote val_*
             record["metrics"] = {**tested(record["metrics"]), **record["metrics"]}
             for name in ("val_loss", "val_accuracy"):
                 record["metrics"].pop(name, None)
@@ -386,7 +381,7 @@ def _read_object(file: Path, parts: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _intact(file: Path) -> Iterator[None]:
-    """Raises a ValueError that names a file if its content is no run's."""
+    """Turns errors of reading a file into a ValueError that names the file."""
     try:
         yield
     except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
@@ -407,9 +402,10 @@ def write_record(
     history_of: str,
     others: Mapping[str, list[np.ndarray] | None],
 ) -> dict[str, Any]:
-    """Writes the last files of a run, and returns what `run.json` contains.
+    """Writes the last files of a run, and returns the content of `run.json`.
 
-    `others` are further weights by name, those of None equal to the network's.
+    `others` are the weights of further model files by name; None stands for those of
+    the network.
     """
     version, name = importlib.metadata.version, settings.dataset
     if os.path.isabs(name):
@@ -447,7 +443,7 @@ def write_record(
     said = (settings.model, settings.normalization, name)
     title = ", ".join(filter(None, said))
     draw_curves(folder / "curves.png", title, history, history_of)
-    # Last: its presence means finished.
+    # Last, because a run with this file counts as finished.
     _run_files.write_json(folder / _run_files.RECORD_FILE, record)
     return record
 
@@ -460,7 +456,7 @@ def _preprocessing(info: data.DatasetInfo) -> dict[str, Any]:
 def draw_curves(
     target: Path, title: str, history: Sequence[Mapping[str, float]], split: str
 ) -> None:
-    """Draws loss and accuracy over the epochs, or says why there is no plot."""
+    """Plots loss and accuracy over the epochs, or warns if matplotlib is missing."""
     try:
         figure = new_figure(target, (6, 2.7))
     except ImportError as error:

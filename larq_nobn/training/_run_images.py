@@ -1,4 +1,4 @@
-"""The images of a run: whether they fit its settings, and how they are batched."""
+"""The images of a run: checks that they fit its settings, and makes batches."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from ..data import WHOLE, Dataset, Share, open_dataset
 from ..population import EXAMPLES
 from ._callbacks import check_validated
 from ._checkpoints import START, Position
-from ._distribution import shared
+from ._distribution import distribute
 from ._run_folder import trained_on
-from ._settings import RunSettings
+from ._run_settings import RunSettings
 
 _log = logging.getLogger("larq_nobn")
 
 
 @dataclass(frozen=True)
 class RunImages:
-    """The images of a run, in batches as its settings say.
+    """The images of a run, in the batches that its settings ask for.
 
     Arguments:
-        dataset: All of them.
-        settings: How many, in what order, and how varied.
-        strategy: The replicas that share a batch.
-        cache: Where decoded images are kept.
+        dataset: The data set.
+        settings: The settings of the run: number, order and augmentation of images.
+        strategy: The replicas that each batch is divided among.
+        cache: Where decoded images are cached.
     """
 
     dataset: Dataset
@@ -42,7 +42,7 @@ class RunImages:
 
     @property
     def watched(self) -> str:
-        """The split of the history: validation, or test where there is none."""
+        """The split that the history tests: validation, or test if there is none."""
         return "validation" if self.dataset.info.validation_examples else "test"
 
     def batches(
@@ -69,22 +69,23 @@ class RunImages:
         }
         return self.dataset.batches(split, **{**options, **changes})
 
-    def shared(
-        self, images: tf.data.Dataset, split: str, position: Position = START
+    def distributed(
+        self, batches: tf.data.Dataset, split: str, position: Position = START
     ) -> Any:
-        """Returns batches that replicas share."""
-        return shared(images, partial(self.batches, split, position), self.strategy)
+        """Returns batches that are divided among the replicas."""
+        own = partial(self.batches, split, position)
+        return distribute(batches, own, self.strategy)
 
     def few(self) -> tf.data.Dataset:
-        """A batch of training images, the same for the same settings."""
+        """Returns one batch of training images, the same for the same settings."""
         count = min(EXAMPLES, self.settings.limit or EXAMPLES)
         return self.batches("train", batch_size=count, mixup=0.0, cutmix=0.0).take(1)
 
     def check(self) -> None:
-        """Rejects splits that do not suit the settings; says what repeats images."""
+        """Rejects splits that do not suit the settings; warns of repeated images."""
         settings, info = self.settings, self.dataset.info
         if settings.keep == "best" or settings.patience is not None:
-            check_validated("the epoch to keep", info)
+            check_validated("the epoch to save", info)
         if settings.validation and not info.validation_examples:
             raise InvalidValue(
                 f"validation={settings.validation} holds out none of the "
@@ -95,8 +96,8 @@ class RunImages:
             count = getattr(info, f"{split}_examples")
             if repeated := self.dataset.repeated(split):
                 _log.warning(
-                    "%d of %d %s images are also training images, equal to the byte: "
-                    "their accuracy says nothing of new images.",
+                    "%d of %d %s images are bitwise identical to training images: "
+                    "their accuracy says nothing about new images.",
                     *(repeated, count, split),
                 )
         if settings.init is not None and settings.validation:
@@ -104,7 +105,7 @@ class RunImages:
 
 
 def _check_seen(settings: RunSettings, init: str) -> None:
-    """Says so if the network of `init` was trained on images that are held out."""
+    """Warns if the network of `init` was trained on images that are held out here."""
     theirs = trained_on(init) or {"dataset": ""}
     same = Path(theirs["dataset"]).name == Path(settings.dataset).name
     if same and theirs.get("validation") != settings.validation:
@@ -115,19 +116,19 @@ def _check_seen(settings: RunSettings, init: str) -> None:
         )
 
 
-def check_steps(images: tf.data.Dataset, parts: int) -> None:
-    """Rejects a batch of all training images that micro-batches do not divide."""
-    size = tf.nest.flatten(images.element_spec)[0].shape[0]
-    if size is not None and size % parts:
+def check_micro_batches(batches: tf.data.Dataset, accumulate: int) -> None:
+    """Rejects a batch of all training images that cannot be cut into micro-batches."""
+    size = tf.nest.flatten(batches.element_spec)[0].shape[0]
+    if size is not None and size % accumulate:
         raise InvalidValue(
-            f"accumulate={parts} does not divide the {size} training images, which are "
-            "fewer than a batch. Choose a divisor of their number, or a smaller "
-            "batch_size."
+            f"accumulate={accumulate} does not divide the {size} training images, "
+            "which are fewer than a batch. Choose a divisor of their number, or a "
+            "smaller batch_size."
         )
 
 
 def check_given(dataset: Dataset, settings: RunSettings) -> None:
-    """Rejects a data set that the settings would describe otherwise."""
+    """Rejects a data set that does not match the settings."""
     info = dataset.info
     if info.name != GIVEN:
         if info != open_dataset(**settings.images).info:

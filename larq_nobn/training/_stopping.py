@@ -1,4 +1,4 @@
-"""What ends a training before its time: a signal, or a loss that is not finite."""
+"""Stops a training early: at a signal, or at a loss that is not finite."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .._keras import keras
 from .._math import is_finite
 from ..callbacks._monitor import owners
 from ._checkpoints import START, Checkpoints, Position
-from ._settings import RunSettings
+from ._run_settings import RunSettings
 from ._training_model import NOT_FINITE
 
-# What the training model and adaptive clipping say when they raise.
-_SIGNS = (NOT_FINITE, "contains NaN or infinite values")
+# Parts of the messages that the training model and adaptive clipping raise.
+_SAYS_NON_FINITE = (NOT_FINITE, "contains NaN or infinite values")
 _IMAGES = "the images are not finite"
 
 
@@ -31,11 +31,11 @@ class NonFiniteLoss(UserError, ArithmeticError):
 
 
 class StopCheck(keras.callbacks.Callback):
-    """Knows the step that a training is at, and stops it if it is not finite.
+    """Tracks epoch and step, and raises if loss or weights are NaN or infinite.
 
-    It also raises once more what was raised by a signal, if it got lost: Python ignores
-    what is raised while it frees an object, and a training frees many. A signal within
-    steps is left to `Checkpoints`, if it `saves` one then.
+    It also raises a signal's exception again, because the first one can get lost:
+    Python ignores exceptions while it frees an object, and a training frees many. If
+    it `saves`, `Checkpoints` handles a signal within a step, and writes a checkpoint.
     """
 
     def __init__(self, saves: bool = False) -> None:
@@ -61,7 +61,7 @@ class StopCheck(keras.callbacks.Callback):
         _signals.in_step = False
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Raises for what XLA, which drops assertions, or the last step let pass."""
+        """Raises for NaN after the last step, or under XLA, which drops assertions."""
         _signals.in_step = False
         if not np.isfinite(float((logs or {})["loss"])) or _bad_weights(self.model):
             raise tf.errors.InvalidArgumentError(None, None, NOT_FINITE)
@@ -75,11 +75,11 @@ def explain_non_finite(
     checkpoints: Checkpoints,
     batches: Callable[[str, Position], tf.data.Dataset],
 ) -> Iterator[None]:
-    """Turns a rejected step of `fit` into a `NonFiniteLoss` that says what to do."""
+    """Turns the error of a non-finite step into a `NonFiniteLoss` with a remedy."""
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
-        if not any(sign in error.message for sign in _SIGNS):
+        if not any(part in error.message for part in _SAYS_NON_FINITE):
             raise
         images, _ = next(iter(batches("train", check.position)))
         cause = find_non_finite(model, images)
@@ -101,9 +101,9 @@ def explain_non_finite(
 
 
 def find_non_finite(model: keras.Model, images: tf.Tensor) -> str:
-    """Returns the first non-finite quantity of a training step, to start a sentence.
+    """Returns the first non-finite quantity of a training step, as part of a sentence.
 
-    The model, a compiled functional classifier, is left as it is.
+    The model is a compiled functional classifier; it is not changed.
     """
     if not is_finite(images):
         return _IMAGES

@@ -1,4 +1,4 @@
-"""A training run, from its settings to its folder."""
+"""`Trainer` and `train`: one training run, from settings to run folder."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from ..data import Dataset, open_dataset, reading
 from ..graph import _copies
 from ..loading import open_model, save_model
 from . import _callbacks, _distribution, _network, _run_folder
-from ._checkpoints import START, Checkpoints, EpochMetrics, Kept, Position
+from ._checkpoints import START, Checkpoints, CheckpointValue, EpochMetrics, Position
 from ._distribution import WAIT
 from ._evaluation import evaluate
 from ._first_lines import first_lines
-from ._plan import runs_before
 from ._run_folder import Run, load_run
-from ._run_images import RunImages, check_given, check_steps
-from ._settings import TAKEN, RunSettings
+from ._run_images import RunImages, check_given, check_micro_batches
+from ._run_settings import TAKEN, RunSettings
+from ._runs_before import runs_before
 from ._stopping import StopCheck, explain_non_finite
 from ._training_model import Probabilities, TrainingModel, balanced_weights
 
@@ -51,39 +51,38 @@ _start = logging.getLogger("larq_nobn.start")
 
 @dataclass(frozen=True)
 class _Built:
-    """A network before its first step, and what trains it.
+    """A network before its first step, with everything that trains it.
 
     Arguments:
         network: The Keras model.
-        model: The training step around it.
-        images: Batches of training images from the start.
-        steps: Their number in an epoch.
+        model: The training step around the network.
+        batches: Training batches from the first epoch on.
+        steps: Batches per epoch.
         averages: The moving averages of the weights, if there are any.
-        kept: What all checkpoints contain: what `init` gave, and the teacher's digest.
+        values: Values in every checkpoint: what `init` gave, and the teacher's digest.
     """
 
     network: keras.Model
     model: TrainingModel
-    images: tf.data.Dataset
+    batches: tf.data.Dataset
     steps: int
     averages: _callbacks.WeightAverages | None
-    kept: dict[str, Kept]
+    values: dict[str, CheckpointValue]
 
 
 class Trainer:
-    """Trains one network: `build`, `fit`, `save`; `train` calls all three.
+    """Trains one network in three steps: `build`, `fit`, `save`; `train` calls all.
 
-    Runs that come before, of a teacher or of a first stage, have a trainer each, whose
-    run folder is inside this one. The run folder is locked from the first training
-    until `save`; a failure leaves it, to be resumed. The keyword arguments are those of
-    `train`.
+    A teacher or a first stage is trained by a trainer of its own, in a run folder
+    inside this one. The run folder is locked from the first training until `save`;
+    after a failure, it can be resumed. Keyword arguments are those of `train`.
 
     Arguments:
         config: What to train, and how.
         dataset: The images: None for the data set that `config` names, or what `train`
             takes as `data`.
-        before: Networks that were trained before, by the names of their folders
-            (`"teacher"`, `"stage1"`); those that are missing are trained by `build`.
+        before: Networks that are trained already, by the names of their folders
+            (`"teacher"`, `"stage1"`); `build` trains those that are missing.
 
     Attributes:
         config: The settings, with the SHA-256 of `init`.
@@ -95,8 +94,8 @@ class Trainer:
 
     Raises:
         TypeError, ValueError: If an argument is not allowed.
-        ConnectionError: If another worker is not there in time.
-        FileNotFoundError: If the data set, or the network of `init`, is not there.
+        ConnectionError: If another worker does not start in time.
+        FileNotFoundError: If the data set, or the network of `init`, does not exist.
 
     Example:
         ```python
@@ -144,9 +143,9 @@ class Trainer:
         if isinstance(dataset, Dataset):
             check_given(dataset, config)
         elif dataset is not None:
-            own = ("image_size", "channels", "validation")
-            given = {name: getattr(config, name) for name in own}
-            dataset = Dataset.from_data(dataset, **given)
+            names = ("image_size", "channels", "validation")
+            how = {name: getattr(config, name) for name in names}
+            dataset = Dataset.from_data(dataset, **how)
         if dataset is not None:
             self.dataset = dataset
             if dataset.info.name == GIVEN:
@@ -154,10 +153,10 @@ class Trainer:
         _network.check_init(config, resume, trust, model)
         with stoppable():
             self._strategy = _distribution.strategy_for(strategy, wait)
-        _distribution.check_shares(self._strategy, config.batch_size, config.accumulate)
+        _distribution.check_slices(self._strategy, config.batch_size, config.accumulate)
         self.config, self._given = config, model
         self._before = dict(before or {})
-        # How a run takes place; no weight depends on it.
+        # Options that do not affect the trained weights.
         self._how: dict[str, Any] = {
             "progress": progress,
             "resume": resume,
@@ -188,10 +187,10 @@ class Trainer:
         return None if self._built is None else self._built.model
 
     def build(self) -> keras.Model:
-        """Builds and compiles the network, with the weights that it starts from.
+        """Builds and compiles the network with its initial weights.
 
-        Runs that come before are trained first. The weights of `init` are taken in
-        `fit`, since a run that is resumed does not need them.
+        A teacher and a first stage are trained first. `fit` loads the weights of
+        `init`, because a resumed run does not need them.
 
         Returns:
             The network.
@@ -203,7 +202,7 @@ class Trainer:
         return self.network
 
     def fit(self) -> list[dict[str, float]]:
-        """Trains from the newest checkpoint on, or from the start; builds before.
+        """Trains from the newest checkpoint, or from the start; `build` comes first.
 
         Returns:
             The history, a row per epoch.
@@ -226,14 +225,14 @@ class Trainer:
             checkpoints = self._checkpoints_of(built, callbacks)
             position = self._start(built, checkpoints)
             self.history = history.rows
-            self._say_what_runs(built, position)
-            self._take_steps(built, callbacks, checkpoints, position)
+            self._log_start(built, position)
+            self._train_on(built, callbacks, checkpoints, position)
             self.history = history.rows
             self._choose_weights(built, checkpoints)
         return self.history
 
     def save(self) -> Run:
-        """Tests the trained network, and writes model, curves and record.
+        """Tests the trained network; writes `model.keras`, `curves.png`, `run.json`.
 
         Returns:
             The finished run.
@@ -241,25 +240,25 @@ class Trainer:
         Raises:
             RuntimeError: If nothing has been trained.
             OSError: If a file cannot be written.
-            ModelError: If the file of the network would compute something else: a layer
-                depends on what is neither in its weights nor in its configuration. The
-                run can be resumed once that is repaired.
+            ModelError: If the saved network would compute something else, because a
+                layer depends on what is in neither its weights nor its configuration.
+                Repair the layer, and resume the run.
         """
         if not self.history:
             raise RuntimeError(
                 "save() has nothing to write: the network is not trained. Call fit()."
             )
         with self._at_work():
-            # The layers of a given network may be of the user's classes.
+            # A network of the user's own classes may not survive saving: try a copy.
             if self.config.model in TAKEN:
-                _copies.copied(self.network)  # as the file will be
+                _copies.copied(self.network)
             record = self._write()
             self._lock.close()
             self._folder = None
         return Run(self.output, self.network, self.history, record)
 
     def _run(self) -> Run:
-        """Does all of it; a finished run that is resumed is returned as it is."""
+        """Calls `build`, `fit` and `save`; resuming returns a finished run as it is."""
         if self._how["resume"] and _run_folder.is_finished(
             self.output, _run_folder.plain(self.config)
         ):
@@ -267,14 +266,14 @@ class Trainer:
         with self._at_work():
             if self._strategy.extended.should_checkpoint:
                 _run_folder.check_output(*self._claim)
-            # What does not fit is said before the folder is there.
+            # Before the folder is created, so that an error leaves no empty folder.
             self.build()
             self.fit()
             return self.save()
 
     @contextmanager
     def _at_work(self) -> Iterator[None]:
-        """Handles signals, lost workers and unreadable images; a failure unlocks."""
+        """Handles signals, lost workers, unreadable images; unlocks after a failure."""
         with stoppable(), _distribution.with_all_workers(), reading():
             try:
                 yield
@@ -286,7 +285,7 @@ class Trainer:
                 raise
 
     def _lock_folder(self) -> Path:
-        """Locks the run folder for the worker that writes; others get one of no use."""
+        """Locks the run folder if this worker writes; else makes a temporary one."""
         if self._folder is None:
             if self._strategy.extended.should_checkpoint:
                 place: Any = _run_folder.lock_run_folder(*self._claim)
@@ -306,7 +305,7 @@ class Trainer:
         return RunImages(dataset, self.config, self._strategy, cache)
 
     def _train_before(self) -> None:
-        """Trains what the plan of this run has before it, of the same images."""
+        """Trains the teacher and the first stage, if any, on the same images."""
         for name, config in runs_before(self.config).items():
             if name not in self._before:
                 self._lock_folder()
@@ -316,17 +315,19 @@ class Trainer:
                 self._before[name] = trainer._run().model
 
     def _build(self) -> _Built:
-        """Builds the network as it starts, and the step that trains it."""
+        """Builds the network with its initial weights, and the step that trains it."""
         config, stage1 = self.config, self._before.get("stage1")
         starts = self._given if config.model == GIVEN else config.init
-        kept = {} if starts is None or stage1 is not None else {"init": Kept()}
+        values = {}
+        if starts is not None and stage1 is None:
+            values["init"] = CheckpointValue()
         teacher = None
         if config.teacher is not None:
-            teacher, kept["teacher"] = self._open_teacher(config.teacher)
+            teacher, values["teacher"] = self._open_teacher(config.teacher)
         keras.utils.set_random_seed(config.seed)
-        images = self._images.batches("train")
-        check_steps(images, config.accumulate)
-        steps = len(images)
+        batches = self._images.batches("train")
+        check_micro_batches(batches, config.accumulate)
+        steps = len(batches)
         with (
             dtype_policy(config.precision),
             _callbacks.own_generators(),
@@ -355,21 +356,21 @@ class Trainer:
                 weights,
                 averages and averages.update,
             )
-            # With its loss scale.
+            # The network's optimizer, which compiling has wrapped with a loss scale.
             _network.compile_network(model, network.optimizer)
-        return _Built(network, model, images, steps, averages, kept)
+        return _Built(network, model, batches, steps, averages, values)
 
-    def _open_teacher(self, name: str) -> tuple[Probabilities, Kept]:
-        """Returns what it says of images, and its digest for checkpoints."""
+    def _open_teacher(self, name: str) -> tuple[Probabilities, CheckpointValue]:
+        """Returns the teacher's predict function, and its digest for checkpoints."""
         trained = self._before.get("teacher")
-        # A copy, in which all replicas see the same statistics of batch norm.
+        # A copy, so that all replicas use the same batch-norm statistics.
         with self._strategy.scope():
             if trained is not None:
                 model = _copies.copied(trained)
             else:
                 model = open_model(name, trust=self._how["trust"])
         weights = b"".join(weight.tobytes() for weight in model.get_weights())
-        digest = Kept(
+        digest = CheckpointValue(
             hashlib.sha256(weights).hexdigest(),
             f"The teacher {name} has other weights than at the start of the run. "
             "Restore its file, or start another run.",
@@ -381,8 +382,8 @@ class Trainer:
     def _checkpoints_of(
         self, built: _Built, callbacks: Sequence[keras.callbacks.Callback]
     ) -> Checkpoints:
-        """Makes the callback that comes last, of the states that the others have."""
-        stateful: dict[str, Any] = dict(built.kept)
+        """Returns the checkpoint callback, which saves the states of all others."""
+        stateful: dict[str, Any] = dict(built.values)
         within: dict[str, Any] = {"metrics": EpochMetrics(built.model)}
         for each in callbacks:
             if isinstance(each, _callbacks.HistoryWriter):
@@ -399,7 +400,7 @@ class Trainer:
         alone = not _distribution.has_workers(self._strategy)
         every, info = self._how["checkpoint_steps"], self.dataset.info
         if every is None and not alone:
-            every = sys.maxsize  # their clocks differ, and all take part
+            every = sys.maxsize  # all workers take part, and their clocks differ
 
         def save(file: Path) -> None:
             save_model(built.network, file, info if info.mean else None)
@@ -413,28 +414,28 @@ class Trainer:
             averages=() if built.averages is None else built.averages.variables,
             best=best,
             own=own,
-            # Reading variables may need all workers, and one alone would write this.
+            # One worker alone cannot write it: reading variables may need all of them.
             save=save if alone else None,
         )
 
     def _start(self, built: _Built, checkpoints: Checkpoints) -> Position:
-        """Takes the newest checkpoint, or the weights to start from; says which."""
+        """Loads the newest checkpoint or the weights of `init`; returns a position."""
         position = checkpoints.restore(built.network)
         if position == START:
             with self._strategy.scope():
-                if (init := built.kept.get("init")) is not None:
-                    given = self.config, built.network, self._how["trust"], self._given
-                    init.value = _network.take_init(*given)
+                if (init := built.values.get("init")) is not None:
+                    how = self._how["trust"], self._given
+                    init.value = _network.take_init(self.config, built.network, *how)
                 if built.averages is not None:
                     built.averages.start()
-        if position.steps == built.steps:  # it was stopped before the test
+        if position.steps == built.steps:  # stopped between last step and test
             position = position._replace(steps=position.steps - 1)
             built.model.skips_step = True
         built.model.first_step = position.steps
         return position
 
-    def _say_what_runs(self, built: _Built, position: Position) -> None:
-        """Logs, and prints where the progress is printed, what the run is."""
+    def _log_start(self, built: _Built, position: Position) -> None:
+        """Logs what is trained, or where it resumes; prints it if progress is True."""
         if position != START:
             done = f"{position.epochs} epochs and {position.steps} steps"
             lines: Iterable[str] = [f"{self.output} resumes after {done}"]
@@ -446,20 +447,20 @@ class Trainer:
             if self._how["progress"] is True:
                 print(line)
 
-    def _take_steps(
+    def _train_on(
         self,
         built: _Built,
         callbacks: Sequence[keras.callbacks.Callback],
         checkpoints: Checkpoints,
         position: Position,
     ) -> None:
-        """Takes all steps from a position on; none if the training is over."""
+        """Trains from a position to the end; does nothing if the training is over."""
         images, split, watcher = self._images, self._images.watched, []
         if isinstance(self._how["progress"], keras.callbacks.Callback):
             watcher = [self._how["progress"]]
-        # Those of the start are there since `build` counted them. For ever, so that
-        # one iterator serves all epochs: Keras would start one for each.
-        batches = built.images
+        # `build` has made the batches of the start. They repeat for ever, so that Keras
+        # uses one iterator for all epochs instead of one for each.
+        batches = built.batches
         if position != START:
             batches = images.batches("train", position)
         validation = images.batches(split)
@@ -469,44 +470,44 @@ class Trainer:
             self.config, built.network, check, checkpoints, images.batches
         ):
             built.model.fit(
-                images.shared(batches.repeat(), "train", position),
+                images.distributed(batches.repeat(), "train", position),
                 steps_per_epoch=built.steps,
                 epochs=position.epochs if over else self.config.epochs,
                 initial_epoch=position.epochs,
-                validation_data=images.shared(validation, split),
+                validation_data=images.distributed(validation, split),
                 validation_steps=len(validation),
                 callbacks=[
                     *(check, _callbacks.NamedMetrics(split), *callbacks),
                     *(*self._own, *watcher, checkpoints),
                 ],
-                # A line for each epoch.
+                # 2 prints a line for each epoch.
                 verbose=2 if self._how["progress"] is True else 0,
             )
 
     def _choose_weights(self, built: _Built, checkpoints: Checkpoints) -> None:
-        """Gives the network the weights that are saved, and notes best and last ones.
+        """Gives the network the weights to save; notes those of best and last epoch.
 
-        Of the last epoch the weights are there, but perhaps not yet the file, which
-        another worker writes.
+        The network has the weights of the last epoch. They are not read from the last
+        checkpoint, because another worker may still be writing it.
         """
         last = len(self.history)
-        kept = _callbacks.kept_epoch(self.config, self.history)
+        saved = _callbacks.saved_epoch(self.config, self.history)
         if self._images.watched == "validation":
             self._others = {"best": None, "last": None}
             best = _callbacks.best_epoch(self.config, self.history)
-            if best < last == kept:
+            if best < last == saved:
                 self._others["best"] = checkpoints.weights_of(built.network, best)
             elif best < last:
                 self._others["last"] = checkpoints.weights_of(built.network)
-        if kept < last:
-            checkpoints.restore_epoch(built.network, kept)
+        if saved < last:
+            checkpoints.restore_epoch(built.network, saved)
         if built.averages is not None:
             built.averages.swap()
 
     def _write(self) -> dict[str, Any]:
-        """Writes the files of a finished run, and returns its record."""
-        epoch = _callbacks.kept_epoch(self.config, self.history)
-        init = None if self._built is None else self._built.kept.get("init")
+        """Writes the files of the finished run; returns its record."""
+        epoch = _callbacks.saved_epoch(self.config, self.history)
+        init = None if self._built is None else self._built.values.get("init")
         return _run_folder.write_record(
             self._lock_folder(),
             self.config,
@@ -520,9 +521,9 @@ class Trainer:
         )
 
     def _metrics(self, row: dict[str, float]) -> dict[str, float]:
-        """Those of the epoch that is kept, and of the test images."""
-        parts = itertools.product(("", "val_", "test_"), ("loss", "accuracy"))
-        names = [f"{prefix}{name}" for prefix, name in parts]
+        """Returns the metrics of the saved epoch, and those of the test images."""
+        pairs = itertools.product(("", "val_", "test_"), ("loss", "accuracy"))
+        names = [f"{prefix}{name}" for prefix, name in pairs]
         metrics = {name: row[name] for name in names if name in row}
         if self._images.watched == "test":
             return metrics
@@ -546,61 +547,59 @@ def train(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     model: keras.Model | None = None,
 ) -> Run:
-    """Trains a network and leaves a run folder; the same seed gives the same weights.
+    """Trains a network and writes a run folder; the same seed gives the same weights.
 
     The folder contains `model.keras`, `history.csv`, `run.json`, TensorBoard files
-    under `logs/`, and `curves.png` if matplotlib is there; with a validation split
-    `best.keras` and `last.keras`, of which `model.keras` is one; further runs in
-    `stage1/` and `teacher/` if the recipe has those. After each epoch, every ten
-    minutes within one, and when Ctrl-C or SIGTERM stops it (but for several workers),
-    a checkpoint is written, from which a stopped run resumes. `Trainer` does the same
-    in steps.
+    under `logs/`, and `curves.png` if matplotlib is installed; with a validation split,
+    also `best.keras` and `last.keras`, one of which equals `model.keras`. `stage1/` and
+    `teacher/` are the run folders of a first stage and of a teacher. A checkpoint is
+    written after each epoch, every ten minutes within one, and, unless several workers
+    train, at Ctrl-C or SIGTERM; a stopped run resumes from the newest. `Trainer` does
+    the same in single steps.
 
     Arguments:
         settings: What to train, and how.
-        output: The run folder; it may exist, but must be empty, or resumed.
-        progress: Whether to print a line for each epoch; or a Keras callback that
-            watches the run instead, such as a progress bar, and leaves the weights as
-            they are.
+        output: The run folder; it must not exist or be empty, unless it is resumed.
+        progress: Whether to print a line for each epoch; or a Keras callback that is
+            called instead, such as a progress bar, and must not change the weights.
         resume: Whether to resume an unfinished run of the same settings in `output`. A
-            finished one is returned as it is, and a run starts if none exists.
+            finished run is returned unchanged; if there is no run, one starts.
         strategy: `"none"`, `"mirrored"` over all GPUs of this machine, or
             `"multi_worker"` over the machines that the variable TF_CONFIG names.
-        data: Images in place of a data set: (train, test) or (train, validation, test),
-            each (images, labels) as arrays of bytes, which are treated as a data set
-            is, or of floats, which are normalized already; or each a `tf.data.Dataset`
-            of (images, labels), each pass of which is an epoch, taken as it comes; or
-            what `larq_nobn.data.Dataset.from_data` returns of them. The dataset of the
-            settings is then `"given"`. To resume, give the same again; a
-            `tf.data.Dataset` has to be the same in each pass for that.
-        checkpoint_steps: Write a checkpoint every so many steps of an epoch, instead of
-            every ten minutes. It has no influence on the weights.
-        cache: Where decoded images are kept, as in `larq_nobn.data.load`. Nor has it.
+        data: Your own images: (train, test) or (train, validation, test). Each is a
+            pair (images, labels) of arrays, or each is a `tf.data.Dataset` of such
+            pairs. Arrays of bytes are normalized and augmented as a data set is; arrays
+            of floats must be normalized. Each pass over a `tf.data.Dataset` is one
+            epoch, used unchanged. What `larq_nobn.data.Dataset.from_data` returns is
+            allowed, too. The setting `dataset` becomes `"given"`. To resume, pass the
+            same images; each pass over a `tf.data.Dataset` must then be the same.
+        checkpoint_steps: Steps between two checkpoints within an epoch; None writes
+            one every ten minutes. It does not affect the weights.
+        cache: Where decoded images are cached, as in `larq_nobn.data.load`. It does not
+            affect the weights.
         trust: Whether code from the files of `init` and of a teacher may run, as in
-            `open_model`. For files of your own.
-        wait: Seconds after which a worker of `"multi_worker"` gives up waiting for the
-            others.
-        callbacks: Keras callbacks of your own, called after those of the run. What
-            `get_state()` of one returns, as JSON, is part of each checkpoint, and
-            given to its `set_state` after `on_epoch_begin` of the epoch that is
-            resumed. Runs before this one (`stage1`, `teacher`) do not call them.
-        model: A network to train in place of one that the settings name: a functional
-            classifier, of your own layers too, which starts from the weights that it
-            has. A copy is trained, with a new classifier if the number of classes
-            differs; `Run.model` is that copy. The model of the settings is then
-            `"given"`. To resume, give it again.
+            `open_model`. Only for files of your own.
+        wait: Seconds that a worker of `"multi_worker"` waits for the others.
+        callbacks: Your own Keras callbacks, called after those of the run. Checkpoints
+            contain what `get_state()` of a callback returns, as JSON; its `set_state`
+            gets that back after `on_epoch_begin` of a resumed epoch. Trainings of
+            `stage1` and `teacher` do not call them.
+        model: Your own network, instead of one that the settings name: a functional
+            classifier, which starts from its weights. A copy is trained, with a new
+            classifier if the number of classes differs; `Run.model` is that copy. The
+            setting `model` becomes `"given"`. To resume, pass the network again.
 
     Returns:
         The finished run.
 
     Raises:
         FileExistsError: If `output` is not empty.
-        FileNotFoundError: If the data set is not prepared, or the network that the run
-            starts from is not there.
+        FileNotFoundError: If the data set is not downloaded, or the network of `init`
+            does not exist.
         RunInUse: If another process trains in `output`.
-        ConnectionError: If another worker has stopped, or is not there in time.
-        NonFiniteLoss: If the loss becomes infinite or NaN; says where.
-        OSError: If an image cannot be read any more; names it.
+        ConnectionError: If another worker has stopped, or does not start in time.
+        NonFiniteLoss: If the loss becomes infinite or NaN; the message says where.
+        OSError: If an image can no longer be read; the message names it.
         ValueError: If the network does not fit the data, an unfinished run in `output`
             has other settings, the replicas cannot share a batch evenly, or no weight
             of `init` fits.

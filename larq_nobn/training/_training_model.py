@@ -1,4 +1,4 @@
-"""One training step: micro-batches, a teacher, and a stop before a loss of NaN."""
+"""One training step: micro-batches, a teacher, and a stop at a non-finite loss."""
 
 from __future__ import annotations
 
@@ -14,39 +14,40 @@ Probabilities = Callable[[tf.Tensor], tf.Tensor]
 
 
 class TrainingModel(keras.Model):
-    r"""A network's layers and weights under a training step of our own.
+    r"""A model with a network's layers and weights, and its own training step.
 
     Without a teacher and with one micro-batch the step is bitwise identical to Keras.
 
-    - *Accumulation.* Each batch (each replica's part of it) is cut into k parts, one
-      computed after the other, and their mean gradient makes one update: that of the
-      whole batch at the memory of a part, unless layers look at the batch.
-    - *Distillation.* The loss of training is the cross-entropy to the teacher's
-      probabilities, without a term for the labels, which only the metrics see:
+    - *Accumulation.* Each batch (on each replica, its slice) is cut into k
+      micro-batches. Their mean gradient makes one update, equal to that of the whole
+      batch if layers are batch-independent, and needs the memory of one micro-batch.
+    - *Distillation.* The training loss is the cross-entropy to the teacher's
+      probabilities. Labels are used by the metrics alone:
 
       \[ L = -\frac{1}{N} \sum_n \sum_k \mathrm{softmax}(t_n)_k \log
          \mathrm{softmax}(s_n)_k . \]
 
-    - *Labels* are numbers, or probabilities (N, classes) as those of mixed images;
-      smoothing gives each class an equal fraction ε of it,
-      \( q_k = (1 - \varepsilon) y_k + \varepsilon / K \). Weights of classes multiply
-      the loss of an example by that of its label, or by the mean of those that are
-      mixed. Metrics count the most probable class, and test images have neither.
-    - *Penalties* of layers and regularizers are minimized with the loss, and reported
-      beside it: `loss` and `val_loss` are those of the labels or the teacher, and
-      `penalty`, of a network that has any, is the mean over the steps of an epoch.
+    - *Labels* are numbers, or probabilities (N, classes) for mixed images. Smoothing
+      spreads the fraction ε of a label evenly over all K classes,
+      \( q_k = (1 - \varepsilon) y_k + \varepsilon / K \). Class weights multiply the
+      loss of an example by the weight of its label, for mixed images by the mean
+      weight. Metrics count the most probable class. Tests use neither.
+    - *Penalties* of layers and regularizers are minimized with the loss, but reported
+      apart: `loss` and `val_loss` do not contain them, and `penalty`, which only
+      networks with penalties have, is their mean over the steps of an epoch.
     - *Stop.* A loss that is not finite raises an InvalidArgumentError with `NOT_FINITE`
-      in its message before anything is updated; XLA, which drops assertions, continues.
-    - *Resuming.* The first epoch of `fit` starts at step `first_step`, 0 unless set.
-      With `skips_step`, that step, the last of its epoch, was taken already.
+      in its message, before any update; not under XLA, which drops assertions.
+    - *Resuming.* The first epoch of `fit` starts at step `first_step`, by default 0.
+      `skips_step` says that this step, the last of its epoch, is done already.
 
-    Callbacks find the same layers and optimizer as in the network; save the network.
+    Layers and optimizer are the network's own objects. Save the network, not this.
 
     Arguments:
-        network: A functional classifier of one input; ends in logits if it is taught.
+        network: A functional classifier with one input; with a teacher it must end in
+            logits.
         accumulate: Number k of micro-batches, 1 or more; must divide the batch.
-        teacher: Gives the probabilities (N, classes) for a batch of inputs.
-        label_smoothing: The fraction ε, in [0, 1); has no part in what a teacher says.
+        teacher: Returns the probabilities (N, classes) for a batch of inputs.
+        label_smoothing: The fraction ε, in [0, 1); not used with a teacher.
         class_weights: One number per class; None for equal weights.
         after_step: Called in the graph after each update, with the number of steps.
 
@@ -74,24 +75,24 @@ class TrainingModel(keras.Model):
         self._accumulate = accumulate
         self.first_step = 0
         self.skips_step = False
-        # After a function that Keras does not look into: as an attribute, a model
-        # would become a part of this one, trained and saved with it.
+        # In a lambda, which Keras does not inspect: it would track a model in an
+        # attribute, and train and save it with this one.
         self._teacher = None if teacher is None else lambda images: teacher(images)
         self._smoothing = label_smoothing
         self._after_step = after_step
         self._class_weights = None if class_weights is None else tuple(class_weights)
-        # After a function as well: its variables are not the network's.
+        # In a lambda as well: its variables are not the network's.
         penalty: Any = keras.metrics.Mean("penalty") if network.losses else None
         self._penalty = lambda: penalty
 
     @property
     def metrics(self) -> list[Any]:
-        """Those of Keras, and the mean penalty of a network that has one."""
+        """Keras' metrics, and the mean penalty if the network has penalties."""
         penalty = self._penalty()
         return super().metrics if penalty is None else [*super().metrics, penalty]
 
     def _minimized(self, target: tf.Tensor, predicted: tf.Tensor, weight: Any) -> Any:
-        """The loss, and the penalties, each with its own metric."""
+        """Returns loss plus penalties; updates the metric of each."""
         loss = self.compiled_loss(target, predicted, weight)
         if not self.losses:
             return loss
@@ -99,16 +100,16 @@ class TrainingModel(keras.Model):
         penalty = tf.add_n([tf.cast(value, wide) for value in self.losses])
         self._penalty().update_state(penalty, sample_weight=tf.shape(predicted)[0])
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        if replicas > 1:  # which add up their gradients
+        if replicas > 1:  # gradients are summed over replicas
             penalty *= 1.0 / replicas
         return tf.cast(loss, wide) + penalty
 
     def compile(self, optimizer: Any, loss: keras.losses.Loss, **options: Any) -> None:
-        """As in Keras; the loss on test images is always that of their labels."""
+        """Compiles as Keras does; tests always compute the loss from labels."""
         super().compile(optimizer, _LossOfAnyTarget(loss), **options)
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """Keras' step, from a batch to the metrics so far."""
+        """Takes one training step; returns the metrics of the epoch so far."""
         compute = self._gradients if self._accumulate == 1 else self._mean_gradients
         gradients, loss = compute(data)
         with tf.control_dependencies([tf.debugging.check_numerics(loss, NOT_FINITE)]):
@@ -120,7 +121,7 @@ class TrainingModel(keras.Model):
         return self.get_metrics_result()
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """Keras' step, also for a replica that gets nothing of a last, small batch."""
+        """Takes Keras' test step, also on a replica whose slice of a batch is empty."""
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
         count = tf.shape(x)[0]
         # TensorFlow's fused convolutions return the wrong shape for an empty batch.
@@ -135,11 +136,11 @@ class TrainingModel(keras.Model):
     def _maybe_load_initial_counters_from_ckpt(
         self, steps_per_epoch: int, initial_epoch: int
     ) -> tuple[int, int]:
-        """Where `fit` starts, asked by Keras for its own kind of backup."""
+        """Returns where `fit` starts; Keras calls it to resume from its own backups."""
         return initial_epoch, self.first_step
 
     def make_train_function(self, force: bool = False) -> Any:
-        """Keras' step over an iterator; the first time without one, if it skips one."""
+        """Returns Keras' train function; with `skips_step`, it first drops a batch."""
         function = super().make_train_function(force)
         if not self.skips_step or function.__name__ == "skip":
             return function
@@ -153,7 +154,7 @@ class TrainingModel(keras.Model):
         return skip
 
     def _gradients(self, data: Any) -> tuple[list[Any], tf.Tensor]:
-        """Gradients and loss of one (micro-)batch, which the metrics have seen then."""
+        """Returns gradients and loss of one (micro-)batch; updates the metrics."""
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
         target, y, weight = self._target(x, y, weight)
         scaled = isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer)
@@ -170,7 +171,7 @@ class TrainingModel(keras.Model):
     def _target(
         self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor | None
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
-        """What the loss compares with, labels as numbers, and weights of examples."""
+        """Returns the target of the loss, labels as numbers, and example weights."""
         classes, mixed = self.output_shape[-1], y.shape.rank == 2
         labels = tf.argmax(y, 1) if mixed else y
         whole = y if mixed else tf.one_hot(y, classes)
@@ -185,23 +186,23 @@ class TrainingModel(keras.Model):
     def _mean_gradients(self, data: Any) -> tuple[list[Any], tf.Tensor]:
         """Returns gradients and loss: means over micro-batches, one after the other."""
         count = self._accumulate
-        parts = tf.nest.map_structure(
+        micro_batches = tf.nest.map_structure(
             lambda batch: tf.reshape(batch, (count, -1, *batch.shape[1:])), data
         )
         reached: list[bool] = []
 
-        def add(before: tuple[list[tf.Tensor], tf.Tensor], part: Any) -> Any:
-            (sums, loss), (gradients, part_loss) = before, self._gradients(part)
+        def add(before: tuple[list[tf.Tensor], tf.Tensor], data: Any) -> Any:
+            (sums, loss), (gradients, own_loss) = before, self._gradients(data)
             reached[:] = [gradient is not None for gradient in gradients]
             added = [
                 total if gradient is None else total + gradient
                 for total, gradient in zip(sums, gradients, strict=True)
             ]
-            return added, loss + part_loss
+            return added, loss + own_loss
 
         zeros = [tf.zeros_like(weight) for weight in self.trainable_variables]
         start = (zeros, tf.zeros(()))
-        sums, loss = tf.foldl(add, parts, start, parallel_iterations=1)
+        sums, loss = tf.foldl(add, micro_batches, start, parallel_iterations=1)
         gradients = [
             total / count if used else None
             for total, used in zip(sums, reached, strict=True)
@@ -210,7 +211,7 @@ class TrainingModel(keras.Model):
 
 
 class _LossOfAnyTarget(keras.losses.Loss):
-    """Cross-entropy to probabilities, or the given loss where there are labels."""
+    """Cross-entropy if targets are probabilities; the given loss if they are labels."""
 
     def __init__(self, of_labels: keras.losses.Loss) -> None:
         super().__init__(of_labels.reduction, of_labels.name)
@@ -223,9 +224,9 @@ class _LossOfAnyTarget(keras.losses.Loss):
 
 
 def balanced_weights(counts: Sequence[int]) -> list[float]:
-    """Returns weights of mean 1 that give all classes the same fraction of the loss.
+    """Returns class weights that give all classes the same fraction of the loss.
 
-    A class of n among N training images of K classes has N / (K n).
+    A class with n of N training images of K classes has the weight N / (K n).
     """
-    there = [count for count in counts if count]
-    return [count and sum(there) / (len(there) * count) for count in counts]
+    present = [count for count in counts if count]
+    return [count and sum(present) / (len(present) * count) for count in counts]

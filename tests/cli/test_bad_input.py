@@ -24,7 +24,7 @@ from larq_nobn.cli import main
 from larq_nobn.config._fields import settings_of
 from larq_nobn.config._settings import Settings
 
-ASK = " Ask its owner for the permission, or choose another path."
+ASK = " Ask its owner for permission, or choose another path."
 
 
 def raises(error: Exception) -> Callable[..., None]:
@@ -66,9 +66,9 @@ def place(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 # A line for each kind of message; the bounds of numbers follow.
 LINES = [
     ("fly", "No such command 'fly'. See larq-nobn --help."),
-    ("train --resume", "--resume lacks the folder of a run. Give it, as in --res"),
+    ("train --resume", "--resume needs a run folder, as in --resume runs/1"),
     ("train --output r --checkpoint-step 2", "Did you mean '--checkpoint-steps'?"),
-    ("train --output=", "A word is empty ('--output='), as an unset shell"),
+    ("train --output=", "An argument is empty ('--output='), perhaps an"),
     ("train --output r --resume=yes", "--resume yes and --output r are two folders"),
     ("train --dataset digits --momentum 0.9", "Choose optimizer sgd, or leave"),
     ("train --dataset digits --wait 5", "--wait is not used without --strategy"),
@@ -82,7 +82,7 @@ LINES = [
     ("compare --output r --seed one", "'one' is not a list of int values"),
     ("train --output r --normalization layer", "'layer' is not one of"),
     ("train --output r --dataset digits --blocks 1,1,1,1,1", "is too small for"),
-    ("train --output r --init float.keras --width 8", "width=8 does not apply"),
+    ("train --output r --init float.keras --width 8", "width=8 cannot change"),
     ("train --output r --recipe fine_tune --dataset digits", "Add --init RUN_OR"),
     ("train --output r --dataset no/where", "There is no folder"),
     ("data digits --sheet x.png", "--sheet is not used for digits, which is no"),
@@ -94,8 +94,8 @@ LINES = [
     ("summary damaged.keras", "damaged.keras is damaged"),
     ("fold channels.keras f.keras", "normalizes axis [1], but only the last"),
     ("train --output full --dataset digits", "full is not empty"),
-    ("fold damaged.keras f.h5", "f.h5 is not a name for this output. Choose one"),
-    ("fold float.keras deep/f.keras", "deep/f.keras lies in no existing folder"),
+    ("fold damaged.keras f.h5", "f.h5 is not a valid name for this output. Choose"),
+    ("fold float.keras deep/f.keras", "deep/f.keras is in a folder that does not"),
     ("audit empty", "'empty' is a directory"),
     ("convert float.keras m.tflite", "has no binary layer"),
     ("audit damaged.tflite", "is a damaged TFLite file"),
@@ -145,10 +145,10 @@ def test_a_reader_who_has_seen_enough_is_no_error(
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (MemoryError(), "There is not enough memory, or room on the disk. Choose smal"),
+        (MemoryError(), "There is not enough memory or disk space. Choose smaller"),
         (
             tf.errors.ResourceExhaustedError(None, None, "/tmp; No space left on"),
-            "There is not enough memory, or room on the disk. Choose smaller batches",
+            "There is not enough memory or disk space. Choose smaller batches",
         ),
         (
             tf.errors.InvalidArgumentError(None, None, "7 is not in [0, 2)\n\t [[x]]"),
@@ -174,7 +174,7 @@ def test_a_fault_of_the_package_is_no_bad_input(
     assert result.exit_code == 1 and result.stdout == ""
     (line,) = result.stderr.splitlines()
     assert line.startswith("Error: ValueError: invalid literal for int()")
-    assert "is a fault of larq_nobn" in line and "Please report it" in line
+    assert "is a bug in larq_nobn" in line and "Please report it" in line
     whole = invoke("models", "--traceback")
     assert whole.exit_code == 1
     assert whole.stderr.startswith("Traceback (most recent call last):\n")

@@ -129,7 +129,7 @@ def test_several_files_and_what_is_none(
     chain().save(tmp_path / "m.keras")
     for arguments, sentence in (
         ((lite_file, tmp_path / "m.keras"), "is a network, not a .tflite or .c file"),
-        ((lite_file, lite_file, "--formats"), "Give one FILE with it"),
+        ((lite_file, lite_file, "--formats"), "Give only one FILE"),
         ((lite_file, "--limit", 4), "without --formats or --dataset"),
     ):
         assert sentence in one_sentence(invoke("benchmark", *arguments))

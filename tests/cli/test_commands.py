@@ -49,7 +49,7 @@ def test_train_says_what_it_starts_from(
     monkeypatch.setattr(training, "train", stopped)
     given = ("--init", run_folder, "--recipe", "fine_tune", "--backbone-multiplier", 0)
     result = invoke("train", *given, "--dataset", "digits", "--output", tmp_path / "b")
-    assert f"{run_folder} gave 10 of 10 weights.\n" in result.stdout
+    assert f"10 of 10 weights are from {run_folder}.\n" in result.stdout
     (settings,) = begun
     assert (settings.model, settings.normalization) == ("init", None)
     assert (settings.init, settings.backbone_multiplier) == (str(run_folder), 0)

@@ -79,7 +79,7 @@ def test_predict_and_convert_know_classes_size_and_numbers(
 
 def test_what_does_not_fit_is_not_written(saved: Path, tmp_path: Path):
     model, file = nobn.training.open_model(saved), tmp_path / "model.keras"
-    with pytest.raises(ValueError, match="has 10 classes of images of"):
+    with pytest.raises(ValueError, match="has 10 classes and images of"):
         nobn.training.save_model(model, file, dataset="digits")
     assert not file.exists()
 

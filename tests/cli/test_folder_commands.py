@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from cli.answers import one_sentence, predictions
 from cli.conftest import Invoke
-from larq_nobn.cli import _demo, _models, _train
+from larq_nobn.cli import _demo, _inputs, _train
 from PIL import Image
 
 SUFFIXES = ("jpg", "png", "webp", "bmp", "gif")
@@ -64,8 +64,8 @@ def test_from_images_to_a_file(pictures: Path, invoke: Invoke, tmp_path: Path):
     assert record["preprocessing"]["class_names"] == list(NAMES)
     assert record["settings"]["image_size"] == [8, 10]
     # What the run was tested on, as an app sees it.
-    _, origin = _models.open_run_or_file(run, trust=False)
-    images = np.concatenate([x for x, _ in _models.Images(None, origin).batches()])
+    _, origin = _inputs.open_run_or_file(run, trust=False)
+    images = np.concatenate([x for x, _ in _inputs.ModelImages(None, origin).batches()])
     assert len(images) == info.test_examples
     small = [steps(nobn.data.decode(p.read_bytes())) for p in pictures.rglob("*.*")]
     known = {image.tobytes() for image in small}
@@ -123,7 +123,7 @@ def test_few_images_are_fine_tuned(
         assert (settings.init, settings.width) == (init, width)
         assert (settings.recipe == "fine_tune") == (init is not None)
         assert ("--init none trains a new network" in said) == (init is not None)
-        assert ("--image-size 96, or another one" in said) == ("224" in options)
+        assert ("--image-size 96, or another size" in said) == ("224" in options)
     monkeypatch.setattr(_train, "FEW", 10)
     said, more = _train.start_of(str(pictures))
     assert more == {"width": 16} and "--recipe fine_tune starts from a tra" in said
@@ -170,6 +170,6 @@ def test_images_are_as_a_model_without_metadata_takes_them(pictures: Path):
     for channels in (1, 3):
         image = nobn._keras.keras.Input((8, 6, channels))
         model = nobn._keras.keras.Model(image, image)
-        images = _models.Images(str(pictures), None, model=model)
+        images = _inputs.ModelImages(str(pictures), None, model=model)
         assert images.info.image_shape == (8, 6, channels)
         assert len(images.info.mean) == channels

@@ -110,7 +110,7 @@ def test_an_existing_output_needs_force(invoke: Invoke, place: Path):
         "nowhere": exists,
         "pictures": "pictures is not a regular file. Choose another name",
         "/dev/null": "/dev/null is not a regular file. Choose another name",
-        "deep/file": "deep/file lies in no existing folder. Create it first",
+        "deep/file": "deep/file is in a folder that does not exist. Create",
     }.items():
         line = words("audit", "--json", target)
         said = one_sentence(invoke(*line))
@@ -146,7 +146,7 @@ def test_what_is_read_is_not_written(invoke: Invoke, place: Path):
         "compare --dataset digits --teacher own.keras --output g --json link.keras",
     ):
         said = one_sentence(invoke(*line.split(), "--force"))
-        assert "would overwrite what the command reads" in said
+        assert "would overwrite a file that the command reads" in said
     assert contents(place) == before
 
 
@@ -164,8 +164,8 @@ def test_nor_a_run(invoke: Invoke, place: Path):
         "compare --output pictures",
     ):
         said = one_sentence(invoke(*line.split(), "--dataset", "pictures"))
-        assert "lies within the images of " in said
-        assert said.endswith("taken for more of them. Choose another output.")
+        assert "is inside the image folder " in said
+        assert said.endswith("would count as images. Choose another output.")
     assert contents(place) == before
 
 

@@ -116,9 +116,9 @@ def test_one_sentence(run_folder: Path, invoke: Invoke, tmp_path: Path):
     torn.write_bytes(b"\x89PNG\r\n\x1a\n cut off")
     for arguments, sentence in (
         ((run_folder, tmp_path / "gone.jpg"), "gone.jpg' does not exist."),
-        ((run_folder, tmp_path / "empty"), "empty contains no image. Those are files"),
-        ((run_folder, torn), "torn.png cannot be shown to a network: it is not a JPEG"),
-        ((bare, torn), "Name the images that it was trained on"),
+        ((run_folder, tmp_path / "empty"), "empty contains no image. Images are files"),
+        ((run_folder, torn), "torn.png cannot be read as an image: it is not a JPEG"),
+        ((bare, torn), "set that it was trained on, such as"),
         ((run_folder, torn, "--dataset", "mnist"), "--dataset is not used for"),
         ((tmp_path / "bare.tflite", torn), "bare.tflite.json' cannot be read"),
     ):

@@ -7,7 +7,7 @@ import pytest
 from larq_nobn import data, deploy
 from cli.answers import one_sentence
 from larq_nobn._keras import keras
-from larq_nobn.cli import _deploy, _models
+from larq_nobn.cli import _deploy, _inputs
 from larq_nobn.models import pretrained
 
 DIGITS = "reactnet18-w32-digits"
@@ -35,7 +35,7 @@ def test_convert_without_the_images_of_training(
     monkeypatch: pytest.MonkeyPatch,
 ):
     """It needs no download: generated images take their place, which is said."""
-    origin = _models.Origin(data.open_dataset("cifar10").info, {"dataset": "cifar10"})
+    origin = _inputs.Origin(data.open_dataset("cifar10").info, {"dataset": "cifar10"})
     image = keras.Input((32, 32, 3))
     logits = keras.layers.Dense(10)(keras.layers.GlobalAveragePooling2D()(image))
     network, file = keras.Model(image, logits), tmp_path / "m.tflite"

@@ -19,7 +19,7 @@ from larq_nobn.data._augment import (
     random_affine,
     random_operations,
 )
-from larq_nobn.data._batches import Plan, of_epoch
+from larq_nobn.data._epochs import Plan, of_epoch
 from larq_nobn.data._source import Source
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image, ImageOps
@@ -113,7 +113,7 @@ def test_what_an_image_gets_does_not_depend_on_the_batch(transform: Transform):
 
     def seen(numbers: list[int]) -> np.ndarray:
         own = tf.gather(draws, numbers)
-        images, _ = source.take(tf.constant(numbers), transform.parts(own))
+        images, _ = source.take(tf.constant(numbers), transform.regions(own))
         return transform.vary(images, own).numpy()
 
     whole = seen([0, 1, 2, 3, 4])
@@ -126,7 +126,7 @@ def test_what_an_image_gets_does_not_depend_on_the_batch(transform: Transform):
 def test_random_parts():
     """Sizes as Inception has them, and pixels between those of the image."""
     draws = Transform("random_resized_crop").draw(4000, (0, 1), SHAPE)
-    parts = Transform("random_resized_crop").parts(draws).numpy().astype(float)
+    parts = Transform("random_resized_crop").regions(draws).numpy().astype(float)
     high, wide, down, right = parts.T
     area, ratio = high * wide, wide / high
     inside = (high < 1) & (wide < 1)

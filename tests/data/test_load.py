@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from larq_nobn.data import _images, _prepared, _tfds, load
+from larq_nobn.data import _images, _tfds, _tfds_images, load
 from larq_nobn.data._augment import Transform, crop_and_flip
 from larq_nobn.data._images import balanced_subset
 
@@ -193,8 +193,8 @@ class Files(_tfds.Examples):
 
 def imagenet_of(monkeypatch: pytest.MonkeyPatch, files: list[bytes]) -> None:
     """Makes these files the images of ImageNet."""
-    monkeypatch.setattr(_prepared, "prepared_builder", lambda *_: None)
-    monkeypatch.setattr(_prepared, "Examples", lambda *_: Files(files))
+    monkeypatch.setattr(_tfds_images, "prepared_builder", lambda *_: None)
+    monkeypatch.setattr(_tfds_images, "Examples", lambda *_: Files(files))
     _images.opened.cache_clear()
 
 

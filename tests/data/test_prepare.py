@@ -81,7 +81,7 @@ def test_what_cannot_be_prepared(offline: None, tmp_path: Path) -> None:
     broken = write_folder(tmp_path / "cifar10" / "3.0.2", {"features.json": b"{}"})
     for name, source, error, said in (
         ("cifar11", None, ValueError, "name must be one of digits, .*; got 'cifar11'"),
-        ("cifar10", None, FileExistsError, f"{broken} is there but contains no compl"),
+        ("cifar10", None, FileExistsError, f"{broken} exists but contains no complet"),
         ("cifar10", "none.tgz", FileNotFoundError, "none.tgz is not a folder. Pass on"),
         ("cifar100", None, ConnectionError, "be downloaded .*into a folder and run: l"),
         ("imagenet", None, FileNotFoundError, "imagenet has no free download. Put ILS"),
@@ -106,6 +106,6 @@ def test_tfds_source_lacks_files(tmp_path: Path) -> None:
 
 def test_tfds_source_with_wrong_checksum(tmp_path: Path) -> None:
     source = write_folder(tmp_path / "source", {"cifar-100-binary.tar.gz": b"hm"})
-    with pytest.raises(ValueError, match="contains other files than those of cifar100"):
+    with pytest.raises(ValueError, match="files that are not those of cifar100"):
         nobn.data.prepare("cifar100", source, tmp_path / "data")
     assert not list(tmp_path.glob("data/cifar100/*/dataset_info.json"))

@@ -376,10 +376,10 @@ schedule: cosine does not end at zero
 +total,
 @ tests/training/test_strategy.py
 strategy: the rest of an uneven batch is lost
--replica * there // replicas, (replica + 1) * there // replicas
-+replica * (there // replicas), (replica + 1) * (there // replicas)
+-replica * total // replicas, (replica + 1) * total // replicas
++replica * (total // replicas), (replica + 1) * (total // replicas)
 shares: parts of a batch are not counted
--if batch_size % (replicas * parts):
+-if batch_size % (replicas * micro):
 +if batch_size % replicas:
 @ tests/training/test_stopping.py
 stopping: a swallowed signal is forgotten
@@ -427,8 +427,8 @@ pictures: turned the other way
 +pass
 @ tests/data/folder/test_layout.py
 pictures: more for testing than asked for
--/ 16**_HEX_DIGITS < share
-+/ 16**_HEX_DIGITS > share
+-/ 16**_HEX_DIGITS < fraction
++/ 16**_HEX_DIGITS > fraction
 @ tests/data/folder/test_images.py
 pictures: statistics of bytes, not of [0, 1]
 -variance = (count * int(square) - int(total) ** 2) / (255 * count) ** 2
@@ -730,12 +730,12 @@ compare: failed runs end well
 +        context.exit(0)
 @ tests/training/test_stopping.py
 errors: exit code of a terminated command
--number = signal.SIGINT if asked else signal.SIGTERM
+-number = signal.SIGINT if ctrl_c else signal.SIGTERM
 +number = signal.SIGINT
 @ tests/training/test_stopping.py tests/training/test_crash.py tests/cli
 errors: epochs that were never kept
--is kept up to {kept}." if kept else ""
-+is kept up to {kept}."
+-is saved up to {last}." if last else ""
++is saved up to {last}."
 # what all parts stand on
 @ tests/quantizers/test_rejected.py
 checks: open intervals closed

@@ -16,7 +16,7 @@ import pytest
 from larq_nobn import training
 from larq_nobn._keras import keras
 from larq_nobn.training import _network, _run_folder
-from larq_nobn.training._settings import NETWORKS
+from larq_nobn.training._run_settings import NETWORKS
 
 # What a clock or the system says.
 _MEASURED = ("seconds", "images_per_second", "peak_")

@@ -13,7 +13,7 @@ from larq_nobn import training
 from larq_nobn._keras import keras
 from larq_nobn.training import RunSettings, Trainer
 from larq_nobn.training._callbacks import best_epoch, is_over
-from larq_nobn.training._checkpoints import Checkpoints, position_kept
+from larq_nobn.training._checkpoints import Checkpoints, newest_position
 from training.runs import assert_same
 
 SETTINGS = RunSettings(
@@ -104,7 +104,7 @@ def test_averaged_weights_of_the_best_epoch_are_tested_and_saved(tmp_path: Path)
     folder, kill = tmp_path / "killed", KillAt(2, 2)
     with pytest.raises(Killed):
         training.train(SETTINGS, folder, kill, checkpoint_steps=1)
-    assert position_kept(folder) == (2, 2)
+    assert newest_position(folder) == (2, 2)
     kill = KillAt(-1, -1)
     resumed = training.train(SETTINGS, folder, kill, resume=True, checkpoint_steps=1)
     assert kill.seen == [(2, 2)]
@@ -176,7 +176,7 @@ def test_patience_and_best_epoch_are_those_of_keras(monitor: str, patience: int)
 
 def test_no_epoch_is_chosen_on_test_images(tmp_path: Path):
     settings = RunSettings("plain", dataset="digits", width=8, blocks=(1,), keep="best")
-    wrong = "Test images would choose the epoch to keep: .* --validation"
+    wrong = "the epoch to save on the test images: .* --validation"
     with pytest.raises(ValueError, match=wrong):
         training.train(settings, tmp_path / "run")
     assert not (tmp_path / "run").exists()

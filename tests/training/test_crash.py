@@ -78,7 +78,7 @@ def test_killed_and_stopped(tmp_path: Path):
     done = ended(folder, signal.SIGTERM, "run.json", 1)
     assert done.returncode == 143
     assert done.stderr.splitlines()[-1] == (
-        f"Stopped; nothing half-written is left. {folder} is kept up to epoch 2. To "
+        f"Stopped; nothing half-written is left. {folder} is saved up to epoch 2. To "
         f"resume: larq-nobn train --resume {folder}"
     )
     names = {"epoch-0001-step-0000002.npz", "epoch-0002.npz", "network.keras"}

@@ -15,7 +15,7 @@ from larq_nobn import data, training
 from larq_nobn._keras import keras
 from larq_nobn.cli._train import _at_chance
 from larq_nobn.training import RunSettings
-from larq_nobn.training._checkpoints import latent_weights, position_kept
+from larq_nobn.training._checkpoints import latent_weights, newest_position
 from larq_nobn.training._network import optimizer_for, schedule_for
 from training.runs import Stop, assert_same, with_little_network, without_curves
 
@@ -83,7 +83,7 @@ def test_a_signal_leaves_a_checkpoint_of_its_step(
     signal.signal(signal.SIGINT, before)
     epoch, within = divmod(step, STEPS)
     kept = (epoch, within) if within else (epoch - 1, STEPS)
-    assert position_kept(tmp_path) == kept
+    assert newest_position(tmp_path) == kept
     # Opened before it is resumed.
     unfinished = training.load_run(tmp_path)
     assert unfinished.record["finished"] is False

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from larq_nobn import data, training
 from larq_nobn._keras import keras
-from larq_nobn.training._checkpoints import position_kept
+from larq_nobn.training._checkpoints import newest_position
 from larq_nobn.training._stopping import StopCheck, find_non_finite
 from larq_nobn.training._training_model import NOT_FINITE
 
@@ -97,6 +97,6 @@ def test_a_run_keeps_its_last_checkpoint_and_says_what_to_do(
         "The loss is not finite at epoch 2, step 2: the images are not finite. "
         "The last good checkpoint is that of epoch 1. Prepare the data set again."
     )
-    assert position_kept(tmp_path / "run") == (1, 0)
+    assert newest_position(tmp_path / "run") == (1, 0)
     monkeypatch.undo()
     assert len(training.train(TINY, tmp_path / "run", resume=True).history) == 2

@@ -61,8 +61,8 @@ def test_arrays():
         "Network: ResNet20, nobn, alpha 0.2, ",
         "; 34 parameters, a TFLite file of about 1 kB\n",
         "Steps: 2 epochs of 3 steps, 8 images each; written to runs/a\n",
-        "The 9 test images are few: an accuracy of 50 % is one from 23 to 77 %.\n",
-        "The test images are uneven: 0 of 0, 9 of 1.",
+        "With only 9 test images, a measured accuracy of 50 % means 23 to 77 %.\n",
+        "The test split is uneven: 0 of 0, 9 of 1.",
     ):
         assert line in said
     said = lines_of(given((400, 400), (4, 4, 1)), limit=400, mixup=0.2)
@@ -86,7 +86,7 @@ def test_augmentation(settings: dict, said: str):
 
 def test_images_that_are_taken_as_they_are():
     said = lines_of(given((20, 16), (4, 4, 3), floats=True))
-    assert "Mean and standard deviation: images are taken as they are\n" in said
+    assert "Mean and standard deviation: images are not normalized\n" in said
     part = tf.data.Dataset.from_tensor_slices(
         (np.zeros((9, 4, 4, 3)), np.arange(9) % 2)
     )

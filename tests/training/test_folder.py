@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from larq_nobn import training
 from larq_nobn.config._run_files import write_json
-from larq_nobn.training._checkpoints import position_kept
+from larq_nobn.training._checkpoints import newest_position
 from larq_nobn.training._run_folder import is_finished, lock_run_folder
 
 SETTINGS = json.loads(
@@ -58,17 +58,17 @@ def test_a_finished_run_needs_no_checkpoints(tmp_path: Path):
 
 def test_a_failure_leaves_all(tmp_path: Path):
     folder = tmp_path / "run"
-    assert position_kept(folder) is None
+    assert newest_position(folder) is None
     fails_after(folder, write_checkpoint)
     kept = contents(folder)
     assert kept == {"settings.json", "history.csv", "checkpoints"}
     fails_after(folder, lambda folder: (folder / "logs").mkdir(), resume=True)
     assert contents(folder) == kept | {"logs"}
-    assert position_kept(folder) == (1, 0)
+    assert newest_position(folder) == (1, 0)
     (tmp_path / "two").mkdir()
     first = folder.rename(tmp_path / "two" / "stage1") / "checkpoints"
     (first / "epoch-0001-step-0000020.npz").touch()
-    assert str(position_kept(tmp_path / "two")) == "step 20 of epoch 2"
+    assert str(newest_position(tmp_path / "two")) == "step 20 of epoch 2"
 
 
 # What is in a folder beside an unfinished run; whether it is to be resumed, with which

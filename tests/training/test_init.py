@@ -206,7 +206,7 @@ def of_two_inputs() -> keras.Model:
             lambda: ending(layers.Flatten(), shape=(8, 8, 3)),
             r"shape \(196,\) instead of 7 classes, and",
         ),
-        (of_two_inputs, "has 2 inputs and 1 outputs, but a classifier"),
+        (of_two_inputs, "has 2 inputs and 1 outputs, but an image cl"),
     ],
     ids=["features", "two"],
 )
@@ -285,7 +285,7 @@ def test_the_classifier_of_any_network_is_spared_and_not_clipped(folded: Path):
 
 
 def test_what_would_start_with_nothing_is_rejected(tmp_path: Path):
-    with pytest.raises(ValueError, match="backbone_multiplier=0.3 holds back"):
+    with pytest.raises(ValueError, match="backbone_multiplier=0.3 is for the weights"):
         training.train(from_recipe("fine_tune", dataset="digits"), tmp_path / "run")
     gone = from_recipe(dataset="digits", init=str(tmp_path / "gone.keras"))
     with pytest.raises(FileNotFoundError, match="gone.keras does not exist"):
@@ -326,7 +326,7 @@ def test_a_run_that_resumes_takes_nothing_again(
         resumed = stop_and_resume(settings, tmp_path / "resumed", 1)
     said = [each.getMessage() for each in caplog.records if "start" in each.name]
     # By the first, and by the part of the second that was stopped.
-    sentence = "gave 2 of 4 weights. New: end/kernel, end/bias."
+    sentence = f"2 of 4 weights are from {settings.init}. New: end/kernel, end/bias."
     assert sum(sentence in each for each in said) == 2
     assert_same(resumed, whole)
     assert whole.model.output_shape == (None, 10)

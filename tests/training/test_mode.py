@@ -9,7 +9,7 @@ import pytest
 from larq_nobn import data, training
 from larq_nobn._keras import keras
 from larq_nobn.training._callbacks import needs_statistics
-from larq_nobn.training._settings import NETWORKS
+from larq_nobn.training._run_settings import NETWORKS
 from training.drawn import SETTINGS, assert_of_the_mode, two_norms
 from training.runs import step_by_step
 

@@ -184,11 +184,11 @@ def test_settings_of_a_given_network(case: str, tmp_path: Path):
 @pytest.mark.parametrize(
     ("chosen", "said"),
     [
-        ({"width": 8}, "width=8 does not apply to the network that is given"),
-        ({"model": "ResNet20"}, "model='ResNet20', init=None are in the settings"),
-        ({"stages": 2}, "stages=2 does not apply to the network that is given"),
-        ({"init": "a.keras"}, "init='a.keras' are in the settings, and a network was"),
-        ({"normalization": "group"}, "normalization='group' does not apply to the"),
+        ({"width": 8}, "width=8 cannot change the network that is given"),
+        ({"model": "ResNet20"}, "settings have model='ResNet20' and init=None, but"),
+        ({"stages": 2}, "stages=2 cannot change the network that is given"),
+        ({"init": "a.keras"}, "and init='a.keras', but a network was given"),
+        ({"normalization": "group"}, "normalization='group' cannot change the"),
     ],
 )
 def test_what_a_given_network_has_already(chosen: dict, said: str, tmp_path: Path):
@@ -201,7 +201,7 @@ def test_networks_that_cannot_be_given(tmp_path: Path):
     for wrong in ("ResNet20", own_network, [own_network()]):
         with pytest.raises(TypeError, match="Keras"):
             training.train(LITTLE, tmp_path / "a", model=wrong)
-    again = "is a network that only the caller has. Give it again, by"
+    again = "is a network that only the caller has. Pass it again: "
     with pytest.raises(ValueError, match=again):
         training.train(LITTLE.of_given_network(), tmp_path / "a")
 
@@ -219,7 +219,7 @@ def test_labels_of_a_grid(tmp_path: Path):
     assert [each.label for each in cells.values()] == ["cubic"] * 2 + ["a/b: c"] * 2
     one = training.grid([NORM, "group"], labels=["mine"], **own)
     assert {each.label for each in one.values()} == {"mine"}
-    with pytest.raises(ValueError, match="labels=a,b,c are 3 for 2 normalizations"):
+    with pytest.raises(ValueError, match="labels=a,b,c are 3 labels for 2 normal"):
         training.grid([NORM, "group"], labels=["a", "b", "c"], **own)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from larq_nobn import training
 from larq_nobn._keras import keras
-from larq_nobn.training._settings import NETWORKS
+from larq_nobn.training._run_settings import NETWORKS
 from numpy.testing import assert_allclose
 from training.runs import (
     Stop,

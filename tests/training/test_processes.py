@@ -64,7 +64,7 @@ def test_what_a_command_says(tmp_path: Path):
         killed = submit(command(tmp_path / "a", "os.kill(os.getpid(), 9)"))
         killed.exception()
         failure, _ = _compare._messages_of(killed)
-        assert failure.startswith("Its process ended with exit code -9. See whether")
+        assert failure.startswith("Its process ended with exit code -9. If memory")
 
 
 def test_what_is_stopped_takes_its_processes_along(

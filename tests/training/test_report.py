@@ -111,7 +111,7 @@ def test_of_the_rest_the_best_is_shown(tmp_path: Path):
 def test_what_cannot_be_reported(tmp_path: Path):
     (run,) = leave_seeds(tmp_path, PLAIN, CURVES[:1])
     (tmp_path / "logs").mkdir()
-    with pytest.raises(ValueError, match="by=colour has 'colour', which is no setting"):
+    with pytest.raises(ValueError, match="by=colour: 'colour' is not a setting"):
         training.report([run], ["colour"])
     for runs, sentence in (
         ([tmp_path / "logs"], "contains no finished run"),
@@ -147,7 +147,7 @@ def test_what_is_no_finished_run_is_named_and_left_out(
     comparison = training.report(sorted(tmp_path.iterdir()))
     assert [each.folder for each in comparison.outcomes] == [str(runs[0]), str(runs[2])]
     (message,) = caplog.messages
-    assert message.startswith("Left out, because there is no run.json")
+    assert message.startswith("Skipped, because there is no run.json")
     assert message.endswith(f": {runs[1]}, {tmp_path / 'notes.txt'}.")
     whole = training.report([tmp_path])  # the folder of a comparison
     assert [each.folder for each in whole.outcomes] == [str(runs[0]), str(runs[2])]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from larq_nobn.training import Comparison, Outcome, RunSettings
-from larq_nobn.training._report import COLOURS, draw_groups
+from larq_nobn.training._comparison import COLOURS, draw_groups
 from larq_nobn.training._run_folder import plain
 from matplotlib.figure import Figure
 

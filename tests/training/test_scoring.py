@@ -115,12 +115,12 @@ def test_arrays_are_taken_as_train_takes_them(tiny_run: training.Run):
     for given, sentence in (
         (
             (pixels, np.char.add(labels.astype(str), "x")),
-            "classes that are not among those of digits: 0x, ",
+            "of the images are not among the classes of digits: 0x, ",
         ),
         ((pixels, labels[:5]), "and labels of shape"),
         ((pixels,), "data contains tuple for the test images"),
     ):
         with pytest.raises((TypeError, ValueError), match=sentence):
             training.evaluate(opened, given)
-    with pytest.raises(ValueError, match="does not say how bytes are normalized"):
+    with pytest.raises(ValueError, match="no mean and standard deviation to normalize"):
         training.evaluate(lambda batch: batch, (pixels, labels))

@@ -50,7 +50,7 @@ WRONG = [
     ({"kernel": "bernoulli_sign", "ema": 0.9}, "ema=0.9 does not go with kernel="),
     ({"kernel": "recu"}, "kernel='recu' needs a normalization"),
     ({"model": "VGGSmall", "blocks": (1,)}, "blocks is not an argument of VGGSmall"),
-    ({"calibrate": True, "normalization": "kalman"}, "finds nothing to set in ReActN"),
+    ({"calibrate": True, "normalization": "kalman"}, "has no effect on ReActN"),
     ({"model": "init"}, "model='init' is the network of init, which is not given"),
     ({"init": "a", "calibrate": True}, "calibrate=True does not go with init='a'"),
     ({"normalization": None}, "normalization must be one of .*; got None"),

@@ -11,8 +11,8 @@ import pytest
 from larq_nobn import _signals, training
 from click.testing import CliRunner
 from larq_nobn._signals import stoppable
-from larq_nobn.cli import _errors, _progress, main
-from larq_nobn.training._checkpoints import position_kept
+from larq_nobn.cli import _epoch_progress, _exit, main
+from larq_nobn.training._checkpoints import newest_position
 from larq_nobn.training._stopping import StopCheck
 
 RAISES = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: training.Terminated}
@@ -86,7 +86,8 @@ def stopped_in(
         if now == epoch:
             signal.raise_signal(number)
 
-    monkeypatch.setattr(_progress.TrainingProgress, "on_epoch_begin", on_epoch_begin)
+    shown = _epoch_progress.TrainingProgress
+    monkeypatch.setattr(shown, "on_epoch_begin", on_epoch_begin)
     result = CliRunner().invoke(main, [*TINY, "--output", str(folder)])
     return result.exit_code, result.stderr.splitlines()[-1]
 
@@ -101,13 +102,13 @@ def test_the_command_says_what_is_left(tmp_path: Path, monkeypatch: pytest.Monke
     code, line = stopped_in(1, signal.SIGINT, folder, monkeypatch)
     assert (code, line) == (
         130,
-        f"{stopped} {folder} is kept up to epoch 1. To resume: larq-nobn train "
+        f"{stopped} {folder} is saved up to epoch 1. To resume: larq-nobn train "
         f"--resume {folder}",
     )
-    assert position_kept(folder) == (1, 0)
+    assert newest_position(folder) == (1, 0)
     first = tmp_path / "two" / "stage1"  # which is finished
     first.mkdir(parents=True)
-    said = _errors._how_to_resume({_errors.RUN: first.parent})
+    said = _exit._how_to_resume({_exit.RUN: first.parent})
     assert said == f" To resume: larq-nobn train --resume {first.parent}"
     code, line = stopped_in(9, signal.SIGINT, folder, monkeypatch)
     assert (code, line) == (

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from larq_nobn import training
 from larq_nobn.training._distribution import strategy_for, wait_for_workers
-from larq_nobn.training._settings import NETWORKS
+from larq_nobn.training._run_settings import NETWORKS
 from replicas import assert_replicas_agree
 from training import worker
 
@@ -69,7 +69,7 @@ def test_who_does_not_come_is_named(caplog: pytest.LogCaptureFixture):
         wait_for_workers(*config_of(0, ports), 0.5)
     said = f"After 0.5 seconds there is no answer from {missing}. Start all workers"
     assert str(caught.value).startswith(said)
-    assert f"Waiting for {missing}, for " in caplog.text
+    assert f"Waiting for {missing}, at most " in caplog.text
 
 
 MIRRORED = """
@@ -79,20 +79,20 @@ from types import SimpleNamespace
 from tempfile import TemporaryDirectory
 from larq_nobn import data, training
 from larq_nobn._keras import keras
-from larq_nobn.training._distribution import check_shares, shared, strategy_for
-from larq_nobn.training._settings import NETWORKS
+from larq_nobn.training._distribution import check_slices, distribute, strategy_for
+from larq_nobn.training._run_settings import NETWORKS
 from training import drawn, worker
 from training.runs import step_by_step, without_curves
 
 step_by_step().__enter__()
 without_curves().__enter__()
-# The parts of all replicas are the batch: over two epochs, with a last one of one.
+# The slices of all replicas make up the batch, in two epochs; the last has one image.
 for split, examples in (("train", 128), ("test", 65)):
     def load(epoch, **share):
         return data.load("digits", split, 32, limit=examples, epoch=epoch, **share)
 
     images = load(3)
-    found = iter(shared(images, lambda share: load(3, share=share), strategy))
+    found = iter(distribute(images, lambda share: load(3, share=share), strategy))
     for batch in (*images, *images):
         for whole, parts in zip(batch, next(found)):
             parts = strategy.experimental_local_results(parts)
@@ -100,11 +100,11 @@ for split, examples in (("train", 128), ("test", 65)):
             np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 try:
-    check_shares(strategy, 36, 4)
+    check_slices(strategy, 36, 4)
 except ValueError as error:
     assert str(error) == (
-        "batch_size=36 cannot be shared evenly by 2 replicas in 4 parts each "
-        "(accumulate=4). Choose a multiple of 8."
+        "batch_size=36 cannot be shared evenly by 2 replicas, each with 4 micro-"
+        "batches (accumulate=4). Choose a multiple of 8."
     )
 else:
     raise AssertionError

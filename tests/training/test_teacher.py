@@ -8,7 +8,7 @@ from larq_nobn import training
 from larq_nobn._keras import keras
 from larq_nobn.models._float_resnet import float_resnet
 from larq_nobn.training._network import probabilities_of
-from larq_nobn.training._plan import teacher_settings
+from larq_nobn.training._runs_before import teacher_settings
 from numpy.testing import assert_allclose
 
 IMAGES = np.random.default_rng(0).normal(size=(6, 8, 8, 1)).astype(np.float32)

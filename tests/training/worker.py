@@ -15,8 +15,8 @@ import larq as lq
 import numpy as np
 from larq_nobn import training
 from larq_nobn._keras import keras
-from larq_nobn.training._checkpoints import position_kept
-from larq_nobn.training._settings import NETWORKS
+from larq_nobn.training._checkpoints import newest_position
+from larq_nobn.training._run_settings import NETWORKS
 from tensorflow.python.eager import context
 from training import drawn
 from training.runs import step_by_step, without_curves
@@ -109,7 +109,7 @@ def main(folder: Path, index: int) -> None:
             SETTINGS, folder / "run", _InTheSecondEpoch(_interrupt), **TOGETHER
         )
     except KeyboardInterrupt:
-        assert position_kept(folder / "run") == (1, 2)
+        assert newest_position(folder / "run") == (1, 2)
         run = training.train(SETTINGS, folder / "run", resume=True, **TOGETHER)
     np.savez(folder / f"weights{index}.npz", *run.model.get_weights())
     NETWORKS["ReActNet18"] = drawn.two_norms

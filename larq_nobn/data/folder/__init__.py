@@ -1,1 +1,1 @@
-"""Folders of images as data sets."""
+"""Image folders as data sets."""

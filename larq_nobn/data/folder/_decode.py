@@ -1,4 +1,4 @@
-"""Image files as pixels: upright, opaque, in 8 bits, and of the size of a network."""
+"""Decodes image files to 8 bits, upright and opaque, and scales them for a network."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _GRAY = ("1", "L", "LA", "La")
 
 
 def decode(content: bytes) -> np.ndarray:
-    """Decodes an image file to 8 bits: upright, opaque.
+    """Decodes an image file to 8 bits, upright and opaque.
 
-    An image is turned as its EXIF orientation says, what is transparent is white, of
-    an animation the first frame is shown, and of 16 bits the upper eight are kept.
+    Images are rotated as their EXIF orientation says, transparent pixels become white,
+    animations give their first frame, and 16 bits give the upper eight.
 
     Arguments:
-        content: A file of JPEG, PNG, WebP, BMP or GIF, whatever its name.
+        content: The bytes of a JPEG, PNG, WebP, BMP or GIF file.
 
     Returns:
         (height, width, channels), uint8: one channel if the file is gray, else red,
@@ -32,7 +32,7 @@ def decode(content: bytes) -> np.ndarray:
 
     Raises:
         ImportError: If Pillow is not installed.
-        ValueError: If the content is no such file, or is damaged; says what is wrong.
+        ValueError: If the content is another kind of file, or damaged; says which.
 
     Example:
         ```python
@@ -55,7 +55,7 @@ def decode(content: bytes) -> np.ndarray:
         raise InvalidValue(f"it has more than {most:,} pixels") from problem
     except MemoryError:
         raise
-    except Exception as problem:  # of Pillow's decoders, which complain in many ways
+    except Exception as problem:  # Pillow's decoders raise errors of many types
         kind = type(problem).__name__
         raise InvalidValue(f"it is damaged: {kind}: {problem}") from problem
     if mode in _GRAY or (mode == "P" and (pixels == pixels[..., :1]).all()):
@@ -64,7 +64,7 @@ def decode(content: bytes) -> np.ndarray:
 
 
 def _pixels(opened: Any) -> np.ndarray:
-    """Decodes an opened image to red, green and blue, on white."""
+    """Decodes an opened image to red, green and blue, on a white background."""
     from PIL import Image
 
     if opened.mode.startswith("I"):  # gray of 16 bits
@@ -80,17 +80,17 @@ def image_of(
     shape: tuple[int, int, int],
     exact: bool,
     crop: float = 1.0,
-    part: np.ndarray | None = None,
+    region: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Returns the image in a file, a path or its content, scaled to a shape.
+    """Returns the image in a file, given as path or content, scaled to a shape.
 
-    If `exact`, means of pixels stay float32, as an app computes them; else they become
-    bytes again. `crop` is the fraction of the middle part that is used, per side;
-    `part` is another part, as `Transform.parts` says.
+    If `exact`, means of pixels stay float32, as apps compute them; else they are
+    rounded to bytes. `crop` is the fraction of each side in a center crop. `region` is
+    another part of the image, see `Transform.regions`.
     """
     pixels = decode(file if isinstance(file, bytes) else file.read_bytes())
-    if part is not None:
-        pixels, crop = _resized(pixels, part.tolist(), shape[:2]), 1.0
+    if region is not None:
+        pixels, crop = _resized(pixels, region.tolist(), shape[:2]), 1.0
     return fitted(pixels, shape, exact, crop)
 
 
@@ -98,19 +98,19 @@ def fitted(
     pixels: np.ndarray, shape: tuple[int, int, int], exact: bool, crop: float = 1.0
 ) -> np.ndarray:
     """Returns an image scaled to a shape, see `image_of`."""
-    if pixels.shape == shape and crop == 1:  # each new pixel is the mean of one
+    if pixels.shape == shape and crop == 1:  # scaling would not change a pixel
         return pixels.astype(np.float32) if exact else pixels
     means = scaled(pixels[np.newaxis], shape[:2], shape[2], crop)[0]
     return means if exact else np.rint(means).astype(np.uint8)
 
 
 def _resized(
-    pixels: np.ndarray, part: Sequence[float], size: tuple[int, int]
+    pixels: np.ndarray, region: Sequence[float], size: tuple[int, int]
 ) -> np.ndarray:
-    """Returns a part of an image in another size, smoothed where it gets smaller."""
+    """Returns a region of an image in another size, smoothed if it gets smaller."""
     from PIL import Image
 
-    (high, wide, down, right), (height, width) = part, pixels.shape[:2]
+    (high, wide, down, right), (height, width) = region, pixels.shape[:2]
     rows = high * min(height, width * size[0] / size[1])
     columns = wide * min(width, height * size[1] / size[0])
     top, left = down * (height - rows), right * (width - columns)

@@ -1,4 +1,4 @@
-"""What a folder of images contains, before anything is trained on it."""
+"""`inspect_folder`: the contents of an image folder, before a training."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ class Overview:
 
     Attributes:
         root: The folder.
-        divided: Whether it has folders for training and testing; else its content says.
-        classes: Images of each class, by split.
-        sizes: Smallest, median and largest height, and the same of widths; None
-            without a readable image.
-        grey: Images without colours.
-        unreadable: Files that cannot be read, and why.
-        empty: Folders of classes without an image.
-        copies: Equal files, each group by their paths; all are in one split and class.
-        leaks: Equal files in both splits.
-        twins: Equal files in several classes.
-        others: Files of other kinds, by suffix.
-        remarks: Which folders of splits are used for another split, or not at all.
+        divided: Whether folders divide it into splits; else contents of files do.
+        classes: Number of images of each class, by split.
+        sizes: Smallest, median and largest height, and likewise width; None without a
+            readable image.
+        grey: Number of gray images.
+        unreadable: Files that cannot be read, with the reason.
+        empty: Class folders without an image.
+        copies: Groups of equal files within one split and class, by their paths.
+        leaks: Groups of equal files in several splits.
+        twins: Groups of equal files in several classes.
+        others: Number of other files, by suffix.
+        remarks: Split folders that are used as another split, or not used.
     """
 
     root: Path
@@ -62,13 +62,13 @@ class Overview:
         return json.loads(json.dumps(content, default=str))
 
     def draw(self, path: str | os.PathLike[str]) -> None:
-        """Plots the first ten images of each class, a row for each.
+        """Plots the first ten images of each class, one row per class.
 
         Arguments:
-            path: A name that ends in `.png`; an earlier file is replaced.
+            path: A name that ends in `.png`; an existing file is replaced.
 
         Raises:
-            ValueError: If the name ends otherwise.
+            ValueError: If the name has another suffix.
             OSError: If the file cannot be written.
         """
         from PIL import Image, ImageDraw
@@ -95,18 +95,18 @@ class Overview:
 def inspect_folder(path: str | os.PathLike[str], *, holdout: float = 0.1) -> Overview:
     """Inspects an image folder: opens every file once and reports its contents.
 
-    What is found is kept in the user's cache folder, so that neither this nor a
-    training opens the files again before one changes; the folder itself stays as it is.
+    Results are cached in the user's cache folder, so that files are not opened again by
+    this function or a training until one changes. The folder itself is not changed.
 
     Arguments:
-        path: A folder as `load` takes it.
+        path: An image folder, as for `load`.
         holdout: As in `load`.
 
     Returns:
         An `Overview`.
 
     Raises:
-        FileNotFoundError: If there is no such folder.
+        FileNotFoundError: If the folder does not exist.
         ValueError: If it contains no folder with images.
 
     Example:
@@ -121,24 +121,24 @@ def inspect_folder(path: str | os.PathLike[str], *, holdout: float = 0.1) -> Ove
     listing = read_listing(Path(os.path.abspath(root)))
     images = scan(listing)
     good = [image for image in images if image.problem is None]
-    parts = divided(good, holdout)
-    if not parts["validation"]:
-        del parts["validation"]
+    by_split = divided(good, holdout)
+    if not by_split["validation"]:
+        del by_split["validation"]
     by_content: dict[str, list[ScannedImage]] = {}
     for image in good:
         by_content.setdefault(image.digest, []).append(image)
     names = sorted({image.entry.label for image in images})
-    counts = {s: Counter(p.entry.label for p in part) for s, part in parts.items()}
-    side = {p.entry.path: split for split, part in parts.items() for p in part}
+    counts = {s: Counter(p.entry.label for p in own) for s, own in by_split.items()}
+    split_of = {p.entry.path: split for split, own in by_split.items() for p in own}
     groups = [group for group in by_content.values() if len(group) > 1]
-    leaks = [g for g in groups if len({side[p.entry.path] for p in g}) > 1]
+    leaks = [g for g in groups if len({split_of[p.entry.path] for p in g}) > 1]
     twins = [g for g in groups if len({p.entry.label for p in g}) > 1]
     sides: Any = zip(*((p.height, p.width) for p in good), strict=True)
     sizes: Any = tuple((min(s), int(median(s)), max(s)) for s in sides)
     return Overview(
         root=listing.root,
         divided=listing.divided,
-        classes={name: {s: counts[s][name] for s in parts} for name in names},
+        classes={name: {s: counts[s][name] for s in by_split} for name in names},
         sizes=sizes or None,
         grey=sum(image.gray for image in good),
         unreadable={shown(p.entry.path): p.problem for p in images if p.problem},

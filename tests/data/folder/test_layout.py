@@ -81,7 +81,7 @@ def test_folders_say_what_is_for_what(
         else:
             wanted[split] = [str(write(name).relative_to(root)) for name in files]
     assert parts(root, holdout=1.0 if "train" not in wanted else 0.1) == wanted
-    said = [f"Of {root}, val is used as the test split."] * ("val" in layout)
+    said = [f"In {root}, val is used as the test split."] * ("val" in layout)
     assert [each for each in caplog.messages if " val " in each] == said
     if "train" in wanted:
         assert nobn.data.open_dataset(root).info.class_names == ("cat", "dog")
@@ -96,7 +96,7 @@ def test_a_folder_for_training_alone_is_divided(root: Path, write: Write):
 # Files that leave open which folders are classes, and what is said.
 UNCLEAR = {
     "Training/1 Training/2 Testing/3": "contains Testing, Training, named like a split",
-    "train/cat/1 train/dog/2 cat/3 dog/4": "contains train, .* a split, beside cat, do",
+    "train/cat/1 train/dog/2 cat/3 dog/4": "contains train, .* a split, and cat, dog",
     "train/cat/1 train/dog/2 Training/cat/3": "contains both Training and train, which",
 }
 
@@ -204,10 +204,10 @@ def test_unreadable_files_are_counted_and_named(
     assert str(caught.value) == (
         f"2 of 62 files in {root} cannot be read: cat/empty.png (it is empty), "
         "dog/text.jpg (it is not a JPEG, PNG, WebP, BMP or GIF). Repair or remove "
-        "them, or leave them out by --skip-unreadable (skip_unreadable=True)."
+        "them, or skip them by --skip-unreadable (skip_unreadable=True)."
     )
     assert nobn.data.open_dataset(root, skip_unreadable=True).info == good
-    assert "2 of 62 files" in caplog.text and "are left out" in caplog.text
+    assert "2 of 62 files" in caplog.text and "are skipped" in caplog.text
 
 
 def test_what_is_known_is_not_read_again(
@@ -270,7 +270,7 @@ def test_folders_that_are_no_data_set(root: Path, write: Write):
         nobn.data.open_dataset(root)
     (root / "empty").mkdir(parents=True)
     write("x.png")
-    with pytest.raises(ValueError, match="contains no folder with images in it. Put "):
+    with pytest.raises(ValueError, match="contains no folder with images. Put "):
         nobn.data.open_dataset(root)
     for number in range(9):
         write(f"cat/{number}.png")

@@ -1,4 +1,4 @@
-"""The batches of an epoch, as a function of seed and epoch alone."""
+"""The batches of an epoch, which depend on seed and epoch alone."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from ._augment import Transform, mixed, random_bits
 from ._registry import DatasetInfo
 from ._source import Source
 
-# From the numbers of some images to these, and their labels.
+# Takes the numbers of images; returns the images and their labels.
 OfNumbers = Callable[["tf.Tensor"], "tuple[tf.Tensor, tf.Tensor]"]
-# The first of the replicas that are served, how many are, and how many there are.
+# Replicas that get slices of each batch: the first one, their number, number of all.
 Share = tuple[int, int, int]
 WHOLE: Share = (0, 1, 1)
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Which images each batch has: a function of seed and epoch alone."""
+    """Decides which images each batch contains, by seed and epoch alone."""
 
-    chosen: np.ndarray  # numbers of images, in the order without shuffling
+    chosen: np.ndarray  # numbers of the images, in the order without shuffling
     batch_size: int
     seed: int
     shuffle: bool
-    whole: bool  # a last batch that is not full is left out
+    whole: bool  # drops a last batch that is not full
 
     @property
     def steps(self) -> int:
@@ -37,7 +37,7 @@ class Plan:
         return count // size if self.whole else -(-count // size)
 
     def numbers(self, epoch: tf.Tensor, start: tf.Tensor) -> tf.data.Dataset:
-        """The numbers of the images of each batch of an epoch, from a step on."""
+        """Returns the numbers of the images of an epoch, in batches from a step on."""
         size, order = self.batch_size, tf.constant(self.chosen)
         if self.shuffle:
             keys = random_bits(order.shape, (self.seed, 2 * epoch), tf.int64)
@@ -53,18 +53,18 @@ class Plan:
 def of_epoch(
     source: Source, transform: Transform, info: DatasetInfo, seed: int, epoch: tf.Tensor
 ) -> OfNumbers:
-    """Returns what makes an epoch's images, varied and normalized, of their numbers."""
-    varies = transform.augment != "none"
-    # Two streams per epoch: even numbers for the order, odd ones for the variation.
-    if varies:
+    """Returns the function from image numbers to augmented, normalized images."""
+    augments = transform.augment != "none"
+    # Two random streams per epoch: the even one for the order, the odd for this.
+    if augments:
         draws = transform.draw(source.length, (seed, 2 * epoch + 1), source.shape)
     if transform.mixes:
         mix = transform.draw_mix(source.length, (seed, epoch))
 
     def batch(numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        if varies:
+        if augments:
             own = tf.gather(draws, numbers)
-            images, labels = source.take(numbers, transform.parts(own))
+            images, labels = source.take(numbers, transform.regions(own))
             images = transform.vary(images, own)
         else:
             images, labels = source.take(numbers)
@@ -77,7 +77,7 @@ def of_epoch(
 
 
 def cut(batches: tf.data.Dataset, share: Share) -> tf.data.Dataset:
-    """The parts of batches, one element for each replica that is served."""
+    """Cuts batches into slices, one element for each replica that gets one."""
     first, count, replicas = share
     if share == WHOLE:
         return batches
@@ -85,14 +85,14 @@ def cut(batches: tf.data.Dataset, share: Share) -> tf.data.Dataset:
     even = None if size is None or size % replicas else size // replicas
 
     def of_batch(*batch: tf.Tensor) -> tf.data.Dataset:
-        there = tf.shape(batch[0], tf.int64)[0]
+        total = tf.shape(batch[0], tf.int64)[0]
 
-        def part(replica: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            # A batch that is not full leaves some with less, or with nothing.
-            own = slice(replica * there // replicas, (replica + 1) * there // replicas)
+        def slice_of(replica: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            # If the batch is not full, some slices are smaller or empty.
+            own = slice(replica * total // replicas, (replica + 1) * total // replicas)
             return tuple(tf.ensure_shape(x[own], (even, *x.shape[1:])) for x in batch)
 
-        return tf.data.Dataset.range(first, first + count).map(part)
+        return tf.data.Dataset.range(first, first + count).map(slice_of)
 
     return batches.flat_map(of_batch)
 
@@ -106,15 +106,15 @@ def passes(
     step: int,
     share: Share,
 ) -> tf.data.Dataset:
-    """Makes each pass the next epoch's batches; the first pass leaves out steps.
+    """Returns batches whose n-th pass is the n-th epoch; the first one skips `step`.
 
-    Images are made of a share's numbers alone, but what is mixed needs its neighbors.
+    Only images of the share are read, but mixing needs the whole batch.
     """
     epochs = itertools.count(epoch)
 
     def number(_: tf.Tensor) -> tf.Tensor:
-        # Asked when the first batch of a pass is needed, not when it is set up: Keras
-        # sets up one iterator more than it uses.
+        # Counts when the first batch of a pass is read, not when its iterator is made:
+        # Keras makes one iterator more than it uses.
         next_epoch = tf.numpy_function(lambda: np.int64(next(epochs)), [], tf.int64)
         return tf.ensure_shape(next_epoch, ())
 
@@ -131,12 +131,12 @@ def passes(
             return tf.data.Dataset.from_tensors(0).map(number).flat_map(one)
         return one(tf.constant(epoch, tf.int64))
 
-    # AutoGraph would read the functions for a second, for nothing.
+    # AutoGraph would need a second to read these functions, and change nothing.
     return tf.autograph.experimental.do_not_convert(pipeline)()
 
 
 def normalized(images: tf.Tensor, info: DatasetInfo) -> tf.Tensor:
-    """Images of mean 0 and standard deviation 1, unless nobody knows what they have."""
+    """Returns normalized images, or the same images if their statistics are unknown."""
     images = tf.cast(images, tf.float32)
     if not info.mean:
         return images
@@ -145,10 +145,10 @@ def normalized(images: tf.Tensor, info: DatasetInfo) -> tf.Tensor:
 
 
 def prefetched(batches: tf.data.Dataset) -> tf.data.Dataset:
-    """Reads two batches ahead, on all cores, without a thread that would tune both.
+    """Reads two batches ahead, without tf.data's autotuner.
 
-    It can miss that an iterator ends, whose destructor then waits for its next round:
-    up to a minute, while the process stands still.
+    The autotuner may not notice that an iterator was deleted, and then blocks its
+    destructor, and with it the process, for up to a minute.
     """
     options = tf.data.Options()
     options.autotune.enabled = False

@@ -1,4 +1,4 @@
-"""The plan of a training: the runs that come before a run, and what each is."""
+"""The runs that a run needs first: those of its teacher and of its first stage."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import asdict
 
 from .._names import FLOAT_MODEL
 from ..config._recipe import Recipe
-from ._settings import RunSettings
+from ._run_settings import RunSettings
 
-# What a residual network with batch norm is commonly trained with.
+# The common recipe for a residual network with batch norm.
 _TEACHER = Recipe(
     optimizer="sgd",
     learning_rate=0.1,
@@ -16,14 +16,14 @@ _TEACHER = Recipe(
     weight_decay=5e-4,
     clip_factor=0.0,
 )
-# As the student's, like all that is not part of a recipe.
-_SHARED = ("epochs", "batch_size", "accumulate", "reflect")
+# Settings of its recipe that the teacher takes from the student.
+_LIKE_STUDENT = ("epochs", "batch_size", "accumulate", "reflect")
 
 
 def runs_before(settings: RunSettings) -> dict[str, RunSettings]:
-    """Returns the runs that come before a run, in order, by the name of their folder.
+    """Returns the settings of the runs that a run needs first, in order, by folder.
 
-    Each may use the networks of those before it, as a first stage uses the teacher.
+    Each may use the networks of the ones before it, as a first stage uses the teacher.
     """
     runs: dict[str, RunSettings] = {}
     if settings.teacher == "train":
@@ -34,7 +34,7 @@ def runs_before(settings: RunSettings) -> dict[str, RunSettings]:
 
 
 def first_stage(settings: RunSettings) -> RunSettings:
-    """The first of two stages: the same network with real-valued kernels."""
+    """Returns the settings of stage one: the same network with real-valued kernels."""
     return settings.but(
         stages=1,
         kernel=None,
@@ -44,12 +44,12 @@ def first_stage(settings: RunSettings) -> RunSettings:
 
 
 def teacher_settings(settings: RunSettings) -> RunSettings:
-    """The run of a float ResNet that teaches the network of these settings.
+    """Returns the settings of the float ResNet that teaches the given student.
 
-    It has as many channels in its first stage, as many stages, and blocks of two
-    convolutions where the student has blocks of one.
+    The teacher has the student's width and number of stages, and half as many blocks,
+    because its blocks have two convolutions and the student's have one.
     """
-    recipe = asdict(_TEACHER) | {name: getattr(settings, name) for name in _SHARED}
+    recipe = asdict(_TEACHER) | {n: getattr(settings, n) for n in _LIKE_STUDENT}
     blocks = settings.blocks and tuple(max(1, count // 2) for count in settings.blocks)
     return settings.but(
         **recipe,

@@ -1,4 +1,4 @@
-"""Runs side by side: statistics over seeds, as JSON, a table and a plot."""
+"""`Comparison` of runs: statistics over seeds, as JSON, a table and a plot."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from ..config._run_files import (
 )
 from ..config._settings import named, shown, words
 from ._run_folder import load_record, plain
-from ._settings import RunSettings
+from ._run_settings import RunSettings
 
 _log = logging.getLogger("larq_nobn")
-# In the order of a table's columns; other settings follow.
+# The first columns of a table, in this order; other settings follow.
 _FIRST = ("label", "normalization", "recipe", "batch_size", "learning_rate", "epochs")
-# Chance, where the images lie, and what the name of a file says already.
+# Settings that make no difference between methods: init has the name of its file.
 _POOLED = ("seed", "data_dir", "init_sha256")
 _IN_TITLE = ("model", "normalization", "dataset", "width", "epochs", "limit")
 _RESULTS = ("test accuracy (%)", "test loss", "best epoch", "seconds per epoch")
 _INTERVAL = "± of 95 %"
-# The longest word of a table that is not broken.
+# Table cells break words that are longer than this.
 _WIDEST = 24
-# What `compare` writes beside the folders of its runs.
+# Files that `compare` writes next to the run folders.
 COMPARED_FILES = ("compare.json", "compare.png")
 
 
@@ -54,16 +54,16 @@ class Outcome:
     Arguments:
         folder: Its run folder.
         settings: Its settings as plain JSON types.
-        metrics: Loss and accuracy of the saved weights, on training images (`loss`,
+        metrics: Loss and accuracy of the saved weights: on training images (`loss`,
             `accuracy`), on the validation split if there is one (`val_loss`,
-            `val_accuracy`), and on test images (`test_loss`, `test_accuracy`; where a
-            validation split was held out, `test_calibration_error`).
+            `val_accuracy`), and on test images (`test_loss`, `test_accuracy`; with a
+            validation split, also `test_calibration_error`).
         history: One row per epoch, as in `history.csv`.
-        versions: What it was trained with.
-        failure: Why there is no result, in a sentence; None if there is one.
+        versions: Versions of Python and packages in the training.
+        failure: The error message of a failed run; None if there is a result.
         history_split: The split that is tested after each epoch: `"validation"`
-            (`val_*`), or `"test"` (`test_*`) where the run had no validation split.
-        examples: The number of test images; None if nobody has counted.
+            (`val_*`), or `"test"` (`test_*`) if the run had no validation split.
+        examples: The number of test images; None if they are not counted.
     """
 
     folder: str
@@ -103,10 +103,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Group:
-    """Runs of the same settings, apart from the seed.
+    """Runs that differ only in the seed.
 
-    It is `best` with the highest mean accuracy among the groups that it is compared
-    with, of which those with a failed run come last.
+    Of the groups that appear in one row of the table, the one with the highest mean
+    accuracy is `best`; groups with a failed run come last.
     """
 
     settings: dict[str, Any]
@@ -119,17 +119,17 @@ class Group:
 
     @property
     def watched(self) -> str:
-        """The accuracy after each epoch, by which settings are chosen."""
+        """Name of the accuracy after each epoch, which settings are selected by."""
         return "val_accuracy" if _validated([self]) else "test_accuracy"
 
     def told_by(self, compared: Sequence[str]) -> list[str]:
-        """Returns the settings that a plot names it by: its label says them all."""
+        """Returns the settings that a legend shows: only the label, if there is one."""
         labelled = "label" in compared and self.settings["label"] is not None
         return ["label"] if labelled else [n for n in compared if n != "label"]
 
     @cached_property
     def numbers(self) -> dict[str, Any]:
-        """Statistics of metrics, of the accuracy after each epoch, and of times."""
+        """Statistics of metrics, of the accuracy after each epoch, and of time."""
         runs = self.finished
         histories = [run.history for run in runs]
         curve = [
@@ -161,7 +161,7 @@ class Group:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """The 95 % interval of the mean test accuracy, by the number of test images."""
+        """The 95 % interval of the mean test accuracy, given the number of images."""
         mean = self.numbers["metrics"].get("test_accuracy", {}).get("mean")
         counts = [run.examples for run in self.finished if run.examples]
         return (
@@ -169,7 +169,7 @@ class Group:
         )
 
     def _rank(self) -> tuple[bool, float]:
-        """Without a failed run before with one, then by accuracy."""
+        """Returns the key of the order: groups without failures first, by accuracy."""
         accuracy = self.numbers["metrics"].get(self.watched, {}).get("mean")
         complete = len(self.finished) == len(self.outcomes)
         return complete, -1.0 if accuracy is None else accuracy
@@ -190,9 +190,9 @@ class Group:
 
 
 def _spread(values: Sequence[float]) -> dict[str, Any]:
-    """Mean, smallest, largest, and the standard deviation of a sample.
+    """Returns mean, smallest, largest, and the standard deviation of a sample.
 
-    All are None where a value is not finite, as a test loss may be.
+    All are None if a value is not finite, which a test loss may be.
     """
     if not all(map(math.isfinite, values)):
         return dict.fromkeys(("mean", "min", "max", "std"))
@@ -205,10 +205,9 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
 
 
 def differing(settings: Sequence[dict[str, Any]]) -> list[str]:
-    """Returns the names of the settings that tell runs apart, seeds aside.
+    """Returns the names of the settings that differ between runs, without the seed.
 
-    What merely follows from the label, or from the recipe where recipes differ, is left
-    out.
+    Settings that the label determines, or the recipe if recipes differ, are left out.
     """
     names = dict.fromkeys([*_FIRST, *(name for own in settings for name in own)])
     apart = [
@@ -227,7 +226,7 @@ def differing(settings: Sequence[dict[str, Any]]) -> list[str]:
         chosen = {name: own.get(name) for name in ("model", "normalization", "init")}
         try:
             preset = plain(RunSettings.from_recipe(own["recipe"], **chosen))
-        except ValueError:  # a recipe or a network that this version does not have
+        except ValueError:  # a recipe or a network of another version
             preset = {}
         follows &= {n for n in preset if preset[n] == own.get(n)}
     return [name for name in apart if name not in follows]
@@ -236,7 +235,7 @@ def differing(settings: Sequence[dict[str, Any]]) -> list[str]:
 def _follows(
     name: str, labels: Sequence[str | None], settings: Sequence[dict[str, Any]]
 ) -> bool:
-    """Whether all runs of each label have one value, or a file of init each."""
+    """Returns whether the label determines a setting; files of init may differ."""
     first: dict[str | None, Any] = {}
     return name == "label" or all(
         first.setdefault(label, own.get(name)) == own.get(name)
@@ -246,14 +245,14 @@ def _follows(
 
 
 def named_apart(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """Returns outcomes whose image folders have as much of their path as differs."""
+    """Returns outcomes with the image folders as short, but different, paths."""
     names = {outcome.settings["dataset"] for outcome in outcomes}
-    parts = {n: Path(n).parts if os.path.isabs(n) else (n,) for n in names}
+    paths = {n: Path(n).parts if os.path.isabs(n) else (n,) for n in names}
     short: dict[str, str] = {}
     length = 0
     while len({*short.values()}) < len(names):
         length += 1
-        short = {n: os.path.join(*part[-length:]) for n, part in parts.items()}
+        short = {n: os.path.join(*path[-length:]) for n, path in paths.items()}
     changed = [{"dataset": short[each.settings["dataset"]]} for each in outcomes]
     return [
         replace(each, settings={**each.settings, **change})
@@ -263,17 +262,17 @@ def named_apart(outcomes: Sequence[Outcome]) -> list[Outcome]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs side by side, those that differ only in the seed taken together.
+    """A comparison of runs, in groups that differ only in the seed.
 
     Arguments:
-        outcomes: The runs, in the order in which they are to appear.
-        by: Names of the settings to compare by; among groups that differ in other
-            settings, such as the learning rate, table and plot show the one with the
-            highest mean accuracy, on the validation split if there is one. Data sets
-            are always distinguished. None: by all that differ.
+        outcomes: The runs, in the order of the table.
+        by: Names of the settings that table and plot have one row for; None for all
+            that differ. Of groups that differ in other settings, such as the learning
+            rate, they show the one with the highest mean accuracy, on the validation
+            split if there is one. Different data sets always have rows of their own.
 
     Raises:
-        ValueError: If there are no runs, or a name in `by` is no setting.
+        ValueError: If there are no runs, or a name in `by` is not a setting.
 
     Example:
         ```python
@@ -295,13 +294,13 @@ class Comparison:
         for name in self.compared:
             if name not in known:
                 raise InvalidValue(
-                    f"by={','.join(self.compared)} has {name!r}, which is no setting. "
+                    f"by={','.join(self.compared)}: {name!r} is not a setting. "
                     f"Choose from {', '.join(known)}."
                 )
 
     @property
     def compared(self) -> list[str]:
-        """Names of the settings that table and plot tell apart."""
+        """Names of the settings that table and plot compare."""
         names = differing([outcome.settings for outcome in self.outcomes])
         if self.by is None:
             return names
@@ -329,14 +328,14 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """Returns all groups and runs as plain JSON types.
 
-        A group has mean, smallest and largest value, and the standard deviation of a
-        sample (None for a single run), of the metrics of the saved weights and of the
-        accuracy after each epoch that all have, on the images of the history; `best`
-        marks those that the table shows.
+        A group has mean, smallest and largest value and the standard deviation of a
+        sample (None for a single run): of the metrics of the saved weights, and of the
+        accuracy after each epoch that all its runs have. `best` marks the groups that
+        the table shows.
         """
         content = {
             "by": self.compared,
-            "shared": self._shared(),
+            "shared": self._common(),
             "groups": [group.to_dict() for group in self.groups],
             "runs": [outcome.to_dict() for outcome in self.outcomes],
         }
@@ -347,27 +346,26 @@ class Comparison:
         write_json(Path(path), self.to_dict())
 
     def draw(self, path: str | os.PathLike) -> None:
-        """Draws accuracy per epoch: mean lines, with bands from lowest to highest.
+        """Plots accuracy over epochs: mean lines, with bands from lowest to highest.
 
-        It is that of the validation split, or of the test images where runs have none.
+        It is that of the validation split, or of the test images without a split.
 
         Raises:
             ImportError: If matplotlib is not installed.
             ValueError: If the name does not end in .png, or no run has a result.
-            OSError: If the file cannot be written; an earlier one is then left as it
-                was.
+            OSError: If the file cannot be written; an earlier file then stays.
         """
         groups = [group for group in self.groups if group.best and group.finished]
         target = check_plot(path)
         if not groups:
-            raise InvalidValue("No run has a result to draw. See why they failed.")
+            raise InvalidValue("No run has a result to plot. Repair the failed runs.")
         figure = new_figure(target, (3.1, 2.9))
         draw_groups(figure, self._title(), self.compared, groups)
         with replacing(target) as temporary:
             figure.savefig(temporary, dpi=DPI, bbox_inches="tight")
 
     def table(self) -> Table:
-        """Returns a `rich` table with a row for each group that is best."""
+        """Returns a `rich` table with a row for each of the best groups."""
         compared = self.compared
         groups = [group for group in self.groups if group.best]
         names = list(groups[0].settings)
@@ -376,9 +374,9 @@ class Comparison:
         for name in names:
             heading = words(name) if name in compared else f"best {words(name)}"
             said = [shown(group.settings[name]) for group in groups]
-            parts = " ".join([heading, *said]).split()
-            # As wide as its longest word, which is not to be broken.
-            widest = min(_WIDEST, max(map(len, parts)))
+            said_words = " ".join([heading, *said]).split()
+            # As wide as the longest word, so that it is not broken.
+            widest = min(_WIDEST, max(map(len, said_words)))
             table.add_column(
                 heading.replace(" ", "\n"), overflow="fold", min_width=widest
             )
@@ -387,7 +385,7 @@ class Comparison:
         failures = any(len(g.finished) < len(g.outcomes) for g in groups)
         results = [_RESULTS[0], *[_INTERVAL] * few, *_RESULTS[1:]]
         for heading in ["runs", *["failed"] * failures, *results]:
-            # Where room is short the settings continue in a second line.
+            # Results never wrap; settings do if the table is too wide.
             lines = heading.replace(" ", "\n").replace("95\n%", "95 %")
             table.add_column(lines, justify="right", no_wrap=True)
         for group in groups:
@@ -402,23 +400,23 @@ class Comparison:
         validated, remarks = _validated(groups), []
         if len(names) > len(compared):
             where = "validation split" if validated else "test images"
-            remarks = [f"Best: of the highest mean, chosen on the {where}."]
+            remarks = [f"Best: highest mean accuracy, chosen on the {where}."]
         if not validated and any(group.finished for group in groups):
-            remarks.append("Best epochs are of test images (no --validation).")
+            remarks.append("Best epochs are those on test images (no --validation).")
         table.caption, table.caption_justify = "\n".join(remarks) or None, "left"
         return table
 
     def __str__(self) -> str:
         return as_text(self.table())
 
-    def _shared(self) -> dict[str, Any]:
+    def _common(self) -> dict[str, Any]:
         first, *others = (outcome.settings.items() for outcome in self.outcomes)
         return dict(item for item in first if all(item in other for other in others))
 
     def _title(self) -> str:
-        shared = self._shared()
-        names = [n for n in _IN_TITLE if shared.get(n) is not None]
-        return ", ".join(named(name, shared[name]) for name in names)
+        common = self._common()
+        names = [n for n in _IN_TITLE if common.get(n) is not None]
+        return ", ".join(named(name, common[name]) for name in names)
 
 
 def _validated(groups: Sequence[Group]) -> bool:
@@ -429,14 +427,14 @@ def _validated(groups: Sequence[Group]) -> bool:
 def report(
     folders: Sequence[str | os.PathLike], by: Sequence[str] | None = None
 ) -> Comparison:
-    """Compares finished runs; their models stay closed.
+    """Compares finished runs, without opening their models.
 
-    Folders and files that are not finished runs, as a pattern such as `runs/*` brings
-    them along, are named in a warning and left out; the two files of `compare` without.
+    Other files and folders, which a pattern such as `runs/*` may contain, are skipped
+    with a warning; the two files of `compare` without one.
 
     Arguments:
-        folders: Run folders, or that of `compare` for all of its runs; one that comes
-            twice counts once.
+        folders: Run folders, or the folder of `compare` for all of its runs; a folder
+            that is given twice counts once.
         by: Names of the settings to compare by; None for all that differ.
 
     Returns:
@@ -444,7 +442,7 @@ def report(
 
     Raises:
         FileNotFoundError: If none is a finished run.
-        ValueError: If a run is damaged, or a name in `by` is no setting.
+        ValueError: If a run is damaged, or a name in `by` is not a setting.
 
     Example:
         ```python
@@ -456,24 +454,24 @@ def report(
         for folder in check_list("folders", folders)
         for run in _runs_in(check_path("a folder", folder))
     }
-    given = list(unique.values())
-    runs = [folder for folder in given if Path(folder, RECORD_FILE).exists()]
+    paths = list(unique.values())
+    runs = [folder for folder in paths if Path(folder, RECORD_FILE).exists()]
     if not runs:
         raise FileNotFoundError(
-            f"{', '.join(given) or 'An empty list'} contains no finished run: there is "
+            f"{', '.join(paths) or 'An empty list'} contains no finished run: there is "
             "no run.json. Give the folders of finished runs, such as runs/*."
         )
-    others = [x for x in given if x not in runs and Path(x).name not in COMPARED_FILES]
+    others = [x for x in paths if x not in runs and Path(x).name not in COMPARED_FILES]
     if others:
         _log.warning(
-            "Left out, because there is no run.json of a finished run: %s.",
+            "Skipped, because there is no run.json of a finished run: %s.",
             ", ".join(others),
         )
     return Comparison(named_apart([Outcome.read(folder) for folder in runs]), by)
 
 
 def _runs_in(folder: str) -> list[str]:
-    """Returns the runs in the folder of a comparison; any other as it is."""
+    """Returns the run folders in the folder of `compare`; else the folder itself."""
     if Path(folder, RECORD_FILE).exists():
         return [folder]
     names = (RECORD_FILE, SETTINGS_FILE)
@@ -481,17 +479,17 @@ def _runs_in(folder: str) -> list[str]:
     return sorted({os.fspath(file.parent) for file in files}) or [folder]
 
 
-# The setting that dashes stand for, where it is compared; colors stand for the others.
+# Line styles show this setting, if it is compared; colors show the others.
 _DASHED = "batch_size"
 _DASHES = ("-", "--", ":", "-.")
-# The least distance of two values beside the curves, as a fraction of the axis.
+# Smallest distance of two values next to the curves, as a fraction of the axis.
 _APART = 0.055
 
 
 def draw_groups(
     figure: Any, title: str, compared: Sequence[str], groups: Sequence[Group]
 ) -> None:
-    """Draws a mean line in a band for each group, with its last value beside it."""
+    """Plots a mean line in a band for each group, with its last value next to it."""
     figure.suptitle(drawable(title))
     axes = figure.subplots()
     axes.set_xlabel("epoch")
@@ -541,14 +539,14 @@ def draw_groups(
     figure.legend(
         [axes.plot([], [], **look)[0] for _, look in entries],
         [drawable(said) for said, _ in entries],
-        # Outside of the figure, which is saved as large as all that is drawn.
+        # Outside of the figure: saving enlarges it to everything that is drawn.
         **dict(loc="upper left", bbox_to_anchor=(1, 0.92), ncols=len(columns)),
         **dict(handlelength=2.2, columnspacing=1.2),
     )
 
 
 def _write_ends(axes: Any, ends: Sequence[tuple[float, str]]) -> None:
-    """Writes the last values of curves beside the axes, from low to high, apart."""
+    """Writes the last values of curves next to the axes, without overlap."""
     low, high = axes.get_ylim()
     place = -math.inf
     for value, colour in ends:

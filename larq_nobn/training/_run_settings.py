@@ -1,4 +1,4 @@
-"""The settings of a training run, as far as they need the networks to be checked."""
+"""`RunSettings`: the settings of a run, with the checks that need the networks."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from ..data import WHICH
 from ..models._float_resnet import float_resnet
 from ..models._normalizations import NORMALIZATIONS, normalization_of
 
-# A float network is none of the models of this package, but teaches them.
+# The float network is not a public model: it is only a teacher.
 NETWORKS: dict[str, Callable[..., keras.Model]] = {
     **models.BUILDERS,
     FLOAT_MODEL: float_resnet,
 }
-# Those whose signs and activations have shifts under every normalization.
+# Models with shifts at signs and activations under every normalization.
 _SHIFTED = frozenset({"ReActNet18", "ReActNetA"})
-# Those whose norm stands before signs. Their binary kernels start from Keras' default,
-# and those of the others after a norm within 0.001.
+# Models that normalize before the sign. Their latent weights start from Keras' default;
+# those of the other models, if a norm follows, start within +-0.001.
 _NORM_FIRST = frozenset(
     {
         "XNORNet18",
@@ -45,15 +45,15 @@ _NORM_FIRST = frozenset(
         *("MeliusNet22", "MeliusNet29"),
     }
 )
-# Arguments of builders that have settings of their own, or none.
+# Arguments of builders that the setting `network` does not contain.
 _NO_OPTIONS = {"input_shape", "classes", "normalization", "width", "name"}
-# Those that builders use for the normalization nobn alone.
+# Arguments of builders that only the normalization nobn uses.
 OF_NOBN = {
     *("alpha", "variance_rule", "variance_preserving", "balanced", "scaled_shortcut")
 }
-# Models that are networks as they are, of a file or of the caller.
+# Values of `model` that name an existing network, of a file or of the caller.
 TAKEN = (MODEL_FROM_INIT, GIVEN)
-# What such a network has already, and the value that leaves it so.
+# Settings that such a network determines, with the only value that is allowed.
 _FIXED: dict[str, Any] = {
     "normalization": None,
     "width": None,
@@ -67,20 +67,19 @@ _FIXED: dict[str, Any] = {
 @documented
 @dataclass(frozen=True)
 class RunSettings(Settings):
-    """Everything that decides the weights of a training run, checked.
+    """All settings that determine the weights of a training run, checked.
 
-    A recipe, and what is trained by it. Settings that are not given are those of the
-    recipe, by default of the one that was tuned for the normalization, as in the
-    command `larq-nobn train`; `dataclasses.replace` changes some of them.
+    Settings that are not given are those of the recipe. The default recipe is the one
+    that was tuned for the normalization, as in the command `larq-nobn train`. To change
+    settings, use `dataclasses.replace`.
 
     Attributes:
-        sources: Where each value is from: `"default"`, `"recipe NAME"`, `"file"` or
+        sources: The source of each value: `"default"`, `"recipe NAME"`, `"file"` or
             `"option"`.
 
     Raises:
-        TypeError: If an argument has the wrong type, or is no setting.
-        ValueError: If an argument lies outside what is allowed, or nothing would use
-            it.
+        TypeError: If an argument has the wrong type, or is not a setting.
+        ValueError: If an argument is outside its range, or has no effect.
 
     Example:
         >>> settings = RunSettings(dataset="digits", width=32, blocks=(4, 4), epochs=5)
@@ -88,18 +87,18 @@ class RunSettings(Settings):
         ('nobn', 0.003)
     """
 
-    def __init__(self, recipe: str | None = None, **given: Any) -> None:
+    def __init__(self, recipe: str | None = None, **chosen: Any) -> None:
         known = settings_of(type(self))
-        for name in given:
+        for name in chosen:
             if name not in known:
                 close = get_close_matches(name, known, 1) or [", ".join(known)]
                 raise InvalidType(f"{name} is not a setting. Choose {close[0]}.")
-        given = {name: known[name].check(value) for name, value in given.items()}
-        values, sources = _usual(recipe, given)
-        own = given.pop("network", {})
+        chosen = {name: known[name].check(value) for name, value in chosen.items()}
+        values, sources = _usual(recipe, chosen)
+        own = chosen.pop("network", {})
         network = {**values["network"], **own}
-        sources |= dict.fromkeys([*given, *["network"] * bool(own)], "option")
-        for name, value in {**values, **given, "network": network}.items():
+        sources |= dict.fromkeys([*chosen, *["network"] * bool(own)], "option")
+        for name, value in {**values, **chosen, "network": network}.items():
             object.__setattr__(self, name, value)
         self.sources: dict[str, str]
         object.__setattr__(self, "sources", sources)
@@ -131,20 +130,20 @@ class RunSettings(Settings):
                 )
         if self.calibrate and not _can_calibrate(self.model, self.normalization):
             raise InvalidValue(
-                f"calibrate=True finds nothing to set in {self.model} with "
-                f"normalization={self.normalization!r}: it sets thresholds, biases and "
-                "gains where no statistics of a batch are in between. Leave it out."
+                f"calibrate=True has no effect on {self.model} with normalization="
+                f"{self.normalization!r}: it initializes thresholds, biases and gains "
+                "of networks without batch statistics. Leave it out."
             )
         if self.kernel not in (None, "biper") and self.normalization == "nobn":
             raise InvalidValue(
-                f"kernel={self.kernel!r} needs a normalization after the convolution, "
-                "but those of 'nobn' scale their own kernels. Choose the kernel biper, "
-                "which has a scale too, batch_norm or another normalization, or leave "
-                "the kernel out."
+                f"kernel={self.kernel!r} needs a normalization after the convolution; "
+                "'nobn' has none, and scales its kernels instead. Choose the kernel "
+                "biper, which has a scale, or another normalization, such as "
+                "batch_norm, or leave the kernel out."
             )
         fresh = self.model not in TAKEN and self.latent_initializer is None
         if self.kernel == "biper" and fresh:
-            # All latent weights of 'nobn' start above zero, which is one sign here.
+            # 'nobn' starts all latent weights above zero: for biper, all signs are +1.
             object.__setattr__(self, "latent_initializer", "glorot_uniform")
         if self.init is not None and self.init_sha256 is None:
             with suppress(OSError, ValueError):  # there is no such file
@@ -152,7 +151,7 @@ class RunSettings(Settings):
                 object.__setattr__(self, "init_sha256", digest)
 
     def _check_taken(self) -> None:
-        """Rejects what a network that is taken as it is has already."""
+        """Rejects settings that an existing network determines."""
         if self.init is None and self.model == MODEL_FROM_INIT:
             raise InvalidValue(
                 f"model={MODEL_FROM_INIT!r} is the network of init, which is not "
@@ -162,32 +161,32 @@ class RunSettings(Settings):
         for name, usual in _FIXED.items():
             if (value := getattr(self, name)) != usual:
                 raise InvalidValue(
-                    f"{name}={value!r} does not apply to the network {own} as it is. "
-                    "Leave it out, or choose a model (--model) that takes the weights."
+                    f"{name}={value!r} cannot change the network {own}. Leave it out, "
+                    "or choose a model (--model) that takes the weights."
                 )
 
     @property
     def images(self) -> dict[str, Any]:
-        """Arguments of `larq_nobn.data.open_dataset` for the images."""
+        """The arguments of `larq_nobn.data.open_dataset` that open the images."""
         return {"name": self.dataset, **{name: getattr(self, name) for name in WHICH}}
 
     @classmethod
     def from_recipe(cls, name: str | None = None, **chosen: Any) -> RunSettings:
-        """Returns the settings of a recipe, with some of them chosen otherwise.
+        """Returns the settings of a recipe, with the given changes.
 
-        As `RunSettings(recipe=name, ...)`, but what is chosen has to be used, though it
-        be the default. What a recipe says of networks that another one does not have,
-        calibration where there is nothing to calibrate, larger latent kernels where
-        they start from Keras' default, and whatever else nothing would use, is left
-        out. With `init` and without a model it is the network of `init`. To a recipe
-        of a normalization is added what a chosen `kernel` trains best by.
+        As `RunSettings(recipe=name, ...)`, but each change must have an effect, even if
+        it equals the default. Settings of the recipe without an effect are left out:
+        arguments that the network does not have, `calibrate` if there is nothing to
+        initialize, `latent_scale` if latent weights start from Keras' default. With
+        `init` and without `model`, the network of `init` is trained. Recipes named like
+        a normalization also adopt the settings that were tuned for a chosen `kernel`.
 
         Arguments:
-            name: One of `RECIPES`; None for the one that has the name of the
-                normalization, and for `"plain"` with the network of `init`. One of such
-                a name is for that normalization unless another one is chosen, and
-                `"recu_cifar"`, `"bnn_plus"` and `"bayesian"` are for batch norm.
-            **chosen: Any of the settings; `network` adds to what the recipe says.
+            name: One of `RECIPES`; None for the recipe with the name of the
+                normalization, or `"plain"` with the network of `init`. Such a recipe
+                selects its normalization unless another one is given; `"recu_cifar"`,
+                `"bnn_plus"` and `"bayesian"` select batch norm.
+            **chosen: Any settings; `network` adds to the arguments in the recipe.
 
         Raises:
             TypeError, ValueError: As the class does, and for an unknown recipe.
@@ -203,9 +202,10 @@ class RunSettings(Settings):
     def from_layers(
         cls, recipe: str | None, file: Mapping[str, Any], options: Mapping[str, Any]
     ) -> RunSettings:
-        """Returns the settings of a recipe, changed by a file, changed by options.
+        """Returns the settings of a recipe, changed by a file and then by options.
 
-        Beside another recipe than its own, a file changes what is not of its recipe.
+        If `recipe` is not the recipe of the file, the settings that the file has from
+        its recipe are dropped.
         """
         known, of_recipes = settings_of(cls), settings_of(Recipe)
         file = {n: known[n].check(v) if n in known else v for n, v in file.items()}
@@ -230,20 +230,20 @@ class RunSettings(Settings):
         return made
 
     def but(self, **changes: Any) -> RunSettings:
-        """Returns other settings, without what nothing would use any more."""
+        """Returns changed settings; those that lose their effect become defaults."""
         known, values = settings_of(type(self)), {**vars(self), **changes}
-        kept = {
+        used = {
             name: each.default if each.unmet(values) else values[name]
             for name, each in known.items()
         }
-        made = type(self)(**{**kept, **changes})
+        made = type(self)(**{**used, **changes})
         made.sources.update({n: s for n, s in self.sources.items() if n not in changes})
         return made
 
     def of_given_network(self) -> RunSettings:
-        """Returns the training of a network that is given instead of a model.
+        """Returns the settings for a network of the caller instead of a model.
 
-        What a recipe says of new networks is left out, as for the model `"init"`.
+        Settings for new networks are left out, as for the model `"init"`.
         """
         known, values = settings_of(type(self)), vars(self)
         decide = {name: values[name] for name in ("kernel", "optimizer")}
@@ -253,41 +253,41 @@ class RunSettings(Settings):
         chosen = {n: values[n] for n in known if values[n] != usual[n]}
         if chosen.pop("model", GIVEN) != GIVEN or self.init is not None:
             raise InvalidValue(
-                f"model={self.model!r}, init={self.init!r} are in the settings, and a "
-                "network was given. Leave one of them out."
+                f"The settings have model={self.model!r} and init={self.init!r}, but a "
+                "network was given, too. Leave one of them out."
             )
         return type(self)(**{**chosen, "recipe": self.recipe, "model": GIVEN})
 
 
 def _normalization_of(recipe: str) -> str | None:
-    """The normalization that a recipe is for, if for one."""
+    """Returns the normalization that a recipe selects, or None."""
     named = recipe if recipe in NORMALIZATIONS else None
     return REQUIRED_NORMALIZATION.get(recipe, named)
 
 
 def _usual(
-    recipe: str | None, given: Mapping[str, Any]
+    recipe: str | None, chosen: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Returns all settings as they are beside those given, and where each is from."""
+    """Returns usual values, given the chosen ones, and the source of each value."""
     known = settings_of(RunSettings)
     values = {name: each.default for name, each in known.items()}
-    init, kernel = given.get("init"), given.get("kernel")
+    init, kernel = chosen.get("init"), chosen.get("kernel")
     if init is not None:
         values["model"] = MODEL_FROM_INIT
-    model = given.get("model", values["model"])
+    model = chosen.get("model", values["model"])
     if model in TAKEN:
         values["normalization"] = None
     elif recipe is not None and (own := _normalization_of(recipe)):
         values["normalization"] = own
-    normalization = given.get("normalization", values["normalization"])
+    normalization = chosen.get("normalization", values["normalization"])
     name = recipe
     if name is None:
         name = normalization if normalization in NORMALIZATIONS else "plain"
-    chosen = vars(RECIPES[check_choice("recipe", name, RECIPES)])
-    layers = [(f"recipe {name}", chosen)]
+    preset = vars(RECIPES[check_choice("recipe", name, RECIPES)])
+    layers = [(f"recipe {name}", preset)]
     if name in NORMALIZATIONS and kernel in KERNEL_OVERRIDES:
         layers.append((f"kernel {kernel}", KERNEL_OVERRIDES[kernel]))
-    optimizer = given.get("optimizer")
+    optimizer = chosen.get("optimizer")
     if optimizer in OPTIMIZER_OVERRIDES and kernel != "bernoulli_sign":
         layers.append((f"optimizer {optimizer}", OPTIMIZER_OVERRIDES[optimizer]))
     sources = dict.fromkeys(values, "default")
@@ -295,19 +295,19 @@ def _usual(
         changed = {n: v for n, v in layer.items() if v != values[n]}
         values |= changed
         sources |= dict.fromkeys(changed, source)
-    taken = _builder_options(model)
-    values["network"] = {n: v for n, v in chosen["network"].items() if n in taken}
+    arguments = _builder_options(model)
+    values["network"] = {n: v for n, v in preset["network"].items() if n in arguments}
     values["recipe"] = name
-    both = {**values, **given}
-    # What does not go with a choice stays, for an error: it was not meant.
-    unmet = {name: known[name].unmet(both) for name in chosen}
+    both = {**values, **chosen}
+    # A setting that contradicts a chosen one, with a `why`, stays and raises an error.
+    unmet = {name: known[name].unmet(both) for name in preset}
     out = {name for name, found in unmet.items() if found and not found[0].why}
     weighted = init is not None or model == GIVEN
     if not _can_calibrate(model, normalization) or weighted:
         out.add("calibrate")
     if model in TAKEN:
-        out.add("kernel")  # which is its own
-    # Kernels that start from other weights, or not so small that a step turns signs.
+        out.add("kernel")  # the network has its own
+    # Weights of init, or weights too large for one step to flip their signs.
     unscaled = (
         normalization in NORMALIZATIONS and not NORMALIZATIONS[normalization].scaled
     )
@@ -320,20 +320,20 @@ def _usual(
 
 
 def _can_calibrate(model: str, normalization: str | None) -> bool:
-    """Whether there are gains or shifts to set, and no batch statistics between."""
+    """Returns whether there is something to initialize, without batch statistics."""
     shifted = model in _SHIFTED and normalization not in models.BATCH_STATISTICS
     return normalization == "nobn" or shifted
 
 
 def _builder_options(model: str) -> list[str]:
-    """Names of the arguments of a network that have no setting of their own."""
+    """Returns the arguments of a builder that the setting `network` may contain."""
     if model in TAKEN:
         return []
     return [n for n in signature(NETWORKS[model]).parameters if n not in _NO_OPTIONS]
 
 
 def weights_file(init: str) -> Path:
-    """The file of the weights of a run folder, of a trained network, or of itself."""
+    """Returns the file of a run folder or trained network; else the path itself."""
     path = Path(init)
     if path.is_dir():
         return path / "model.keras"

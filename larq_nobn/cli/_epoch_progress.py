@@ -1,4 +1,4 @@
-"""Progress of trainings; imported by commands that train, since Keras is its base."""
+"""Progress of trainings; only commands that train import it, because it needs Keras."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from .._keras import keras
 from .._progress import step
 from ._console import percent, say
 
-# Steps of which the time is taken, and the one before them.
+# The first step that is timed, and the number of timed steps.
 _FIRST_TIMED, _TIMED = 2, 10
 
 
 def epoch_line(
     settings: training.RunSettings, epoch: int, row: Mapping[str, float]
 ) -> str:
-    """Returns what is shown of a finished epoch."""
+    """Returns the line that is printed after an epoch."""
     split = "validation" if "val_accuracy" in row else "test"
     tested = row["val_accuracy" if split == "validation" else "test_accuracy"]
     return (
@@ -28,12 +28,12 @@ def epoch_line(
 
 
 class TrainingProgress(keras.callbacks.Callback):
-    """Tells the steps of a training, and prints a line for each finished epoch."""
+    """Advances the progress bar, and prints a line after each epoch."""
 
     def __init__(self, settings: training.RunSettings) -> None:
         super().__init__()
         self._steps, self._since = 0, 0.0
-        self._supports_tf_logs = True  # those of a batch stay on the device
+        self._supports_tf_logs = True  # logs of a batch stay on the device
         self._settings, self._epoch = settings, 0
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -45,13 +45,13 @@ class TrainingProgress(keras.callbacks.Callback):
         steps, epochs = self.params["steps"], self._settings.epochs
         done = self._epoch * steps + batch + 1
         self._steps += 1
-        if self._steps == _FIRST_TIMED:  # the first one takes longer
+        if self._steps == _FIRST_TIMED:  # the first step takes longer
             self._since = perf_counter()
         if self._steps == _FIRST_TIMED + _TIMED:
             seconds = (perf_counter() - self._since) / _TIMED
             minutes = seconds * (steps * epochs - done) / 60
             if minutes > 1:
-                say(f"A step takes {seconds:.2f} s, all about {minutes:.0f} minutes.")
+                say(f"A step takes {seconds:.2f} s, all steps {minutes:.0f} minutes.")
         step(f"epoch {self._epoch + 1}/{epochs}", done, steps * epochs)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:

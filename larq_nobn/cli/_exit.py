@@ -23,45 +23,45 @@ from .._tables import sentence
 from ._console import own_stderr
 from ._package import training
 
-# Keys of a context: whether the traceback is wanted, and the folder of a training.
+# Keys of click's context: the flag for the traceback, and the run folder of a training.
 TRACEBACK, RUN = f"{__name__}.traceback", f"{__name__}.run"
-_ASK = " Ask its owner for the permission, or choose another path."
+_ASK = " Ask its owner for permission, or choose another path."
 _NO_MEMORY = (
-    "There is not enough memory, or room on the disk. Choose smaller batches, images "
-    "or networks, a larger --memory where one is given, or a machine with more of it."
+    "There is not enough memory or disk space. Choose smaller batches, images or "
+    "networks, a larger --memory if you have set it, or a larger machine."
 )
 
 
 class CliError(click.ClickException):
-    """Ends the command with one line on stderr: 2 is of bad input, 1 of a fault."""
+    """Ends a command with one line; exit code 2: wrong input, 1: a bug in larq_nobn."""
 
     def __init__(self, message: str, exit_code: int = 2, prefix: str = "Error: "):
         super().__init__(sentence(message))
-        self.exit_code = exit_code  # type: ignore[misc]  # of one error, not of all
+        self.exit_code = exit_code  # type: ignore[misc]  # click has one per class
         self._prefix = prefix
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Prints the line, without the usage that click would put around it."""
-        with suppress(OSError):  # as where the disk is full: the exit code is left
+        """Prints the line, without the usage that click would add."""
+        with suppress(OSError):  # a full disk, for example: the exit code remains
             click.echo(f"{self._prefix}{self.message}", err=True, file=file)
 
 
 class Commands(click.Group):
-    """A group whose commands, and whose own options, end with one sentence."""
+    """A group that ends with one sentence at an error of a command or option."""
 
     def __call__(self, *args: Any, **extra: Any) -> Any:
-        """Runs as a program, with standard error to itself, and ends as one."""
+        """Runs as a program: handles signals, and keeps standard error to Python."""
         _signals.handle_signals(_signals.stop, *_signals.USUAL)
         for name in ("stdout", "stderr"):
-            if getattr(sys, name) is None:  # closed, as in a service
+            if getattr(sys, name) is None:  # closed, for example in a service
                 setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
-                # Its encoding may lack the letters of a name.
+                # A name may contain letters that the encoding lacks.
                 stream.reconfigure(errors="backslashreplace")
         if not sys.warnoptions:
-            # What Pillow and NumPy warn of names lines of code. Processes that are
-            # started read the variable.
+            # Warnings of Pillow and NumPy name lines of code, which help no user.
+            # Child processes read the variable.
             warnings.simplefilter("ignore")
             os.environ["PYTHONWARNINGS"] = "ignore"
         try:
@@ -82,7 +82,7 @@ class Commands(click.Group):
 
 @contextmanager
 def _one_sentence(meta: dict[str, Any]) -> Iterator[None]:
-    """Turns every error into a `CliError`: the one place that decides how."""
+    """Turns every error into a `CliError`; no other place does."""
     try:
         with _signals.at_work():
             yield
@@ -92,10 +92,10 @@ def _one_sentence(meta: dict[str, Any]) -> Iterator[None]:
         stop = "" if usage.endswith((".", "?")) else "."
         raise CliError(f"{usage}{stop} See {command} --help.") from error
     except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
-        raise  # the last: who reads the output has seen enough
+        raise  # a BrokenPipeError: the reader of the output has stopped
     except (KeyboardInterrupt, _signals.Terminated) as error:
-        asked = isinstance(error, KeyboardInterrupt)
-        number = signal.SIGINT if asked else signal.SIGTERM
+        ctrl_c = isinstance(error, KeyboardInterrupt)
+        number = signal.SIGINT if ctrl_c else signal.SIGTERM
         text = f"{_signals.STOPPED}{_how_to_resume(meta)}"
         raise CliError(text, 128 + number, prefix="") from error
     except Exception as error:
@@ -105,8 +105,8 @@ def _one_sentence(meta: dict[str, Any]) -> Iterator[None]:
 
 
 def _explained(error: Exception) -> CliError:
-    """What is said of an error, which a user can repair or the package causes."""
-    while str(error).startswith("in user code:"):  # raised in a graph of TensorFlow
+    """Returns the sentence for an error of the user or of the package."""
+    while str(error).startswith("in user code:"):  # raised within a TensorFlow graph
         if not isinstance(error.__context__, Exception):
             break
         error = error.__context__
@@ -124,24 +124,24 @@ def _explained(error: Exception) -> CliError:
             "damaged, or does not fit the data."
         )
     if isinstance(error, InternalError):
-        return CliError(f"{error} --traceback prints it.", exit_code=1)
+        return CliError(f"{error} --traceback prints the traceback.", exit_code=1)
     return CliError(
-        f"{type(error).__name__}: {error}. This is a fault of larq_nobn, or of a layer "
-        "of the given model. Please report it, with what the same command prints with "
+        f"{type(error).__name__}: {error}. This is a bug in larq_nobn, or in a layer "
+        "of the given model. Please report it, with the output of the same command and "
         "--traceback.",
         exit_code=1,
     )
 
 
 def _how_to_resume(meta: dict[str, Any]) -> str:
-    """What a command that trains says when it is stopped."""
+    """Returns how to resume a training that was stopped, in words."""
     if RUN not in meta:
         return ""
     output: Path | None = meta[RUN]
-    if output is None:  # of several runs
+    if output is None:  # the command has several runs
         return " To resume, repeat the command."
     if training._run_folder.before_first_checkpoint(output):
         return " To start again, repeat the command."
-    kept = training._checkpoints.position_kept(output)
-    said = f" {output} is kept up to {kept}." if kept else ""
+    last = training._checkpoints.newest_position(output)
+    said = f" {output} is saved up to {last}." if last else ""
     return f"{said} To resume: larq-nobn train --resume {output}"

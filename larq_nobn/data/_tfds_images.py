@@ -1,4 +1,4 @@
-"""Prepared sets of TensorFlow Datasets, whose images are read one by one."""
+"""Downloaded sets of TensorFlow Datasets, whose images are read one by one."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ def source_of(
 ) -> Source:
     exact = split != "train"
 
-    def read(number: int, part: np.ndarray | None) -> tuple[np.ndarray, int]:
+    def read(number: int, region: np.ndarray | None) -> tuple[np.ndarray, int]:
         examples, place = places[number]
-        return examples.image(place, shape, exact, crop, part)
+        return examples.image(place, shape, exact, crop, region)
 
     kind = "float32" if exact else "uint8"
     return Source(len(places), shape, kind, labels, read)
 
 
 class AnyTfds(Images):
-    """A prepared set with an image and a label in each example."""
+    """A downloaded set with an image and a label in each example."""
 
     def __init__(
         self, name: str, holdout: float, data_dir: str | None, validation: float
@@ -51,7 +51,7 @@ class AnyTfds(Images):
         self.class_names, self._stored = tuple(label.names), image.shape
 
     def counts(self) -> Mapping[str, int]:
-        return {split: len(part) for split, part in self._parts().items()}
+        return {split: len(own) for split, own in self._examples().items()}
 
     def own_shape(self) -> Shape:
         *own, channels = self._stored
@@ -63,45 +63,45 @@ class AnyTfds(Images):
 
     @cached_method
     def read(self, split: str, shape: Shape, crop: float) -> Source:
-        part = self._parts()[split]
-        labels = np.array([label for _, label in part], np.int64)
-        return source_of([place for place, _ in part], labels, split, shape, crop)
+        own = self._examples()[split]
+        labels = np.array([label for _, label in own], np.int64)
+        return source_of([place for place, _ in own], labels, split, shape, crop)
 
     @cached_method
-    def _parts(self) -> dict[str, list[tuple[_Place, int]]]:
-        """Place and label of the images of each split, by one pass over all."""
-        parts: dict[str, list] = {split: [] for split in SPLITS}
-        there = _splits(self.name, self._builder)
-        for own, stored in there.items():
+    def _examples(self) -> dict[str, list[tuple[_Place, int]]]:
+        """Returns place and label of the images of each split, by a pass over all."""
+        by_split: dict[str, list] = {split: [] for split in SPLITS}
+        stored_splits = _splits(self.name, self._builder)
+        for own, stored in stored_splits.items():
             examples = Examples(self.name, self._builder, stored, self._keys)
-            named = None if own == "train" and "test" not in there else own
+            named = None if own == "train" and "test" not in stored_splits else own
             for number in range(len(examples)):
                 content, label = examples.read(number)
                 digest = hashlib.sha256(content).hexdigest()
                 split = split_of(named, digest, self._held_out, self._validation)
-                parts[split].append(((examples, number), label))
-        return parts
+                by_split[split].append(((examples, number), label))
+        return by_split
 
 
 def _splits(name: str, builder: Any) -> dict[str, str]:
-    """The names of its splits by what they are for.
+    """Returns the names of the stored splits, by the split that they are used as.
 
-    Without a test split, that for validation is for testing.
+    Without a test split, the validation split is used for testing.
     """
     names = reversed([*builder.info.splits])
-    there = {split: name for name in names if (split := split_named(name))}
-    if "train" not in there:
+    stored = {split: name for name in names if (split := split_named(name))}
+    if "train" not in stored:
         raise InvalidValue(
             f"{name} has no training split: its splits are "
             f"{', '.join(builder.info.splits)}. Choose a set that has one."
         )
-    if "test" not in there and "validation" in there:
-        there["test"] = there.pop("validation")
-    return there
+    if "test" not in stored and "validation" in stored:
+        stored["test"] = stored.pop("validation")
+    return stored
 
 
 def _keys(name: str, builder: Any) -> tuple[str, str]:
-    """The features that are image and class, which a set calls its supervised ones."""
+    """Returns the names of the features for image and label, the supervised keys."""
     import tensorflow_datasets as tfds
 
     features, keys = dict(builder.info.features.items()), builder.info.supervised_keys
@@ -116,7 +116,7 @@ def _keys(name: str, builder: Any) -> tuple[str, str]:
 
 
 class ImageNet(BuiltIn):
-    """ImageNet, too large for memory and for a pass over all labels."""
+    """ImageNet, which is too large for memory and for a pass over all labels."""
 
     def sizes(self) -> set[tuple[int, int]]:
         return set()
@@ -124,7 +124,7 @@ class ImageNet(BuiltIn):
     @cached_method
     def read(self, split: str, shape: Shape, crop: float) -> Source:
         builder = prepared_builder(self.name, self._data_dir)
-        stored = "validation" if split == "test" else "train"  # the usual test images
+        stored = "validation" if split == "test" else "train"  # test labels are secret
         examples = Examples(self.name, builder, stored, ("image", "label"))
         numbers = numbers_of(split, len(examples), self.validation).tolist()
         places = [(examples, number) for number in numbers]

@@ -1,4 +1,4 @@
-"""A trained network that a command is given, and the images that it is for."""
+"""Opens the trained network of a command, and the images that it classifies."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from ._package import data, deploy, keras, loading, models, population, training
 
 @dataclass(frozen=True)
 class Origin:
-    """Which images a network was trained on, and how."""
+    """The images and settings that a network was trained with."""
 
     info: data.DatasetInfo
-    # Of the run, or those that open the data set; empty for a file with metadata.
+    # All settings of a run, or those of its images; empty for a file with metadata.
     settings: Mapping[str, Any] = field(default_factory=dict)
-    dataset: str | None = None  # what metadata name
+    dataset: str | None = None  # its name in the metadata of a file
 
     def at(self, dataset: str | None) -> Origin:
-        """The same, with the path of its folder of images if it has none.
+        """Returns an origin that has the path of the image folder, from `dataset`.
 
         Raises:
-            FileNotFoundError: If there is no such path, as none was given either.
+            FileNotFoundError: If neither this nor `dataset` has the path.
         """
         name = self.info.name
         nowhere = (*DATASETS, GIVEN)
@@ -42,20 +42,20 @@ class Origin:
             return Origin(replace(self.info, name=dataset), settings, self.dataset)
         if dataset is None and not os.path.isabs(name):
             raise FileNotFoundError(
-                f"The images are those of a folder {name}, whose path the model does "
-                "not have. Give it by --dataset."
+                f"The images are those of a folder {name}, but the model does not "
+                "contain its path. Give it by --dataset."
             )
         return self
 
     @property
-    def images(self) -> dict[str, Any]:
-        """The arguments of `data.open_dataset` that say which they are."""
-        given = {n: v for n, v in self.settings.items() if n in data.WHICH}
-        return {**given, "name": self.settings["dataset"]} if self.settings else {}
+    def dataset_arguments(self) -> dict[str, Any]:
+        """The arguments of `data.open_dataset` for the images; empty if unknown."""
+        known = {n: v for n, v in self.settings.items() if n in data.WHICH}
+        return {**known, "name": self.settings["dataset"]} if self.settings else {}
 
 
 def open_run_or_file(path: Path, trust: bool) -> tuple[keras.Model, Origin | None]:
-    """Returns the model, and what it was trained on if a run folder tells."""
+    """Returns the model, and its origin if a run folder or the file contains it."""
     if not path.is_dir() and find_pretrained(path) is not None:
         model, row = models.open_pretrained(path)
         steps = row.preprocessing or {}
@@ -87,23 +87,23 @@ def open_run_or_file(path: Path, trust: bool) -> tuple[keras.Model, Origin | Non
 def open_network(
     path: Path, trust: bool, signature: str | None = None
 ) -> tuple[keras.Model, Origin | None]:
-    """Opens a function of a SavedModel, too, which is run and no more."""
+    """Opens also a function of a SavedModel, which can only be run."""
     if not loading.is_saved_model(path) or (trust and signature is None):
         return open_run_or_file(path, trust)
     return deploy._opening.with_known_sizes(path, None, None, signature), None
 
 
 def is_lite(path: Path) -> bool:
-    """Whether a model is a `.tflite` or `.c` file; converting takes any case, too."""
+    """Returns whether a path is a `.tflite` or `.c` file, in upper or lower case."""
     return not path.is_dir() and path.suffix.lower() in (".tflite", ".c")
 
 
 def open_any(
     path: Path, trust: bool, strict: bool = False
 ) -> tuple[keras.Model | None, Origin | None]:
-    """Opens a `.tflite` file, too: returns no model then, and what its metadata says.
+    """Opens also a `.tflite` file: returns None, and the origin in its metadata.
 
-    They have to be intact, and, if `strict`, there.
+    Damaged metadata raise an error, and missing metadata if `strict`.
     """
     if not is_lite(path):
         return open_network(path, trust)
@@ -123,13 +123,13 @@ def open_any(
     return None, Origin(info, dataset=metadata.dataset)
 
 
-class Images:
-    """The images that a command looks at, as a network takes them.
+class ModelImages:
+    """The images of a command, preprocessed for its network.
 
-    Without a data set they are those that the network was tested on; images of the same
-    or of a folder are prepared as it wants them, and those of a file that does not say
-    how, in the `size` and channels that `model` takes, a network or a `.tflite` file,
-    and by the options for them.
+    Without `dataset` they are the test images of the network. Images of its own data
+    set or of a folder get its preprocessing. If the preprocessing is not known, images
+    get the size and channels that `model` takes, a network or a `.tflite` file,
+    and the options for preprocessing apply.
     """
 
     def __init__(
@@ -139,66 +139,44 @@ class Images:
         data_dir: str | None = None,
         model: keras.Model | Path | None = None,
     ) -> None:
-        self.size: tuple[int, int] | None = None
         if origin is not None:
             origin = origin.at(dataset)
-        own = origin is not None and dataset in (None, origin.info.name)
-        which: dict[str, Any] = {"name": dataset}
-        if origin is not None and own:
-            which = origin.images
-        elif origin is not None and origin.images:
-            # All of a folder without a part for testing: nothing was trained on.
-            which["holdout"] = 1.0
-        elif dataset is not None and model is not None:
-            shape = shape_of(model)
-            which["image_size"] = self.size = shape and shape[:2]
-            if shape and shape[2] in (1, 3) and dataset not in DATASETS:
-                which["channels"] = shape[2]
+        which = _dataset_arguments(dataset, origin, model)
+        known = origin is not None and origin.dataset_arguments
+        self.size = None if known else which.get("image_size")
         if data_dir is not None:
             which["data_dir"] = data_dir
-        if origin is not None and dataset is not None and not origin.images:
-            held_out = origin.info.holdout  # of the folder of that name
-            if held_out is not None and Path(dataset).name == origin.dataset:
-                which["holdout"] = held_out
         with progress(f"opening {which['name']}"):
             self.dataset = data.open_dataset(**which)
-        self._like: data.DatasetInfo | None = None
-        # Nothing else says how images of a folder are to be prepared.
-        if origin is not None and (own or dataset not in DATASETS):
-            self._like = origin.info
-        elif origin is not None and not origin.images:
-            # Metadata of a file say how its images are prepared, whichever they are.
-            known = ("name", "mean", "std", "crop")
-            said = {name: getattr(origin.info, name) for name in known}
-            self._like = replace(self.dataset.info, **said)
+        self._like = _like_of(dataset, origin, self.dataset.info)
         if origin is None and (options := _arguments.preprocessing()):
-            self._like = _prepared(self.dataset.info, **options)
+            self._like = _described(self.dataset.info, **options)
         self.info = self._like or self.dataset.info
 
     def batches(
         self, split: str = "test", limit: int | None = None, shuffle: bool = False
     ) -> tf.data.Dataset:
-        """Returns normalized images with labels, in their usual order."""
+        """Returns batches of normalized images and labels."""
         how: dict[str, Any] = {"shuffle": shuffle, "limit": limit, "like": self._like}
         with progress("opening images"):
             return self.dataset.batches(split, 128, augment=False, **how)
 
     def files(self, split: str, limit: int | None) -> tuple[str, ...] | None:
-        """Names the files of the same images; None where they lie in none."""
+        """Returns the files of the same images; None if they are not in a folder."""
         return self.dataset.files(split, limit, self._like)
 
 
-def _prepared(
+def _described(
     info: data.DatasetInfo,
     mean: Sequence[float] = (0.0,),
     std: Sequence[float] = (1.0,),
     scale: float = 1 / 255,
 ) -> data.DatasetInfo:
-    """Returns what stands for images that are (scale * bytes - mean) / std."""
+    """Returns the description of images that are (scale * bytes - mean) / std."""
     (*size, channels), unit = info.image_shape, 255 * scale
     mean, std = (
-        [x / unit for x in (given if len(given) > 1 else [*given] * channels)]
-        for given in (mean, std)
+        [x / unit for x in (each if len(each) > 1 else [*each] * channels)]
+        for each in (mean, std)
     )
     if {len(mean), len(std)} != {channels}:
         raise InvalidValue(
@@ -209,21 +187,56 @@ def _prepared(
     return replace(info, mean=steps.mean, std=steps.std)
 
 
+def _dataset_arguments(
+    dataset: str | None, origin: Origin | None, model: keras.Model | Path | None
+) -> dict[str, Any]:
+    """Returns the arguments of `data.open_dataset` for the images of a command."""
+    if origin is not None and dataset in (None, origin.info.name):
+        return origin.dataset_arguments
+    if origin is not None and origin.dataset_arguments:
+        # No image of another folder was used for training, so test on all.
+        return {"name": dataset, "holdout": 1.0}
+    which: dict[str, Any] = {"name": dataset}
+    if model is not None and (shape := shape_of(model)):
+        which["image_size"] = shape[:2]
+        if shape[2] in (1, 3) and dataset not in DATASETS:
+            which["channels"] = shape[2]
+    held_out = None if origin is None else origin.info.holdout
+    if origin and held_out is not None and Path(str(dataset)).name == origin.dataset:
+        which["holdout"] = held_out
+    return which
+
+
+def _like_of(
+    dataset: str | None, origin: Origin | None, info: data.DatasetInfo
+) -> data.DatasetInfo | None:
+    """Returns the data set whose preprocessing to use; None for that of the images."""
+    if origin is None:
+        return None
+    if dataset == origin.info.name or dataset not in DATASETS:
+        return origin.info  # a folder has no preprocessing of its own
+    if origin.dataset_arguments:
+        return None
+    # The metadata of a file apply to all data sets.
+    known = ("name", "mean", "std", "crop")
+    return replace(info, **{name: getattr(origin.info, name) for name in known})
+
+
 def statistics_images(
     dataset: str | None, origin: Origin | None, data_dir: str | None, model: keras.Model
 ) -> tf.data.Dataset:
-    """Returns some training images, the network's own if those are known."""
+    """Returns some training images, those of the network if they are known."""
     if origin is not None and dataset is not None:
         origin = origin.at(dataset)
-    known = origin is not None and origin.images.get("name", GIVEN) != GIVEN
+    known = origin and origin.dataset_arguments.get("name", GIVEN) != GIVEN
     if origin is not None and known and dataset not in (None, origin.info.name):
-        dataset = data_dir = None  # of the other images
-    images = Images(dataset, origin, data_dir, model)
+        dataset = data_dir = None  # they belong to the test images
+    images = ModelImages(dataset, origin, data_dir, model)
     return images.batches("train", population.EXAMPLES, shuffle=True)
 
 
 def shape_of(model: keras.Model | Path) -> tuple[int, int, int] | None:
-    """Returns the shape of an image that a model or a file takes, if known."""
+    """Returns the image shape that a model or a file takes, if it is known."""
     if not isinstance(model, Path):
         shape = getattr(model, "input_shape", ())
     else:
@@ -235,5 +248,5 @@ def shape_of(model: keras.Model | Path) -> tuple[int, int, int] | None:
 
 
 def lite_predictor(path: Path) -> deploy.Runner:
-    deploy.audit(path)  # has a sentence for what is no such file
+    deploy.audit(path)  # raises a clear error for another kind of file
     return deploy.Runner(path)
