@@ -75,7 +75,7 @@ OF_OTHER_KINDS = {
     ),
     "evaluate": (
         lambda given: nobn.training.evaluate(MODEL, given),
-        "it must be a tf.data.Dataset with an end|Give \\(images, labels\\)",
+        "it must be a finite tf.data.Dataset|Give \\(images, labels\\)",
     ),
     "prepare": (nobn.data.prepare, "name must be one of digits.*; got"),
     "decode": (nobn.data.decode, "must be bytes|it is not a JPEG"),

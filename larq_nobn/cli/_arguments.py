@@ -311,13 +311,13 @@ _PREPROCESSING = f"{__name__}.preprocessing"
 
 
 def preprocessing_options(command: Any) -> Any:
-    """Options for how images are prepared, for files that do not say it."""
+    """Adds options for the preprocessing of images, which some files do not contain."""
     for name, kind, usual, what in (
-        ("--scale", click.FloatRange(0, min_open=True), "1/255", "times bytes"),
-        ("--std", several(float), "1", "the divisor, likewise"),
-        ("--mean", several(float), "0", "minus this, one number or one per channel"),
+        ("--scale", click.FloatRange(0, min_open=True), "1/255", "factor on bytes"),
+        ("--std", several(float), "1", "divisor, one number or one per channel"),
+        ("--mean", several(float), "0", "subtrahend, one number or one per channel"),
     ):
-        said = f"For a file without metadata, how images are prepared: {what}."
+        said = f"Preprocessing for a file without metadata: {what}."
         known: dict[str, Any] = {"help": said, "show_default": usual, "type": kind}
         known |= {"expose_value": False, "callback": _note_preprocessing}
         command = click.option(name, **known)(command)
@@ -330,10 +330,10 @@ def _note_preprocessing(ctx: click.Context, param: Any, value: Any) -> None:
 
 
 def preprocessing(unused: bool = False) -> dict[str, Any]:
-    """Returns these options by name, if they have a use."""
+    """Returns the given preprocessing options by name; rejects them if unused."""
     ctx = click.get_current_context(silent=True)
     if ctx and unused:
-        why = "without --dataset, nor for a model that says how images are prepared"
+        why = "without --dataset, nor for a model that contains its preprocessing"
         check_unused(ctx, PREPROCESSING, why)
     return ctx.meta.get(_PREPROCESSING, {}) if ctx else {}
 

@@ -127,9 +127,8 @@ class ModelImages:
     """The images of a command, preprocessed for its network.
 
     Without `dataset` they are the test images of the network. Images of its own data
-    set or of a folder get its preprocessing. If the preprocessing is not known, images
-    get the size and channels that `model` takes, a network or a `.tflite` file,
-    and the options for preprocessing apply.
+    set or of a folder get its preprocessing. If none is known, images get the size and
+    channels of `model`, a network or a file, and the preprocessing of the options.
     """
 
     def __init__(

@@ -195,8 +195,8 @@ def test_options_say_how_images_are_prepared_for_a_foreign_file(
 def test_options_of_preprocessing_that_have_no_use(foreign, saved, photos, invoke):
     plain, where = foreign[0], ("--dataset", photos)
     for line, said in (
-        (("evaluate", saved, "--std", 2), "says how images are prepared"),
-        (("predict", saved, photos, "--scale", 1), "says how images are prepared"),
+        (("evaluate", saved, "--std", 2), "contains its preprocessing"),
+        (("predict", saved, photos, "--scale", 1), "contains its preprocessing"),
         (("convert", plain, "m.tflite", "--mean", 0), "without --dataset"),
         (("benchmark", foreign[1], "--mean", 0), "without --formats or --dataset"),
         (("evaluate", plain, *where, "--mean", "0,0"), "is not of 3 channels"),

@@ -95,7 +95,7 @@ def test_what_has_no_result_is_not_drawn(tmp_path: Path):
     failed = Outcome("run-9", plain(of("none", 2)), failure="It diverged.")
     Comparison([failed, *outcomes(PLAIN)]).draw(tmp_path / "runs.png")
     assert (tmp_path / "runs.png").read_bytes()[:4] == b"\x89PNG"
-    with pytest.raises(ValueError, match="No run has a result to draw"):
+    with pytest.raises(ValueError, match="No run has a result to plot"):
         Comparison([failed]).draw(tmp_path / "none.png")
     assert [path.name for path in tmp_path.iterdir()] == ["runs.png"]
 
