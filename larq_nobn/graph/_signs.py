@@ -47,7 +47,7 @@ def has_binary_kernel(operation: Operation) -> bool:
 
 
 def kernel_value(variable: Any) -> np.ndarray:
-    """Returns what the forward pass sees of a kernel: its quantized value."""
+    """Returns the quantized value of a kernel, as in the forward pass."""
     quantizer = getattr(variable, "quantizer", None)
     return quantized(quantizer, latent(variable).numpy())
 

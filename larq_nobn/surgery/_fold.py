@@ -1,4 +1,4 @@
-"""Folds batch norm into the layer around it."""
+"""Folds batch norm into the layers before or after it."""
 
 from __future__ import annotations
 
@@ -40,41 +40,37 @@ def fold_batch_norm(
     \[ y = k_c x + b_c, \qquad k_c = \frac{\gamma_c}{\sqrt{\sigma_c^2 + \epsilon}},
        \qquad b_c = \beta_c - \mu_c k_c . \]
 
-    The first of these that computes the same takes them over: kernel and bias of the
-    layer before, if that is real-valued, or binary with the magnitude of its latent
+    The first of these that gives the same function takes them over: kernel and bias of
+    the layer before, if that is real-valued, or binary with the magnitude of its latent
     weights; a `ChannelAffine` of the batch norm's name right after any other quantized
     kernel; the signs after it, if nothing else reads it. A sign becomes an `RSign`,
 
-    \[ \operatorname{sign}(k_c x + b_c)
-       = \operatorname{sign}(a x + a b_c / k_c), \qquad k_c > 0, \]
-
     with the median \(a\) of \(k_c\), which keeps its pseudo-gradient about as wide as
-    it was. Where \(k_c x + b_c = 0\) the sign is +1 in both models. Elsewhere a
-    `ChannelAffine` takes the place of the batch norm. The report names for each batch
-    norm how it was replaced and why. `convert` moves what is left on, through pools and
-    concatenations, and into signs and kernels, so that no float operation is added on
-    device.
+    before. Where \(k_c x + b_c = 0\), the sign is +1 in both models. In all other
+    cases, a `ChannelAffine` replaces the batch norm. The report tells how each batch
+    norm was replaced, and why. `convert` later moves these through pools and
+    concatenations, into signs and kernels, so no float operation is added on device.
 
     Arguments:
-        model: A built functional or Sequential model, models inside it included. It is
-            not changed.
-        return_report: Whether to return a `SurgeryReport` too.
+        model: A built functional or Sequential model, which may contain nested models.
+            It is not changed.
+        return_report: Whether to return a `SurgeryReport` as well.
         verify: Whether to compare both models on a few generated examples, segment by
-            segment: from the signs and inputs that it reads to the next pre-activations
-            and outputs. Sizes that the model leaves open are chosen so that it runs.
+            segment: from signs and inputs to the next pre-activations and outputs.
+            Unknown sizes of inputs are chosen so that the model runs.
 
     Returns:
-        A functional model of the same name, not compiled; with `return_report` a pair
-        of it and the report. What was trainable or frozen stays so. Constraints that
-        the new weights do not obey, and regularizers of batch norm itself, are gone.
+        A functional model of the same name, not compiled; with `return_report` the pair
+        of it and the report. Trainable layers stay trainable, frozen ones frozen.
+        Constraints that the new weights violate, and regularizers of batch norm, are
+        gone.
 
     Raises:
-        ModelError: For a subclassed model inside, a layer that cannot be made again
-            from its configuration and weights, or computes something else then, batch
-            norm over another axis than the last, inside a wrapper, or called with
-            `training=True`. It names all such layers. Also if the folded model computes
-            something else, with the layer, or if the given one cannot be called on
-            generated examples.
+        ModelError: For a nested subclassed model, a layer that cannot be rebuilt from
+            its configuration and weights, and batch norm over another axis than the
+            last, inside a wrapper, or called with `training=True`. It names all such
+            layers. Also if the folded model computes something else, with the layer, or
+            if the given model cannot be called on generated examples.
 
     Example:
         ```python
@@ -109,7 +105,7 @@ def fold_batch_norm(
 
 
 class _NotExact(Exception):
-    """Why a layer cannot take scale and bias over, as half a sentence for a report."""
+    """Why a layer cannot take over scale and bias, as a clause for a report."""
 
 
 class _Affine(NamedTuple):
@@ -124,7 +120,7 @@ class _Affine(NamedTuple):
         return bool(self.norm.trainable_weights)
 
     def check_takes(self, call: _graph.Call) -> None:
-        """Rejects a layer of another precision, or one that is trained no more."""
+        """Rejects another precision, and a frozen layer for trainable weights."""
         if call.layer.compute_dtype != self.norm.compute_dtype:
             raise _NotExact(f"{call.described} computes in {call.layer.compute_dtype}")
         if self.trainable and not call.layer.trainable:
@@ -134,7 +130,7 @@ class _Affine(NamedTuple):
 def _folded(
     graph: _graph.Graph, name: str, norm: keras.layers.Layer
 ) -> tuple[_graph.Graph, str, str]:
-    """Folds one batch norm: what is done, and why nothing better."""
+    """Folds one batch norm; returns the graph, the action, and why nothing better."""
     affine, reasons = _Affine(norm, *batch_norm_affine(norm)), []
     for take in (_into_makers, _into_signs):
         try:
@@ -156,7 +152,7 @@ def _in_place(graph: _graph.Graph, name: str, affine: _Affine) -> _graph.Graph:
 
 
 def _maker(graph: _graph.Graph, use: _graph.Call) -> _graph.Call:
-    """Returns the call with a kernel that makes what a batch norm alone reads."""
+    """Returns the call with a kernel whose output only a batch norm reads."""
     maker = graph.producer(use.first_input)
     if maker is None:
         raise _NotExact("it reads an input of the model")
@@ -176,9 +172,9 @@ def _kernel(operation: _operation.Operation) -> str:
 
 
 def _is_quantized(call: _graph.Call) -> bool:
-    """Tells whether what a call makes is that of a quantized kernel."""
+    """Whether the kernel of a call is quantized."""
     quantizer = call.operation.quantizer(_kernel(call.operation))
-    # A kernel of ±c may also be a plain one.
+    # A plain kernel may also be of ±c.
     return quantizer is not None or _signs.is_binary_convolution(call)
 
 
@@ -192,17 +188,17 @@ def _into_makers(
     except _NotExact:
         if not all(map(_is_quantized, makers)):
             raise
-    # There they cost nothing.
+    # After a quantized kernel, they cost nothing.
     words = f"became gain and bias after {makers[0].name!r}"
     return _in_place(graph, name, affine), words
 
 
 def _follows(operation: _operation.Operation, scale: np.ndarray) -> bool:
-    """Whether a quantized kernel has the magnitude, and sign, of the latent one.
+    """Whether a quantized kernel scales, with its sign, as the latent kernel does.
 
-    As that of MagnitudeAwareSign has. Then scales are better off in the latent kernel:
-    beside a scale of 10, steps that double small latent weights would shake the
-    network.
+    `MagnitudeAwareSign` gives such kernels. Then scales belong into the latent kernel:
+    with a separate scale of 10, an update that doubles small latent weights would upset
+    the network.
     """
     last = _kernel(operation)
     quantizer = operation.quantizer(last)
@@ -222,7 +218,7 @@ def _follows(operation: _operation.Operation, scale: np.ndarray) -> bool:
 def _into_kernels(
     graph: _graph.Graph, name: str, affine: _Affine, makers: list[_graph.Call]
 ) -> tuple[_graph.Graph, str]:
-    """Multiplies the scale into the kernels of the layers before, in all uses alike."""
+    """Multiplies the scale into the kernels before, in all uses of them."""
     labels, taken = [maker.label for maker in makers], {}
     for maker in makers:
         operation = maker.operation
@@ -241,7 +237,7 @@ def _into_kernels(
 
 
 def _taken(operation: _operation.Operation, affine: _Affine) -> _operation.Operation:
-    """Returns what computes scale * y + bias where an operation computes y."""
+    """Returns an operation that computes scale * y + bias where the given one has y."""
     last, bias = _kernel(operation), affine.bias
     kernel = _scaled(operation, operation.arrays[last], affine.scale)
     if operation.argument("use_bias"):
@@ -252,7 +248,7 @@ def _taken(operation: _operation.Operation, affine: _Affine) -> _operation.Opera
 def _scaled(
     operation: _operation.Operation, kernel: np.ndarray, scale: np.ndarray
 ) -> np.ndarray:
-    """Multiplies the kernel that makes an output by a scale per channel of that."""
+    """Multiplies a kernel by a scale per output channel."""
     if _kinds.traits(operation.kind).transposed:
         scale = scale[:, None]
     elif _kernel(operation) == "depthwise_kernel":
@@ -266,7 +262,7 @@ def _scaled(
 def _into_signs(
     graph: _graph.Graph, name: str, affine: _Affine
 ) -> tuple[_graph.Graph, str]:
-    """Makes thresholds of scale and bias, if signs alone read what they make."""
+    """Turns scale and bias into thresholds, if only signs read the batch norm."""
     use, *others = graph.uses(name)
     if others:
         raise _NotExact("it is used more than once")
@@ -296,9 +292,9 @@ def _into_signs(
 
 
 def _rsign(name: str, quantizer: Any, affine: _Affine) -> _operation.Operation:
-    """Returns the sign of k x + b as an `RSign` of x, with the median of k for a.
+    """Returns the sign of k x + b as an `RSign` of x, with the median of k for its a.
 
-    For the quantizer sign(s z + c), that is the sign of s k x + s b + c.
+    If the quantizer is sign(s z + c), this is the sign of s k x + s b + c.
     """
     scale, equal = affine.scale, _signs.as_rsign(quantizer)
     if equal is None:

@@ -36,53 +36,52 @@ def freeze_statistics(
 
     `FilterResponseNormalization`, `ProxyNormalization`, `EvoNormS0` and Keras'
     GroupNormalization and LayerNormalization multiply and shift every channel by
-    numbers that they find in the example itself: reductions that a device has to carry
-    out, and that no converter can fold. Here a gain and a bias per channel, the same
-    for all examples, take their place, and after a binary convolution these cost
-    nothing. With what a channel x becomes under the examples' own statistics, y,
-
+    statistics of the example itself. A device has to compute these reductions, and no
+    converter can fold them. Here a gain and a bias per channel, the same for all
+    examples, replace them, and after a binary convolution these cost nothing. If a
+    channel x becomes y under the examples' own statistics,
     \[ \hat y = k_c x + b_c, \qquad
        k_c = \operatorname{sign}(\operatorname{cov}(x, y))\,
        \sqrt{\frac{\operatorname{var} y}{\operatorname{var} x}}, \qquad
        b_c = \operatorname{mean} y - k_c \operatorname{mean} x , \]
 
-    over all positions of all of the data: the channel keeps its mean and its standard
-    deviation. If all examples have the same statistics, nothing changes. For a
-    filter response normalization of values around zero this is \(\gamma /
+    over all positions of all data: the channel keeps its mean and its standard
+    deviation. If all examples have the same statistics, nothing changes. For a filter
+    response normalization of values around zero this is \(\gamma /
     \sqrt{\operatorname{mean} \nu^2}\). (The means of \(1/\nu\) and of \(\log \nu\), and
     the least squares of \(\hat y - y\), were no better on trained networks.)
 
-    What else such a layer does stays: the activation and the proxy step of proxy
-    normalization, whose numbers are constants already, and the gate of EvoNorm. As in
-    `reestimate_batch_norm`, a layer is calibrated on what comes through those before it
-    once these are frozen, which takes a pass over the data for every layer in a row.
+    All else in such a layer stays: the activation and the proxy step of proxy
+    normalization, which is constant already, and the gate of EvoNorm. As in
+    `reestimate_batch_norm`, a layer is calibrated after those before it are frozen,
+    from their new outputs, which takes a pass over the data for every layer in a row.
     A network whose examples differ much in contrast loses accuracy; fine-tune it, since
-    gains and biases can be trained.
+    gains and biases are trainable.
 
     Arguments:
-        model: A built functional or Sequential model, models inside it included. It is
-            not changed.
-        data: An array, `(x, y)`, or a `tf.data.Dataset` of batches of either, such as
-            the network will see; x is a list or a dict for a model of several inputs.
-            Labels play no part.
+        model: A built functional or Sequential model, which may contain nested models.
+            It is not changed.
+        data: An array, `(x, y)`, or a `tf.data.Dataset` of batches of either, like the
+            data in use; x is a list or a dict for a model of several inputs. Labels are
+            not used.
         batch_size: Examples per batch, if `data` is arrays.
-        return_report: Whether to return a `SurgeryReport` too.
-        verify: Whether to compare, on a few generated examples and segment by segment,
-            all that is around the frozen layers, which must stay as it is.
+        return_report: Whether to return a `SurgeryReport` as well.
+        verify: Whether to compare everything except the frozen layers, which must stay
+            the same, on a few generated examples, segment by segment.
 
     Returns:
-        A functional model of the same name, not compiled; with `return_report` a pair
-        of it and the report, which contains for each layer, as a `FrozenLayer`, how far
-        constants are from the examples' own statistics.
+        A functional model of the same name, not compiled; with `return_report` the pair
+        of it and the report. The report has a `FrozenLayer` for each layer, which tells
+        how far constants are from the examples' own statistics.
 
     Raises:
-        ModelError: For a model without such layers; for layers, all of which it names,
-            that normalize another axis than the last or stand in a wrapper; for a
-            subclassed part; for a layer that is used again on what it has normalized
-            itself. Also if what is around the frozen layers computes something else.
+        ModelError: For a model without such layers; for layers that normalize another
+            axis than the last or are in a wrapper, all of which it names; for a
+            subclassed part; or for a layer whose input depends on its own output. Also
+            if anything around the frozen layers computes something else.
         TypeError, ValueError: For data that does not fit the model or contains no
-            example, or values that are not finite; the message names the layer that
-            meets them.
+            example, or for values that are not finite; the message names the layer that
+            receives them.
 
     Example:
         ```python
@@ -128,7 +127,7 @@ def freeze_statistics(
 def _replaced(
     frozen: keras.Model, rows: dict[str, Constant], call: _graph.Call
 ) -> Callable[..., Any]:
-    """Returns the given layer of a call, or what a frozen model has in its place."""
+    """Returns the given layer of a call, or the frozen layers that replace it."""
     if call.name not in rows:
         return alias(call.layer)
     layers = [alias(frozen.get_layer(part.name)) for part in rows[call.name].row]
@@ -162,7 +161,7 @@ def _rows(model: keras.Model) -> dict[str, Constant]:
         kinds = ", ".join(kind.__name__ for kind in DYNAMIC)
         raise _errors.ModelError(
             f"Model {model.name!r} has no layer that takes statistics of its examples, "
-            f"so that there is nothing to freeze. Those are {kinds}."
+            f"so there is nothing to freeze. Such layers are {kinds}."
         )
     return rows
 
@@ -175,17 +174,17 @@ def _change(layer: keras.layers.Layer, row: Constant, distance: float) -> Frozen
     return FrozenLayer(layer.name, type(layer).__name__, action, distance=distance)
 
 
-# --- what a layer of dynamic statistics becomes once these are constants
+# --- how a layer is replaced whose statistics become constants
 
 
 class Constant(NamedTuple):
     """Operations in a row, one of them a gain and a bias per channel to be calibrated.
 
     Attributes:
-        affine: The name of that one.
-        row: All of them.
-        target: What it should return, as a function of the input of the row.
-        source: What it meets, as such a function.
+        affine: The name of the operation with this gain and bias.
+        row: All operations.
+        target: The function of the row's input that this operation should return.
+        source: The function of the row's input that this operation reads.
     """
 
     affine: str
@@ -200,13 +199,13 @@ def _moments(row: Constant, inputs: tf.Tensor, **_: Any) -> PooledMoments:
 
 
 def _calibrate(layer: ChannelAffine, moments: PooledMoments) -> float:
-    """Sets the gain and the bias of a layer by such moments over all data.
+    """Sets the gain and the bias of a layer from such moments over all data.
 
     Returns:
-        The root mean square of what they leave, in standard deviations of the target.
+        The root mean square of the remaining error, in standard deviations of the
     """
     spread, both, power = moments.comoment[[0, 0, 1], [0, 1, 1]]
-    # Rounding alone makes a channel that is the same everywhere vary a little.
+    # Rounding makes even a constant channel vary a little.
     varies = spread > 1e-10 * moments.count * np.square(moments.mean[0])
     ratio = np.divide(power, spread, out=np.zeros_like(power), where=varies)
     gain = np.copysign(np.sqrt(ratio), both)
@@ -261,9 +260,9 @@ def _proxy(layer: ProxyNormalization, names: _graph.Names) -> Constant:
 
 
 def _evonorm(layer: EvoNormS0, names: _graph.Names) -> Constant:
-    """x·sigmoid(v·x) as swish(v·x), whose factor v is part of the gain."""
+    """Writes x·sigmoid(v·x) as swish(v·x), whose factor v becomes part of the gain."""
     v, name = layer.v.numpy(), layer.name
-    v = np.where(np.abs(v) < 1e-6, 1e-6, v)  # of a swish(0) nothing would be left
+    v = np.where(np.abs(v) < 1e-6, 1e-6, v)  # swish(0) would lose x
 
     def swish(x: tf.Tensor) -> tf.Tensor:
         return tf.nn.silu(v * tf.cast(x, v.dtype))

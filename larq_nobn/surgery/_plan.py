@@ -1,6 +1,6 @@
 """Decides how to replace every kernel, sign and batch norm of a network.
 
-By the moments that features should have without batch norm, as far as the graph tells.
+The decisions follow the moments that features should have without batch norm.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class ExpectedMoments(NamedTuple):
 
     Attributes:
         values: The mean and the variance of each channel, (2, C).
-        given: Whether the map is still that of the given model, so that statistics
-            which were taken there hold.
+        given: Whether the map is still that of the given model, so that the given
+            model's statistics of it are valid.
     """
 
     values: np.ndarray
@@ -36,7 +36,7 @@ class ExpectedMoments(NamedTuple):
 
     @property
     def rate(self) -> float:
-        """One over the expected standard deviation, of all channels together."""
+        """The inverse of the expected standard deviation of all channels together."""
         _, variance = self.values
         return float(np.mean(variance)) ** -0.5 if variance.any() else 1.0
 
@@ -49,7 +49,7 @@ class ExpectedMoments(NamedTuple):
         if rest:
             mean = self.values.mean(axis=1, keepdims=True)
             return self._replace(values=np.repeat(mean, channels, axis=1))
-        # Where a map is flattened, there are the channels of every position.
+        # A flattened map has the channels of every position.
         return self._replace(values=np.tile(self.values, repeats))
 
 
@@ -59,17 +59,17 @@ def unit(given: bool = False) -> ExpectedMoments:
 
 
 def channels_of(tensor: Any) -> int:
-    """Returns the size of the last axis, or 1 where there is none."""
+    """Returns the size of the last axis, or 1 if there is none."""
     return int(tensor.shape[-1] or 1) if tensor.shape.rank else 1
 
 
 def total(terms: Sequence[ExpectedMoments]) -> ExpectedMoments:
-    """Returns the moments of the sum of independent maps; one channel goes to all."""
+    """Returns the moments of a sum of independent maps; one channel goes to all."""
     values = reduce(np.add, [term.values for term in terms])
     return ExpectedMoments(values, all(term.given for term in terms))
 
 
-# As good as infinite.
+# Practically infinite.
 _FAR = 1e9
 
 
@@ -94,7 +94,7 @@ def _clipped(x: ExpectedMoments, low: float, high: float) -> ExpectedMoments:
 
 
 def activated(layer: keras.layers.Layer, x: ExpectedMoments) -> ExpectedMoments:
-    """Returns the moments after a layer's activation; leaky ones count as identity."""
+    """Returns the moments after a layer's activation; leaky ones change nothing."""
     bounds = _kinds.activation_traits(layer).bounds
     return x if bounds is None else _clipped(x, *bounds)
 
@@ -102,7 +102,7 @@ def activated(layer: keras.layers.Layer, x: ExpectedMoments) -> ExpectedMoments:
 def through(call: _graph.Call, inputs: Sequence[ExpectedMoments]) -> ExpectedMoments:
     """Returns the moments after a layer without kernel, before its activation.
 
-    Unknown layers keep them.
+    Unknown layers do not change them.
     """
     layer, channels = call.layer, channels_of(call.first_output)
     sizes = [x.values.shape[1] for x in inputs]
@@ -115,15 +115,15 @@ def through(call: _graph.Call, inputs: Sequence[ExpectedMoments]) -> ExpectedMom
 
 
 def latent_kernels(layer: keras.layers.Layer) -> list[Any]:
-    """Returns the variables of any kind that a layer multiplies by."""
+    """Returns the variables of all kernels that a layer multiplies by."""
     kernels = (getattr(layer, name, None) for name in _operation.KERNELS)
     return [_operation.latent(kernel) for kernel in kernels if kernel is not None]
 
 
 def to_standardize(graph: _graph.Graph, call: _graph.Call) -> str | None:
-    """Returns which kernel of a call the BN-free form standardizes; None for none.
+    """Returns the kernel of a call that the BN-free form standardizes; else None.
 
-    That is the one that makes its output.
+    It is the kernel that makes the output.
     """
     layer = call.layer
     known = _kinds.inherited(type(layer))
@@ -138,16 +138,16 @@ def to_standardize(graph: _graph.Graph, call: _graph.Call) -> str | None:
         return None
     if quantizer is not None:
         return name if _signs.is_binary(quantizer) else None
-    readers = [what for use in graph.uses(call.name) for what in _ahead(graph, use)]
+    readers = [reader for use in graph.uses(call.name) for reader in _ahead(graph, use)]
     if isinstance(layer, _layers.Dense):
-        readers = [what for what in readers if _models.is_batch_norm(what.layer)]
+        readers = [x for x in readers if _models.is_batch_norm(x.layer)]
     return name if readers else None
 
 
 def _ahead(graph: _graph.Graph, call: _graph.Call) -> Iterator[_graph.Call]:
-    """Yields the first norms, signs and merges that read what a call makes.
+    """Yields the first norms, signs and merges that read the output of a call.
 
-    They may be after pools and activations.
+    There may be pools and activations between.
     """
     if _kinds.activation_traits(call.layer).gate:
         return
@@ -162,10 +162,10 @@ def _ahead(graph: _graph.Graph, call: _graph.Call) -> Iterator[_graph.Call]:
 
 
 def main_input(call: _graph.Call) -> Any:
-    """The tensor whose scale the output of a call has; None where that is unclear."""
+    """Returns the input that sets the scale of a call's output; None if unclear."""
     inputs = call.reads
     if len(inputs) > 1 and isinstance(call.layer, _layers.Multiply):
-        # A gate has one factor for many positions.
+        # A gate has another shape: one factor for many positions.
         inputs = tuple(x for x in inputs if tuple(x.shape) == tuple(call.outputs.shape))
     return inputs[0] if len(inputs) == 1 else None
 
@@ -175,7 +175,7 @@ def upstream(
 ) -> Iterator[_graph.Call]:
     """Yields the calls that make a tensor, back to the kernel that sets its scale.
 
-    With `alone`, only back to where something else reads what they make, too.
+    With `alone`, only back to the first output that has another reader.
     """
     while tensor is not None and (call := graph.producer(tensor)) is not None:
         if alone and graph.sole_consumer(tensor) is None:
@@ -185,9 +185,9 @@ def upstream(
 
 
 def kernel_before(graph: _graph.Graph, norm: _graph.Call, positive: bool) -> str | None:
-    """Returns the layer whose gain and bias can do what all uses of a batch norm do.
+    """Returns the layer whose gain and bias can replace all uses of a batch norm.
 
-    Only if its factors are positive may a maximum lie between.
+    A maximum may be between them only if the factors are `positive`.
     """
     uses = graph.uses(norm.name)
     name, *others = {_kernel_before(graph, use, positive) for use in uses}
@@ -210,11 +210,11 @@ class Kernel(NamedTuple):
     """A standardized kernel.
 
     Attributes:
-        name: Within its layer.
-        scale: One over the expected standard deviation of its input; 1 after a sign.
-        norm: The batch norm whose factors are its gain.
+        name: The name of the kernel within its layer.
+        scale: The inverse of the input's expected standard deviation; 1 after a sign.
+        norm: The batch norm whose factors become the gain.
         gain: (C,), or None to start at 1.
-        bias: (C,), in the place of the layer's own if there is a norm; None for none.
+        bias: (C,), which replaces the layer's own if there is a norm; None for none.
     """
 
     name: str
@@ -224,8 +224,8 @@ class Kernel(NamedTuple):
     bias: np.ndarray | None = None
 
 
-# In standard deviations of its input: further out a sign is as good as constant, and no
-# gradient would ever reach its shift.
+# The largest shift of a sign in standard deviations of its input. Further out, a sign
+# is nearly constant, and no gradient would reach its shift.
 _FURTHEST = 3.0
 _UNSCALED = "kept, its branches without alpha"
 
@@ -248,21 +248,21 @@ def sign_shift(
 class Plan:
     """Decides how to replace every kernel, sign and batch norm of a network.
 
-    By the moments that features should have without batch norm, as far as the graph
-    tells, from the inputs to the outputs.
+    The decisions follow the moments that features should have without batch norm, from
+    the inputs to the outputs of the graph.
 
     Arguments:
-        graph: Of a functional model.
+        graph: The graph of a functional model.
         alpha: Factor on the residual branches.
         rule: `"nf"` or `"vita"`.
 
     Attributes:
-        kernels, signs: Those that change, by the name of their layer; of a sign the
-            arguments of the `RSign` in its place.
-        affine: Weights of the affine layers in the place of batch norms.
-        pools: Factor before a pool.
-        scaled: The layers that multiply a branch by alpha.
-        said: Action and reason, as in `Change`, of batch norms, pools and sums.
+        kernels, signs: The kernels and signs that change, by layer name; for a sign,
+            the arguments of the `RSign` that replaces it.
+        affine: The weights of affine layers that replace batch norms, by layer name.
+        pools: Factors before pools, by layer name.
+        scaled: The names of layers that multiply a branch by alpha.
+        outcomes: Action and reason, as in `Change`, of batch norms, pools and sums.
     """
 
     def __init__(self, graph: _graph.Graph, alpha: float, rule: str):
@@ -277,7 +277,7 @@ class Plan:
         self.affine: dict[str, dict[str, np.ndarray]] = {}
         self.pools: dict[str, float] = {}
         self.scaled: set[str] = set()
-        self.said: dict[str, tuple[str, str]] = {}
+        self.outcomes: dict[str, tuple[str, str]] = {}
         moments: dict[int, ExpectedMoments] = {}
         # The calls with a kernel that a tensor depends on, the last one first.
         self._above: dict[int, dict[str, _graph.Call]] = {}
@@ -324,8 +324,8 @@ class Plan:
     # --- batch norms
 
     def _after_norm(self, call: _graph.Call, x: ExpectedMoments) -> ExpectedMoments:
-        if call.name not in self.said:
-            self.said[call.name] = self._replace_norm(call, x)
+        if call.name not in self.outcomes:
+            self.outcomes[call.name] = self._replace_norm(call, x)
         affine = call.name in self.affine
         if affine or any(kernel.norm == call.name for kernel in self.kernels.values()):
             return unit(affine and x.given)
@@ -350,11 +350,11 @@ class Plan:
                 shift = sign_shift(self.signs[name], gamma, beta, x)
                 self.signs[name] = self.signs[name]._replace(shift=shift)
             return f"removed; shift of {', '.join(map(repr, names))}", ""
-        # Where the input is still that of the given model, its moving statistics hold.
+        # If the given model had this input, its moving statistics are still valid.
         mean, variance = x.values
         if x.given:
             mean, variance = float64(norm.moving_mean), float64(norm.moving_variance)
-        # The scale of what is rewritten is accounted for in the next kernel or sign.
+        # After a rewritten layer, the next kernel or sign accounts for the scale.
         scaled = x.given and np.any(variance != 1)
         if np.all(gamma == 1) and not np.any(beta) and not np.any(mean) and not scaled:
             return "removed; it changed nothing but the scale", ""
@@ -363,13 +363,13 @@ class Plan:
         return "channel_affine", reason
 
     def _why_no_shift(self, norm: _graph.Call, gamma: np.ndarray) -> str:
-        """Returns why no signs after a batch norm can do what it does, or nothing."""
+        """Returns why signs after a batch norm cannot replace it; '' if they can."""
         readers = self.graph.consumers(norm.first_output)
         is_output = self.graph.is_output(norm.first_output)
         if len(self.graph.uses(norm.name)) > 1:
             return "it is used more than once"
         if not is_output and all(reader.name in self.signs for reader in readers):
-            if np.any(gamma < 0):  # which would turn signs around
+            if np.any(gamma < 0):  # they would negate signs
                 return "some of its factors are negative"
             if all(len(self.graph.uses(reader.name)) == 1 for reader in readers):
                 return ""
@@ -384,7 +384,7 @@ class Plan:
     ) -> ExpectedMoments:
         place = self._place_of_stream(call)
         if place is None:
-            self.said[call.name] = _UNSCALED, "no input is the residual shortcut"
+            self.outcomes[call.name] = _UNSCALED, "no input is the residual shortcut"
             return total(inputs)
         terms = list(zip(call.reads, inputs, strict=True))
         tensor, x = terms.pop(place)
@@ -397,10 +397,10 @@ class Plan:
         return total([stream, *branches])
 
     def _place_of_stream(self, call: _graph.Call) -> int | None:
-        """Returns which input of a sum is the stream, if one is not like the rest.
+        """Returns the place of the stream among a sum's inputs, if one stands out.
 
-        That is the input itself or what lies closest to it: after fewer kernels than
-        the branches, or as many, but on real-valued inputs, or of a smaller window.
+        That is the input itself or the one closest to it: after fewer kernels than the
+        branches; or after as many, but of real-valued inputs, or of a smaller window.
         """
         above = [self._above[id(tensor)] for tensor in call.reads]
         counts = Counter(label for kernels in above for label in kernels)
@@ -419,7 +419,7 @@ class Plan:
         return terms.index(least) if terms.count(least) == 1 else None
 
     def _scale_branch(self, total: _graph.Call, tensor: Any) -> float:
-        """Has a layer multiply a branch of a sum by alpha, and returns the factor."""
+        """Lets a layer multiply a branch of a sum by alpha, and returns the factor."""
         for call in upstream(self.graph, tensor, alone=True):
             if call.name in self.affine or call.name in self.kernels:
                 if len(self.graph.uses(call.name)) > 1:
@@ -429,11 +429,11 @@ class Plan:
             gate = _kinds.activation_traits(call.layer).gate
             if gate or _signs.sign_of_layer(call.layer):
                 break
-        self.said[total.name] = _UNSCALED, "no layer can scale a branch on its own"
+        self.outcomes[total.name] = _UNSCALED, "no layer can scale a branch on its own"
         return 1.0
 
     def _average(self, tensor: Any, x: ExpectedMoments) -> ExpectedMoments:
-        """A shortcut that averages on the way to a new stage starts at 1 again."""
+        """Resets the variance to 1 at a shortcut's average pool before a new stage."""
         call = self.graph.producer(tensor)
         if (
             call is None
@@ -445,5 +445,5 @@ class Plan:
         ):
             return x
         self.pools[call.name] = x.rate
-        self.said[call.name] = f"reads {x.rate:.4g} of its input", ""
+        self.outcomes[call.name] = f"reads {x.rate:.4g} of its input", ""
         return x.times(x.rate)

@@ -34,49 +34,49 @@ def remove_batch_norm(
     \[ y = \alpha\, \mathrm{conv}(\mathrm{sign}(\beta x + b)) + \mathrm{shortcut}(x) ,
        \qquad \beta = v^{-1/2} , \]
 
-    where v is the variance that x should have: 1 after a standardized kernel, α² more
-    after every sum, and 1 again where a shortcut is a convolution or an average over a
-    smaller map. Both factors are found in the graph, and are not operations of their
-    own.
+    where v is the variance that x should have. It is 1 after a standardized kernel,
+    grows by α² with every sum, and is 1 again where a shortcut is a convolution or an
+    average over a smaller map. Both factors are found from the graph, and are no
+    operations of their own.
 
     - Binary kernels get `ScaledStdSign`. `ScaledStandardization` goes to real-valued
-      ones whose output meets a batch norm, a sign, a sum or a concatenation; their
-      scale is one over the expected standard deviation of the input, 1.71 after a ReLU.
-      Dense layers without batch norm after them and depthwise or transposed kernels
-      stay. Latent weights stay too, constraints go.
-    - Signs become `RSign` with the same estimator. A sign that `RSign` cannot stand for
+      kernels whose output meets a batch norm, a sign, a sum or a concatenation; their
+      scale is the inverse of the input's expected standard deviation, 1.71 after a
+      ReLU. Dense layers without batch norm after them, and depthwise or transposed
+      kernels, are kept. Latent weights are kept, too; constraints are removed.
+    - Signs become `RSign` with the same estimator. A sign without an equivalent `RSign`
       is kept.
-    - A batch norm after a kernel becomes its gain γ, which is kept at 0.0001 or more
-      on either side of 0, and its bias β. A batch norm that only signs read becomes
-      their shift β/γ,
-      at most 3 either way, if no γ is negative. Any other becomes a `ChannelAffine`, or
-      nothing if that would do nothing.
-    - What is not known here, such as a Lambda or a layer of a user's class, stays as it
-      is, and is taken to leave mean and variance as they are.
-    - Moving statistics are dropped, but for a batch norm of the model's input or after
-      a kernel that stays: there they still hold, and join the `ChannelAffine`.
+    - A batch norm after a kernel becomes its gain γ, which is kept at 0.0001 or more on
+      either side of 0, and its bias β. A batch norm that only signs read becomes their
+      shift β/γ, limited to 3 on either side, if no γ is negative. Any other batch norm
+      becomes a `ChannelAffine`, or is removed if that would do nothing.
+    - Unknown layers, such as a Lambda or a layer of a user's class, are kept, and are
+      assumed to leave mean and variance unchanged.
+    - Moving statistics are dropped, except those of a batch norm that reads the model's
+      input or the output of a kernel that is kept: they are still valid, and become
+      part of the `ChannelAffine`.
 
     A model without batch norm is only copied. Train the new one with
     `optimizers.AdaptiveGradientClipping`, as networks without normalization need it.
 
     Arguments:
-        model: A built functional or Sequential model; it is not changed. Models inside
-            it are opened.
+        model: A built functional or Sequential model; it is not changed. Nested models
+            are opened.
         alpha: Positive factor on the residual branches.
-        variance_rule: `"nf"` counts every residual sum; `"vita"`, as the published code
-            of BNN-BN does for ReActNet-18, leaves out the first sum after a kernel of
-            the stream.
-        variance_preserving, balanced: As in `quantizers.ScaledStdSign`. The bookkeeping
-            above takes the first for granted; the published code does without.
+        variance_rule: `"nf"` counts every residual sum; `"vita"` leaves out the first
+            sum after a kernel of the stream, as the published code of BNN-BN does for
+            ReActNet-18.
+        variance_preserving, balanced: As in `quantizers.ScaledStdSign`. The variances
+            above assume the first, which the published code omits.
         return_report: Whether to return a `SurgeryReport` as well.
 
     Returns:
         The new model, not compiled, or the pair of it and the report.
 
     Raises:
-        ModelError: If the model contains a subclassed part, a layer that cannot be made
-            again from its configuration, a batch norm inside another layer or one that
-            normalizes another axis than the last. The message names them.
+        ModelError: If the model contains a subclassed part, a layer that cannot be
+            rebuilt from its configuration, a batch norm inside another layer, or one
+            that normalizes another axis than the last. The message names them.
         TypeError, ValueError: For arguments outside the ranges above.
 
     Example:
@@ -97,9 +97,9 @@ def remove_batch_norm(
 
     Differences from the paper:
         The paper builds two networks by hand and trains them from scratch. Here gains
-        and shifts start where batch norm has left them, the variance is counted as in
-        normalizer-free residual networks by default, and signs get a shift only where
-        they, or a batch norm before them, had one.
+        and shifts start from those of batch norm, the variance is by default counted as
+        in normalizer-free residual networks, and signs get a shift only if they, or a
+        batch norm before them, had one.
     """
     check_number("alpha", alpha, "(0, inf)", "The paper uses 0.2.")
     check_choice("variance_rule", variance_rule, VARIANCE_RULES)
@@ -128,16 +128,16 @@ def remove_batch_norm(
     return (made, SurgeryReport(made.name, changes)) if return_report else made
 
 
-# A gain of 0 would never be binary again, and could not be learned.
+# A gain of 0 would never give a binary kernel again, and could not be learned.
 _LEAST_GAIN = 1e-4
 
 
 def _replaced(
     call: _graph.Call, plan: _plan.Plan, names: _graph.Names, binary: dict[str, bool]
 ) -> tuple[list[_operation.Operation], str, str]:
-    """Returns the operations that replace a call, in a row, and what a report says."""
+    """Returns operations in a row that replace a call, and its action and reason."""
     name, operation, layer = call.name, call.operation, call.layer
-    action, reason = plan.said.get(name, ("", ""))
+    action, reason = plan.outcomes.get(name, ("", ""))
     precision = {"dtype": layer.dtype_policy.name}
     if _models.is_batch_norm(layer):
         row = []
@@ -176,15 +176,15 @@ def _replaced(
 
 
 def _words(**factors: float) -> str:
-    """Returns what a report says of factors that are not 1."""
-    said = (f", {name} {value:.4g}" for name, value in factors.items() if value != 1)
-    return "".join(said)
+    """Returns the words of a report for factors that are not 1."""
+    words = (f", {name} {value:.4g}" for name, value in factors.items() if value != 1)
+    return "".join(words)
 
 
 def _standardized(
     call: _graph.Call, plan: _plan.Plan, names: _graph.Names, binary: dict[str, bool]
 ) -> tuple[_operation.Operation, str]:
-    """Returns the layer of a standardized kernel, and what a report says of that."""
+    """Returns the layer of a standardized kernel, and words for a report."""
     own, alpha, operation = plan.kernels[call.name], plan.alpha_of(call), call.operation
     quantizer, values, gains = operation.quantizer(own.name), {}, {}
     arguments = {"scale": own.scale * alpha, "dtype": call.layer.dtype_policy.name}
@@ -194,7 +194,7 @@ def _standardized(
         kind, words = ScaledStdSign, "scaled_std_sign"
         arguments |= binary
         inner = getattr(quantizer, "quantizer", quantizer)
-        if isinstance(inner, BiPer):  # whose signs repeat
+        if isinstance(inner, BiPer):  # its signs are periodic
             rate = inner.frequency
             values[own.name] = np.sin(rate * operation.arrays[own.name]) / rate
     words += _words(scale=own.scale, alpha=alpha)

@@ -250,7 +250,7 @@ def everywhere(program: Program, rules: Sequence[Rule]) -> Program:
 
 
 def why_not(program: Program, node: Node, rule: Rule) -> str:
-    """Says why a rule does not fit a node; empty if it does."""
+    """Returns why a rule does not fit a node; '' if it does."""
     if not isinstance(node, _kinds_of(rule)):
         return f"it is not for a node of kind {type(node).__name__}"
     outcome = rule(program, node)
