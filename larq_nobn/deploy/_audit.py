@@ -309,7 +309,7 @@ def _rows(graphs: Sequence[Subgraph]) -> list[dict[str, Any]]:
     counted: set[int] = set()  # buffers of earlier operations
     rows = []
     for graph in graphs:
-        channels: dict[int, int] = {}  # of the tensors that are packed into bits
+        channels: dict[int, int] = {}  # by index, of tensors packed into bits
         for op in graph.operations:
             shape = _shape(op.outputs[0]) if op.outputs else None
             kind = op.outputs[0].dtype if op.outputs else None
@@ -506,7 +506,7 @@ _LARGE_SHARE = 0.1
 def savings(graphs: Sequence[Subgraph]) -> list[dict[str, Any]]:
     """Lists certain savings; equal findings share an entry."""
     where: dict[Why, list[str]] = {}
-    macs: Counter[str] = Counter()  # that are not binary
+    macs: Counter[str] = Counter()  # of layers that are not binary
     binary = 0
     for graph in graphs:
         for row in float_in_file(graph):

@@ -334,7 +334,7 @@ def float_in_file(graph: Subgraph) -> Iterator[FloatFallback]:
 def before_signs(
     graph: Subgraph, op: FileOperation, passes: Sequence[str] = _SCALES
 ) -> list[FileOperation]:
-    """Returns the operations between a float kernel and a sign, and it; else []."""
+    """Returns the operations from a float kernel back to a sign; [] without one."""
     if op.op not in _INPUTS or len(op.inputs) < 2:
         return []
     filters, between = op.input(1), list[FileOperation]()

@@ -223,7 +223,7 @@ def convert(
     name, holdout, source = None, None, ON_GIVEN_DATA
     if dataset is not None:
         info, images = classified_images(model, dataset, input_shape)
-        # Of a folder, only the last part of its path is written.
+        # Only the last part of a folder's path is written.
         name = None if info.name == GIVEN else Path(info.name).name
         holdout = info.holdout
         if name is not None and (data is None) != (images is None):

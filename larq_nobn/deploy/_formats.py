@@ -82,7 +82,7 @@ class FormatComparison(Shown):
 
     Attributes:
         network: The name of the network.
-        source: What ran the files.
+        source: The interpreters or programs that ran the files.
         note: What the latencies tell, and what they do not.
         data: The examples on which accuracy and agreement are measured.
         examples: The number of these examples.

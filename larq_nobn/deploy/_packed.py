@@ -149,7 +149,7 @@ class _Layer(NamedTuple):
         x, y = (stages.lowered.value(ends[0]) for ends in (call.inputs, call.outputs))
         own = Program([x], (n for n in stages.lowered.nodes if x not in n.makes), [y])
         program = _in_order(own)
-        if not binary_kernels(program):  # of the signs of another layer
+        if not binary_kernels(program):  # another layer makes its signs
             inputs = dict(zip(stages.traced.inputs, examples, strict=True))
             levels = np.unique(stages.traced.form.run(inputs, call.inputs)[0])
             program = _in_order(self._with_sign(own, levels))

@@ -35,7 +35,7 @@ from .verify._segments import Recording, by_example, compare
 # The names of nodes' fields as weights, if they differ.
 _NAMES = {"k": "scale", "b": "bias", "weights": "kernel", "value": "constant"}
 _ONE = ("k", "scale")
-# The tolerance of batches against single examples.
+# The tolerance for comparing batches with single examples.
 _EQUAL = 1e-4
 
 

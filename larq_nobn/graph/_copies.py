@@ -218,7 +218,7 @@ def copied(model: keras.Model) -> keras.Model:
 def _own_policy(layer: keras.layers.Layer | None) -> Iterator[None]:
     """Sets the policy for what a user's layer builds, when it is made or first called.
 
-    It is the policy of the layer, which most likely was set when that was made.
+    It is the layer's own policy, most likely the one under which it was made.
     """
     policy = "" if layer is None else layer.dtype_policy.name
     if "float" in policy and _operation.is_foreign(layer):

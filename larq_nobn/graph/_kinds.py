@@ -232,7 +232,7 @@ def function_traits(function: Any) -> Function:
 
 
 def int8_of(call: Call) -> str:
-    """Returns `Kind.int8` of a call, which may be that of a function."""
+    """Returns `Kind.int8` of a call of a layer or of a function."""
     selection = _SELECTIONS.get(symbol_of(call.layer))
     if selection is None:
         return inherited(call.operation.kind).int8

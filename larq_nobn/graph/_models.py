@@ -334,7 +334,7 @@ def training_argument(call: Call) -> Any:
 
 
 def check_inference(model: keras.Model, batch_norms: bool = True) -> None:
-    """Rejects calls that behave as in training also at inference.
+    """Rejects calls that behave at inference as they do in training.
 
     Calls of batch norms are ignored if `batch_norms` is False.
     Raises:

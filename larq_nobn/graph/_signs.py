@@ -77,7 +77,7 @@ def split_kernel(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     for part in (kernel[..., :1], kernel):  # one channel suffices to rule out most
         magnitude = np.abs(part)
         scale = magnitude.max(axis=tuple(range(kernel.ndim - 1)))
-        # Only float rounding passes; LCE would silently flatten differences of 0.5 %.
+        # Only rounding is tolerated; LCE would silently flatten differences of 0.5 %.
         if not np.all(scale - magnitude <= 1e-5 * scale):
             return None
     signs = np.where(kernel < 0, np.float32(-1), np.float32(1))

@@ -138,7 +138,7 @@ OPERATORS = frozenset(
     for space in {*_OPERATORS, *_named}
     for name in names_of(_OPERATORS.get(space, "")) | _named.get(space, set())
 )
-# The same functions of TensorFlow 1, which TensorFlow 2 uses in places.
+# Their counterparts of TensorFlow 1, which TensorFlow 2 uses in places.
 OPERATORS |= {f"compat.v1.{name}" for name in {*OPERATORS, *_EARLIER.split()}}
 
 # Members of ragged and sparse tensors, and constructors of ragged ones.

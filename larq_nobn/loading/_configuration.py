@@ -43,7 +43,7 @@ _NAMING = re.compile(
 def check_model_file(file: Path, check: Callable[[Any], None] | None = None) -> None:
     """Raises ValueError unless a file of `SUFFIXES` may be opened untrusted.
 
-    A `check` looks through what a file of another Keras says of the model.
+    For a file of another Keras, `check` checks the configuration instead.
     """
     try:
         (check or partial(_check, layer=""))(_READERS[file.suffix](file))

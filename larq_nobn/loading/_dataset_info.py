@@ -33,7 +33,7 @@ def write_dataset(file: Path, info: DatasetInfo) -> None:
         archive.writestr(_ENTRY, json.dumps(described, default=float))
 
 
-# Of models that are open, by the file that they are from or were saved to.
+# The images that open models classify, read from or saved to their files.
 _described: WeakKeyDictionary[Any, DatasetInfo] = WeakKeyDictionary()
 
 
@@ -46,7 +46,7 @@ def described(model: Any) -> DatasetInfo | None:
     """Returns which images an open model classifies, if that is known."""
     try:
         return _described.get(model)
-    except TypeError:  # what cannot be a key
+    except TypeError:  # it cannot be a key
         return None
 
 

@@ -1,4 +1,4 @@
-"""Files of Keras 3, looked through by the same rules before Keras 3 opens them."""
+"""Checks files of Keras 3 by the same rules before Keras 3 opens them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ._configuration import code, foreign, name_of, odd
 _RUNNING = RUNNING_CODE | names_of(
     "TFSMLayer TorchModuleWrapper JaxLayer FlaxLayer __lambda__"
 )
-# How it writes what JSON has no word for.
+# Class names with which Keras 3 writes data that JSON lacks.
 _DATA = names_of(
     """
     __tuple__ __ellipsis__ __bytes__ __tensor__ __numpy__ slice __keras_tensor__
@@ -25,7 +25,7 @@ _DATA = names_of(
 
 
 def is_of_keras_3(file: Path) -> bool:
-    """Whether Keras 3 wrote a file, as it says itself."""
+    """Whether Keras 3 wrote a file, according to the file."""
     said = None
     with suppress(OSError, ValueError, zipfile.BadZipFile):
         if file.suffix == ".keras":
@@ -42,10 +42,10 @@ def is_of_keras_3(file: Path) -> bool:
 
 
 def check_keras_3(part: Any, layer: str = "") -> None:
-    """Raises `Untrusted` unless a configuration names what is accepted alone.
+    """Raises `Untrusted` if a configuration names anything that is not accepted.
 
-    That are layers and other parts of Keras 3 that run no code of a file, its
-    functions, and what was registered with Keras 3 in this process.
+    Accepted are layers and other parts of Keras 3 that run no code of a file, its
+    functions, and everything that was registered with Keras 3 in this process.
     """
     if isinstance(part, list):
         for entry in part:
@@ -82,7 +82,7 @@ def _is_known(part: dict[str, Any]) -> bool:
         found = (getattr(space, str(name), None) for space in spaces)
         return known is not None or (module == "builtins" and any(map(callable, found)))
     known = library.saving.get_registered_object(str(other or name))
-    if module is None and known is None:  # of an .h5 file
+    if module is None and known is None:  # as in .h5 files
         homes = library.layers, library.models, library.src.models.functional
         known = next(
             (x for home in homes if (x := getattr(home, str(name), None))), None
@@ -102,7 +102,7 @@ def _is_known(part: dict[str, Any]) -> bool:
 
 
 def _of_keras(module: str, name: str) -> Any:
-    """What Keras 3 itself has under a name: it exports it, or defines it for itself."""
+    """Returns what Keras 3 itself exports or defines under a name, or None."""
     place: Any = keras_3()
     for part in module.split(".")[1:]:
         place = getattr(place, part, None)

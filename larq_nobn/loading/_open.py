@@ -94,7 +94,7 @@ def open_model(
             f"{file} contains a {type(model).__name__}, which is not a Keras model. "
             "Save the model that it is part of."
         )
-    with suppress(ValueError):  # a description that is damaged is said to be elsewhere
+    with suppress(ValueError):  # others report a damaged description
         if not file.is_dir() and (info := read_dataset(file)) is not None:
             describe(model, info)
     return model

@@ -1,4 +1,4 @@
-"""Models, saved with what they classify."""
+"""Saves models together with the data set that they classify."""
 
 from __future__ import annotations
 
@@ -29,10 +29,9 @@ def save_model(
             out.
 
     Raises:
-        ValueError: If the name ends otherwise, if two parts of the model share a layer
-            with weights, of which Keras would write a file that nothing opens, or if
-            the model does not classify images of the data set.
-        OSError: If the file cannot be written; an earlier one is then left as it was.
+        ValueError: If the name does not end in `.keras`, if two parts of the model
+            share a layer with weights, which Keras would write to a file that nothing
+            can open, or if the model does not classify images of the data set.
 
     Example:
         ```python
@@ -59,7 +58,7 @@ def save_model(
 def _check_saved_once(model: keras.Model) -> None:
     """Rejects a layer with weights that is in two parts of a functional model.
 
-    A file has its weights once, and opens with a layer in each part.
+    Keras writes its weights once, but reads them for each part.
     """
     places: dict[int, dict[tuple[int, int], str]] = {}
     left, seen = [model], set()
@@ -77,6 +76,6 @@ def _check_saved_once(model: keras.Model) -> None:
                 if len(homes) > 1 and part.weights:
                     raise InvalidValue(
                         f"Layer {part.name!r} is in {' and in '.join(homes.values())}, "
-                        "and Keras would write a file that nothing opens. Make the "
+                        "and Keras would write a file that nothing can open. Make the "
                         "parts one functional model, or save the weights alone."
                     )

@@ -1,4 +1,4 @@
-"""Passes over all data with a model: batches, statistics of layers, and scores."""
+"""Computes statistics of layers, and scores, by passes of a model over all data."""
 
 from ._batch_norms import EXAMPLES, BatchNormStatistics, averages_of, has_batch_norm
 from ._population import PooledMoments, Population, moments_of, pooled

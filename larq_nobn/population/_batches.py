@@ -1,4 +1,4 @@
-"""Reads `data` of callers: arrays, `(x, y)`, or batches of them."""
+"""Reads the `data` of callers: arrays, `(x, y)`, or batches of them."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def model_batches(
 
 
 def _numbers(part: Any, given: Any, name: str) -> tf.Tensor:
-    """Returns the examples of an input, of any type of numbers, in its type."""
+    """Returns examples of any numeric type in the type of an input."""
     array = part if tf.is_tensor(part) else np.asarray(part)
     if not tf.is_tensor(part) and given.dtype != tf.string:
         texts = any(isinstance(x, (str, bytes)) for x in array.flat[:1])

@@ -1,4 +1,4 @@
-"""Statistics of the inputs of some layers of a model, over all data."""
+"""Measures statistics of the inputs of some layers of a model, over all data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PooledMoments(NamedTuple):
         count: Number of values of each quantity.
         mean: (k, C).
         comoment: (k, k, C), sums of products of deviations from the mean.
-        context: Other data that is the same for all batches.
+        context: Other data, equal for all batches.
     """
 
     count: Any

@@ -1,4 +1,4 @@
-"""Scores of the outputs of a classifier: loss, accuracy and calibration error."""
+"""Computes scores of a classifier: loss, accuracy and calibration error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from .._checks import check_integer
 from .._errors import InvalidType, InvalidValue
 
-# The coarsest step of probabilities, of 8 bits; that of bfloat16 below 1 is the same.
+# The coarsest step of probabilities: that of 8 bits, and of bfloat16 just below 1.
 _STEP = 1 / 256
 
 
@@ -44,9 +44,9 @@ class Bins:
     """Predictions by confidence, in intervals of equal width.
 
     Attributes:
-        fraction: Of all predictions, per interval, (bins,).
-        confidence: Mean confidence of its predictions; 0 without predictions.
-        accuracy: Fraction of its predictions that is right; 0 without predictions.
+        fraction: The fraction of all predictions in each interval, (bins,).
+        confidence: The mean confidence of each interval's predictions; 0 without any.
+        accuracy: The fraction of its predictions that is right; 0 without any.
     """
 
     fraction: np.ndarray

@@ -640,5 +640,5 @@ def thresholds(
     """
     k, b, more = (np.asarray(x, np.float32) for x in (scale, bias, shift))
     sums = np.arange(-most, most + 1, dtype=np.float32)[:, None]
-    above = (sums * k + b) + more >= 0  # which rises with the sum
+    above = (sums * k + b) + more >= 0  # True from some sum on
     return most + 1 - above.sum(axis=0, dtype=np.int32)

@@ -85,7 +85,7 @@ class Benchmark(Shown):
     """The times of one file or of several side by side.
 
     Attributes:
-        source: What ran the files.
+        source: The interpreters or programs that ran the files.
         note: What these times tell, and what they do not.
         timings: One `Timing` for each file; ratios are to the first.
     """

@@ -32,7 +32,7 @@ from ..lite._converter import PixelInfo, Runner, TensorInfo, c_tensors
 from ..lite._file import read, read_file
 
 VERSION = 1
-# As many as `convert` verifies on; the limit takes equally many of every class.
+# The number of examples that `convert` verifies on, equally many of every class.
 VERIFIED_IMAGES = 256
 
 

@@ -1,11 +1,11 @@
 """The conversion to int8: what it asks of a model, how kernels round, and its proof.
 
-From end to end model and file may differ a lot on any example: int8 arithmetic rounds
-sums that Keras does not, a value next to 0 gets the other sign, and a binary network
+From end to end, model and file may differ a lot on any example: int8 arithmetic rounds
+sums that Keras does not round, a value near 0 gets the other sign, and a binary network
 amplifies that. But between one rounded map and the next nothing is amplified, and every
-sign is taken of numbers that both worlds hold exactly. So the maps of the file are the
-segments, as signs are elsewhere: each is compared with what Keras computes for it from
-the maps before, as the file contains those. Every element must lie within one and a
+sign is taken of numbers that both sides contain exactly. So the network is cut at the
+maps of the file, as it is cut at signs elsewhere. Keras computes each map from the maps
+before it, as the file contains those, and every element must agree within one and a
 half quantization steps, for every example.
 """
 
@@ -41,13 +41,13 @@ from ._fake_quantize import without_ranges
 
 
 def check_int8(model: keras.Model, int8: bool) -> None:
-    """Checks that a model says all ranges for an int8 file, and none for another."""
+    """Checks that a model has all ranges for an int8 file, or none for another file."""
     graph = _graph.Graph(model)
     ranges = [c for c in graph.calls if isinstance(c.layer, FakeQuantization)]
     if not int8 and ranges:
         raise ConversionError(
-            f"Layer {ranges[0].name!r} is a FakeQuantization, which makes int8 of what "
-            "is around it. Pass int8=True (--int8), or convert the model without it."
+            f"Layer {ranges[0].name!r} is a FakeQuantization, which makes the layers "
+            "around it int8. Pass int8=True (--int8), or convert the model without it."
         )
     if not int8 or not ranges:
         return
@@ -60,18 +60,18 @@ def check_int8(model: keras.Model, int8: bool) -> None:
     for given in model.inputs:
         readers = [c.layer for c in graph.consumers(given)]
         rounded = all(isinstance(layer, FakeQuantization) for layer in readers)
-        # Integers are the numbers of rows in a table.
+        # Integers are row numbers of a table, and are not rounded.
         if not (rounded or given.dtype.is_integer):
             raise ConversionError(
                 f"Input {given.name!r} of model {model.name!r} does not go into a "
-                "FakeQuantization, so that an int8 file cannot take it. Pass the model "
+                "FakeQuantization, so an int8 file cannot take it. Pass the model "
                 "without its ranges, and calibrate=images."
             )
 
 
 # --- its proof
 
-# Half a step is rounding itself. The rest is for shifts, which the file rounds to 8
+# Rounding itself takes half a step. The rest is for shifts, which the file rounds to 8
 # bits and Keras does not, and for the fixed-point factors of int8 arithmetic. Measured:
 # 0.50 to 0.75 on the networks of this package.
 MOST_STEPS = 1.5
@@ -81,17 +81,17 @@ _GROUP = 16
 def verify_int8(
     stages: Stages, runner: Runner, examples: Sequence[np.ndarray]
 ) -> dict[str, Any]:
-    """Compares what an int8 file computes with its program, map by map.
+    """Compares an int8 file with its program, map by map.
 
-    `exact_share` counts examples whose outputs are within one quantization step, and
-    distances under `"segments"` are in these steps.
+    `exact_share` is the fraction of examples whose outputs are within one quantization
+    step, and distances under `"segments"` are in these steps.
     """
     segments, ends = _compared(stages, runner, examples)
     for result in segments.results.values():
         if result.faulty:
             raise VerificationError(
-                "The converted file computes something else: of the maps that the file "
-                f"itself contains before, Keras makes a map of layer {result.name!r} "
+                "The converted file computes something else: from the maps that the "
+                f"file has before, Keras computes a map of layer {result.name!r} "
                 f"that is up to {result.worst:.3g} quantization steps away, in "
                 f"{len(result.faulty)} of {segments.examples} examples, while rounding "
                 f"reaches {MOST_STEPS:g}. No file was written."
@@ -104,7 +104,7 @@ def verify_int8(
     return {
         **agreement(wanted, segments.outputs, np.inf, segments),
         "exact_share": float(near.mean()),
-        "explained": int((~near).sum()),  # map by map, everything has been explained
+        "explained": int((~near).sum()),  # by rounding, as the maps have shown
         "int8": {
             "maps": len(segments.results),
             "worst_steps": max(result.worst for result in segments.results.values()),
@@ -117,12 +117,12 @@ def verify_int8(
 def _compared(
     stages: Stages, runner: Runner, examples: Sequence[np.ndarray]
 ) -> tuple[_segments.Segments, list[TensorInfo]]:
-    """Compares each map, and each output that is none, in quantization steps.
+    """Compares each map, and each output that is no map, in quantization steps.
 
-    Returns the outputs as they are in int8, too, whatever type the file gives.
+    Also returns the int8 form of the outputs, whatever type the file gives.
     """
     program, io = stages.rounded, stages.io
-    # Whoever runs a file rounds its inputs: here that is the runner.
+    # The runner rounds the inputs, as any program that runs a file.
     maps = [
         node
         for node in program.nodes
@@ -131,7 +131,7 @@ def _compared(
     inner = [node for node in maps if not program.is_output(node.y)]
     ends = {id(node.y) for node in maps}
     loose = [i for i, end in enumerate(program.outputs) if id(end) not in ends]
-    # From each map to the next: of what is before its range, and what is after others.
+    # Leads from each map to the inputs of the next ranges.
     between = Program(
         [*program.inputs, *(node.y for node in maps)],
         [node for node in program.nodes if id(node.y) not in ends],
@@ -140,7 +140,7 @@ def _compared(
     form, visible = form_of(between), _visible(stages, inner, runner.runtime)
     last = visible.output_tensors[len(inner) :]
     pairs = zip(visible.input_tensors, examples, strict=True)
-    # Pixels are whole numbers, and steps.
+    # Pixels are whole numbers already, one per step.
     inputs = [
         x if t.scale is None or x.dtype == np.uint8 else t.decode(t.encode(x))
         for t, x in pairs
@@ -160,9 +160,9 @@ def _compared(
         maps_of = zip(
             inner, (by_example(x[..., :-1], len(rows)) for x in shown), strict=False
         )
-        held = {id(node.y): x for node, x in maps_of}
-        held |= {id(end): x for end, x in zip(program.outputs, outputs, strict=True)}
-        given = [held[id(node.y)] for node in maps]
+        known = {id(node.y): x for node, x in maps_of}
+        known |= {id(end): x for end, x in zip(program.outputs, outputs, strict=True)}
+        given = [known[id(node.y)] for node in maps]
 
         def made_of(
             others: Sequence[np.ndarray], taken: Sequence[np.ndarray] = taken
@@ -173,7 +173,7 @@ def _compared(
             return [*ends, *made[len(maps) :]]
 
         made = made_of(given)
-        # In steps of the model: the file's own may be wrong.
+        # The steps of the model, since the file's own may be wrong.
         steps: list[Any] = [node.step for node in maps]
         steps += [last[i].scale for i in loose]
         theirs = [*given, *(outputs[i] for i in loose)]
@@ -198,10 +198,10 @@ def _past_jumps(
     made: list[np.ndarray],
     theirs: Sequence[np.ndarray],
 ) -> list[np.ndarray]:
-    """Returns what maps make, on the side of the file where rounding decides a jump.
+    """Returns the computed maps, on the file's side of a jump that rounding decides.
 
-    As of `y > 0.1`, where maps are off by as much as rounding reaches: all to one side,
-    or in turn to either. What maps that are off by less move less, does not jump.
+    A jump, as of `y > 0.1`, shows if the maps before it move as far as rounding may, to
+    either side or in turns. What moves less for smaller moves is no jump.
     """
     best = made
     for side, turn in product((1, -1), repeat=2):
@@ -221,7 +221,7 @@ def _past_jumps(
 
 
 def _away(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """How far numbers are from those of a file."""
+    """Returns the distances of numbers from those of a file."""
     theirs = theirs.astype(float).reshape(mine.shape)
     with np.errstate(invalid="ignore"):
         away = np.where(mine == theirs, 0.0, np.abs(mine - theirs))
@@ -229,7 +229,7 @@ def _away(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
 
 
 def _steps(mine: np.ndarray, theirs: np.ndarray, apart: float | None) -> np.ndarray:
-    """How far they are in steps; in rounding errors of floats, which have none."""
+    """Returns distances in steps; for floats, in units of their rounding error."""
     apart = apart or 1e-5 * float(np.abs(mine).max(initial=0)) or 1.0
     return _away(mine, theirs) / apart
 
@@ -241,7 +241,7 @@ def _compare(
     rows: list[int],
     result: _segments.CutResult,
 ) -> None:
-    """Notes how far a map is from that of a file."""
+    """Adds the distance of a map from that of a file to a result."""
     away = _steps(mine, theirs, apart).reshape(len(rows), -1)
     worst = away.max(axis=1, initial=0)
     result.worst = max(result.worst, float(worst.max()))
@@ -250,14 +250,14 @@ def _compare(
 
 
 def _visible(stages: Stages, inner: Sequence[Node], runtime: str) -> Runner:
-    """Runs the same file with all maps as outputs, since only those can be read."""
+    """Returns a runner of the same file with all maps as outputs, to read them."""
     program, io, count = stages.spelled, stages.io, len(inner)
     wide = IoSpec(io.inputs, [f"map_{i}" for i in range(count + len(io.outputs))])
 
     def padded(inputs: Sequence[Any]) -> list[Any]:
         made = outputs_of(program, inputs, [node.y for node in inner])
         ends, maps = made[: len(io.outputs)], made[len(io.outputs) :]
-        # Outputs that are read have to be copies, as those of the file.
+        # An output that another operation reads must be a copy, as in the file.
         borders = ([[0, 0]] * (x.shape.rank - 1) + [[0, 1]] for x in maps)
         return [*map(tf.pad, maps, borders), *ends]
 
@@ -271,8 +271,8 @@ def verify_without_rounding(
 ) -> dict[str, Any]:
     """Compares a model with its program, both without ranges.
 
-    With ranges, two sums that differ in the last bit may be rounded to different steps;
-    and the program keeps the ranges as they are. Its kernels are not rounded yet.
+    With ranges, two sums that differ in the last bit may be rounded to different steps.
+    The program has the same ranges as the model, and its kernels are not rounded yet.
     """
     plain, io, trace = stages.traced.model, stages.io, stages.traced
     if ranged := any(isinstance(x, FakeQuantization) for x in plain.layers):

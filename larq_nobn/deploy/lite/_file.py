@@ -323,7 +323,7 @@ def with_half_kernels(content: bytes) -> bytes:
             return
         dequantize = schema.OperatorCodeT()
         dequantize.builtinCode = dequantize.deprecatedBuiltinCode = kinds.DEQUANTIZE
-        dequantize.version = 3  # the first one of float16
+        dequantize.version = 3  # the first one with float16
         floats: dict[int, int] = {}
         unpackings, before = [], {graph.tensors[index].buffer for index in halves}
         for index, half in halves.items():

@@ -1,8 +1,8 @@
-"""TensorFlow Lite Micro: kernels of one bit a weight, and what runs such files.
+"""Packs kernels for TensorFlow Lite Micro in one bit a weight, and runs such files.
 
-Its operation `TFLM_DECODE` unpacks a kernel while the file runs: of each weight it
-reads one or two bits, and looks up the number in a table that every output channel has
-for itself.
+Its operation `TFLM_DECODE` unpacks a kernel while the file runs. For each weight it
+reads one or two bits, and looks up the number in a table of the weight's output
+channel.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from .._errors import ConversionError
 from ._file import Subgraph, Tensor
 
 DECODE = "TFLM_DECODE"
-# The axis of output channels in the kernels of what can be packed.
+# The axis of output channels in kernels that can be packed, by operation.
 _CHANNELS = {
     **{"CONV_2D": 0, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 0},
     "DEPTHWISE_CONV_2D": -1,
 }
-# What an operation that unpacks takes in a file, about, beside its tables.
+# The approximate bytes of an unpacking operation in a file, without its tables.
 _OPERATION = 400
 _LACKING = re.compile(r"Didn't find op for builtin opcode '(\w+)'")
 _TOTAL = re.compile(r"Arena allocation total (\d+) bytes")
@@ -53,7 +53,7 @@ def resolver(operations: Sequence[str]) -> list[str]:
 
 
 def packed_kernels(graph: Subgraph) -> list[tuple[Tensor, int, int]]:
-    """Returns the kernels that take less space as bits, their axis, and their bits."""
+    """Returns the kernels that take less space as bits, with their axis and bits."""
     found = {}
     for op in graph.operations:
         if op.op not in _CHANNELS:
@@ -72,7 +72,7 @@ def packed_kernels(graph: Subgraph) -> list[tuple[Tensor, int, int]]:
 
 
 def with_packed_kernels(content: bytes, graph: Subgraph) -> bytes:
-    """Returns a file of the same function whose kernels of few values are bits."""
+    """Returns the file with kernels of few values packed into bits."""
     chosen = packed_kernels(graph)
     if not chosen:
         return content
@@ -80,7 +80,7 @@ def with_packed_kernels(content: bytes, graph: Subgraph) -> bytes:
     spec = _package("tensorflow.lite.micro.compression.spec")
     tensors = []
     for tensor, axis, bits in chosen:
-        # With one table for all channels, numbers are wrong without a word.
+        # With one table for all channels, Micro silently computes wrong numbers.
         mode = spec.PerChannel(axis=axis)
         way = spec.LookUpTableCompression(index_bitwidth=bits, mode=mode)
         tensors.append(spec.Tensor(subgraph=0, tensor=tensor.index, compression=[way]))
@@ -90,9 +90,8 @@ def with_packed_kernels(content: bytes, graph: Subgraph) -> bytes:
 def open_in_micro(content: bytes) -> Any:
     """Opens a file in Micro's interpreter.
 
-    Its arena is larger than that of any board: native code that gets none of a smaller
-    one may end the process.
-
+    Its arena is larger than that of any board, since native code may end the process
+    if an allocation in a smaller one fails.
     Raises:
         RuntimeError: If an operation is lacking.
     """
@@ -103,7 +102,7 @@ def open_in_micro(content: bytes) -> Any:
 def run_in_micro(
     content: bytes, num_threads: int, outputs: int
 ) -> Callable[[Any], list[Any]]:
-    """Returns what runs a batch in Micro's interpreter, which has one thread."""
+    """Returns a function that runs a batch in Micro's interpreter, in one thread."""
     inner = open_in_micro(content)
 
     def predict(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -116,7 +115,7 @@ def run_in_micro(
 
 
 def arena_bytes(content: bytes, chatter: Callable[[], str]) -> int | None:
-    """Runs a file once, and returns how much of the arena it took.
+    """Runs a file once, and returns how many bytes of the arena it used.
 
     Micro's interpreter prints that; `chatter` returns what was printed.
     """
@@ -128,7 +127,7 @@ def arena_bytes(content: bytes, chatter: Callable[[], str]) -> int | None:
 
 
 def micro_error(error: Exception, said: str, graph: Subgraph) -> ConversionError:
-    """Returns what to raise where Micro cannot open a file, of what it said."""
+    """Returns the error for a file that Micro cannot open, from what Micro printed."""
     found = _LACKING.search(said)
     if found is None:
         last = next((x for x in reversed(said.splitlines()) if x.strip()), f"{error}")

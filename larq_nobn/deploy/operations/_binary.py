@@ -83,7 +83,7 @@ def _with_sign(program: Program, node: Node) -> Program | None:
             if values != [low] * 3 + [middle] + [high] * 3:
                 continue
             side, size = (1.0 if middle == high else -1.0), (high - low) / 2
-            # As in tanh(x) + tf.stop_gradient(sign(x) - tanh(x)).
+            # An example is tanh(x) + tf.stop_gradient(sign(x) - tanh(x)).
             signs = (n for n in inner if isinstance(n, Sign) and n.x is x)
             known = (n for n in signs if side > 0 and np.all(n.shift == -at))
             own, before, made = next(known, None), x.like(), list[Node]()
@@ -223,7 +223,7 @@ def kernel_of_zero_one(program: Program, node: Kernel) -> Edit:
     largest = _largest_of_zero_one(weights)
     if largest is None:
         return "its weights are not 0 and c"
-    largest = np.where(largest, largest, 1.0)  # of zeros alone, the sums are 0
+    largest = np.where(largest, largest, 1.0)  # all-zero filters give sums of 0
     side, is_one = np.sign(weights.sum()), np.abs(weights) > largest / 2
     signs = side * np.concatenate([np.where(is_one, 1.0, -1.0), ones], axis=-1)
     sums, total = node.y.of_channels(signs.shape[-1]), node.y.like()

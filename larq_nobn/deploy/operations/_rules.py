@@ -366,7 +366,7 @@ def _into_readers(program: Program, first: Affine, last: Affine) -> Edit:
             continue
         if isinstance(reader, Sum) and last.is_scale and np.all(k > 0):
             other = _other_part(program, last, reader)
-            if other is None or other in old:  # of two sums
+            if other is None or other in old:  # two sums share it
                 return "the other part of a sum cannot be divided by it"
             old.append(other)
             new += _times(other, 1 / k)
@@ -612,7 +612,7 @@ def cost(program: Program) -> int:
 def _cost(program: Program, node: Node) -> int:
     if isinstance(node, Affine) and not _is_after_relu(program, node):
         return int(not node.is_shift) + int(not node.is_scale)
-    if node.is_a("Relu", "Relu6"):  # free where the maker of its input absorbs it
+    if node.is_a("Relu", "Relu6"):  # free as a part of its input's maker
         return int(not program.sole_maker(node.x, Kernel, Sum, Affine))
     return int(isinstance(node, Sign) and np.any(node.shift))
 

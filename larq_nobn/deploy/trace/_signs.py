@@ -68,7 +68,7 @@ class TracedSign(NamedTuple):
         return [(side, side) for side in both]
 
     def rounded(self, values: np.ndarray) -> np.ndarray:
-        """Returns the values that it can have in the place of those of a file."""
+        """Returns values of a file, rounded to those that it can have here."""
         if self.compare is None:
             return np.sign(values)
         ends = np.append(self.first, self.second)
@@ -83,7 +83,7 @@ class TracedSum(NamedTuple):
     layer: str
 
     def rounded(self, values: np.ndarray) -> np.ndarray:
-        """Returns the values that it can have in the place of those of a file."""
+        """Returns values of a file, rounded to those that it can have here."""
         return values
 
     def terms(self, of: Sequence[np.ndarray]) -> np.ndarray:
@@ -199,8 +199,8 @@ _RECOGNIZERS = (_larqs, _of_rectified, _tensorflows, _selected, _compared)
 def _is_tensorflows(op: Any) -> bool:
     """Whether it is TensorFlow's sign, and no part of a larger sign.
 
-    It is a part as the inner sign of Larq's, and as the outer one of a ternary
-    quantizer, whose zeros are decided by the two signs that it adds.
+    Larq's sign contains another one. The outer sign of a ternary quantizer is none of
+    its own, either: the two signs that it adds decide its zeros.
     """
     if not is_zero_at_zero(op):
         return False

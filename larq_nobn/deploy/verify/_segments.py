@@ -37,9 +37,9 @@ MARGIN = 1e-5
 # the other, since a ReLU may hide one of them, and come from two draws, since one may
 # cancel by chance. Numbers may differ by `_TIMES` times what such a run moves them, but
 # by no more than the same fraction of the largest number of all channels: a step that
-# jumps there says nothing of rounding. Two last runs have `_FARTHER` times the noise.
-# What these move `_BY_FAR` times further is no step, so it counts in full, whatever the
-# other channels are: all of them may cancel.
+# jumps there says nothing of rounding. Two last runs have `_FARTHER` times the noise. A
+# channel that these move `_BY_FAR` times further does not jump. What moves it counts in
+# full, however small the other channels are, since these may cancel, too.
 _NOISE, _FARTHER = 2e-6, 64
 _NEAR = (_NOISE, -_NOISE, 1.25 * _NOISE, -1.25 * _NOISE)
 NOISES = (*_NEAR, _FARTHER * _NEAR[0], _FARTHER * _NEAR[2])
@@ -212,8 +212,8 @@ def compare_sign(
     )
 
 
-# As fractions of the largest number: how far linear numbers may be off their line, and
-# how precisely they tell where they are 0.
+# Fractions of the largest number: by how much linear numbers may miss their line, and
+# the precision of the point where they are 0.
 _LINEAR, _CROSSING = 1e-4, 1e-3
 
 
