@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -114,81 +115,102 @@ def verify_int8(
     }
 
 
-def _compared(
-    stages: Stages, runner: Runner, examples: Sequence[np.ndarray]
-) -> tuple[_segments.Segments, list[TensorInfo]]:
-    """Compares each map, and each output that is no map, in quantization steps.
+class _Maps:
+    """The maps of an int8 file: as the file has them, and as Keras computes each.
 
-    Also returns the int8 form of the outputs, whatever type the file gives.
+    Attributes:
+        ranges: The range of each map. The runner rounds the inputs, so these have none.
+        loose: The places of outputs that no range rounds; they are compared, too.
+        outputs: The int8 form of the outputs, whatever type the file gives.
+        steps: The steps of maps, then of loose outputs; the model's steps for maps,
+            since the file's own may be wrong.
     """
-    program, io = stages.rounded, stages.io
-    # The runner rounds the inputs, as any program that runs a file.
-    maps = [
-        node
-        for node in program.nodes
-        if isinstance(node, Range) and program.maker(node.x) is not None
-    ]
-    inner = [node for node in maps if not program.is_output(node.y)]
-    ends = {id(node.y) for node in maps}
-    loose = [i for i, end in enumerate(program.outputs) if id(end) not in ends]
-    # Leads from each map to the inputs of the next ranges.
-    between = Program(
-        [*program.inputs, *(node.y for node in maps)],
-        [node for node in program.nodes if id(node.y) not in ends],
-        [*(node.x for node in maps), *(program.outputs[i] for i in loose)],
-    )
-    form, visible = form_of(between), _visible(stages, inner, runner.runtime)
-    last = visible.output_tensors[len(inner) :]
-    pairs = zip(visible.input_tensors, examples, strict=True)
-    # Pixels are whole numbers already, one per step.
-    inputs = [
-        x if t.scale is None or x.dtype == np.uint8 else t.decode(t.encode(x))
-        for t, x in pairs
-    ]
-    segments, parts = _segments.Segments(len(examples[0])), []
-    for rows in _segments.grouped(examples, _GROUP):
-        step("Comparing examples", rows[0], segments.examples)
-        taken = [array[rows] for array in inputs]
-        shown, outputs = visible.outputs(taken), runner.outputs(taken)
-        parts.append(outputs)
-        if not all(map(np.array_equal, shown[len(inner) :], outputs)):
+
+    def __init__(self, stages: Stages, runner: Runner) -> None:
+        program, self._runner = stages.rounded, runner
+        ranges = (node for node in program.nodes if isinstance(node, Range))
+        self.ranges = [node for node in ranges if program.maker(node.x) is not None]
+        self._inner = [x for x in self.ranges if not program.is_output(x.y)]
+        ends = {id(node.y) for node in self.ranges}
+        places = range(len(program.outputs))
+        self.loose = [i for i in places if id(program.outputs[i]) not in ends]
+        # Leads from each map to the inputs of the next ranges.
+        between = Program(
+            [*program.inputs, *(node.y for node in self.ranges)],
+            [node for node in program.nodes if id(node.y) not in ends],
+            [*(x.x for x in self.ranges), *(program.outputs[i] for i in self.loose)],
+        )
+        self._form, self._ends = form_of(between), [id(x) for x in program.outputs]
+        self._visible = _visible(stages, self._inner, runner.runtime)
+        self.outputs = self._visible.output_tensors[len(self._inner) :]
+        self.steps: list[Any] = [node.step for node in self.ranges]
+        self.steps += [self.outputs[i].scale for i in self.loose]
+
+    def inputs(self, examples: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Returns examples as the file rounds them; pixels are steps already."""
+        pairs = zip(self._visible.input_tensors, examples, strict=True)
+        return [
+            x if t.scale is None or x.dtype == np.uint8 else t.decode(t.encode(x))
+            for t, x in pairs
+        ]
+
+    def in_file(
+        self, inputs: Sequence[np.ndarray]
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Returns the outputs of the file, and its maps and loose outputs."""
+        count, inner = len(inputs[0]), len(self._inner)
+        shown, outputs = self._visible.outputs(inputs), self._runner.outputs(inputs)
+        if not all(map(np.array_equal, shown[inner:], outputs)):
             raise VerificationError(
                 "The converted file and the same file with its feature maps made "
                 "visible compute different outputs, so it cannot be compared map by "
                 "map. Convert the model without ranges and int8. No file was written."
             )
-        maps_of = zip(
-            inner, (by_example(x[..., :-1], len(rows)) for x in shown), strict=False
-        )
-        known = {id(node.y): x for node, x in maps_of}
-        known |= {id(end): x for end, x in zip(program.outputs, outputs, strict=True)}
-        given = [known[id(node.y)] for node in maps]
+        maps = (by_example(x[..., :-1], count) for x in shown[:inner])
+        known = dict(zip((id(node.y) for node in self._inner), maps, strict=True))
+        known |= dict(zip(self._ends, outputs, strict=True))
+        made = [known[id(node.y)] for node in self.ranges]
+        return outputs, [*made, *(outputs[i] for i in self.loose)]
 
-        def made_of(
-            others: Sequence[np.ndarray], taken: Sequence[np.ndarray] = taken
-        ) -> list[np.ndarray]:
-            made = form.outputs_of([*taken, *others])
-            pairs = zip(maps, made, strict=False)
-            ends = [np.clip(x, node.low, node.high) for node, x in pairs]
-            return [*ends, *made[len(maps) :]]
+    def computed(
+        self, inputs: Sequence[np.ndarray], maps: Sequence[np.ndarray]
+    ) -> list[np.ndarray]:
+        """Returns what Keras computes for each map from the maps before it."""
+        made = self._form.outputs_of([*inputs, *maps])
+        pairs = zip(self.ranges, made, strict=False)
+        ends = [np.clip(x, node.low, node.high) for node, x in pairs]
+        return [*ends, *made[len(self.ranges) :]]
 
+
+def _compared(
+    stages: Stages, runner: Runner, examples: Sequence[np.ndarray]
+) -> tuple[_segments.Segments, list[TensorInfo]]:
+    """Compares each map and each loose output in quantization steps.
+
+    Also returns the int8 form of the outputs.
+    """
+    maps, parts = _Maps(stages, runner), list[list[np.ndarray]]()
+    inputs, segments = maps.inputs(examples), _segments.Segments(len(examples[0]))
+    named = [("layer", node.name, layer_of(node)) for node in maps.ranges]
+    names = (stages.io.outputs[i] for i in maps.loose)
+    named += [("output", name, name) for name in names]
+    for rows in _segments.grouped(examples, _GROUP):
+        step("Comparing examples", rows[0], segments.examples)
+        taken = [array[rows] for array in inputs]
+        outputs, theirs = maps.in_file(taken)
+        parts.append(outputs)
+        given, made_of = theirs[: len(maps.ranges)], partial(maps.computed, taken)
         made = made_of(given)
-        # The steps of the model, since the file's own may be wrong.
-        steps: list[Any] = [node.step for node in maps]
-        steps += [last[i].scale for i in loose]
-        theirs = [*given, *(outputs[i] for i in loose)]
-        away = map(_steps, made, theirs, steps)
+        away = map(_steps, made, theirs, maps.steps)
         if any(np.any(distance > MOST_STEPS) for distance in away):
-            made = _past_jumps(made_of, given, steps, made, theirs)
-        for node, x, wanted in zip(maps, made, given, strict=False):
-            result = _segments.CutResult(layer_of(node))
-            result = segments.results.setdefault(("layer", node.name), result)
-            _compare(x, wanted, node.step, rows, result)
-        for i, x in zip(loose, made[len(maps) :], strict=True):
-            result = segments.result("output", io.outputs[i])
-            _compare(x, outputs[i], last[i].scale, rows, result)
+            made = _past_jumps(made_of, given, maps.steps, made, theirs)
+        columns = zip(named, made, theirs, maps.steps, strict=True)
+        for (kind, key, label), mine, own, apart in columns:
+            result = _segments.CutResult(label)
+            result = segments.results.setdefault((kind, key), result)
+            _compare(mine, own, apart, rows, result)
     segments.outputs = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
-    return segments, last
+    return segments, maps.outputs
 
 
 def _past_jumps(
