@@ -125,25 +125,30 @@ def _float_layers(
     found = []
     for name in [*uses, *sorted(hidden)]:
         layer, own = layers.get(name), uses.get(name, [])
-        weights = sum(math.prod(x.shape) for x in layer.weights) if layer else 0
-        # A layer may have two kernels, and each of them several uses.
-        sizes = {(use.op.type, use.kernel.shape): use.kernel.size for use in own}
-        macs = sum(map(_macs, own)) // trace.io.batch_size or weights
-        size = 4 * (sum(sizes.values()) or weights)
-        kind = type(layer).__name__ if layer else own[0].op.type
+        bits = _bits_of_input(layer), _bits_of_kernel(layer)
         if own:
             bits = counts[own[0].op.name], _kernel_bits(own[0], layers)
-        else:
-            bits = _bits_of_input(layer), _bits_of_kernel(layer)
-        between = _between(own[0], stages.lowered.sums) if own else None
-        why = _why_float(name, kind, own, bits, between)
         binary = any(
             counts[x.op.name] == 1 and has_two_values(x) and not _is_plain(x)
             for x in own
         )
-        row = FloatFallback(name, kind, *why, macs=macs, bytes=size)
-        found.append((row, binary))
+        found.append((_fallback(name, layer, own, bits, stages), binary))
     return found
+
+
+def _fallback(
+    name: str, layer: Any, uses: list[TracedKernel], bits: tuple[int, int], stages: Any
+) -> FloatFallback:
+    """Returns why a layer is float, and what its kernels cost."""
+    weights = sum(math.prod(x.shape) for x in layer.weights) if layer else 0
+    # A layer may have two kernels, and each of them several uses.
+    sizes = {(use.op.type, use.kernel.shape): use.kernel.size for use in uses}
+    macs = sum(map(_macs, uses)) // stages.io.batch_size or weights
+    size = 4 * (sum(sizes.values()) or weights)
+    kind = type(layer).__name__ if layer else uses[0].op.type
+    between = _between(uses[0], stages.lowered.sums) if uses else None
+    why = _why_float(name, kind, uses, bits, between)
+    return FloatFallback(name, kind, *why, macs=macs, bytes=size)
 
 
 def bits_of_layer(layer: keras.layers.Layer) -> int:

@@ -37,7 +37,7 @@ from ..verify import _segments
 from ..verify._agreement import agreement
 from ..verify._lowered import verify_made
 from ..verify._same import matched
-from ..verify._segments import Recording, by_example
+from ..verify._segments import Examples, Recording, by_example
 from ._fake_quantize import without_ranges
 
 
@@ -79,9 +79,7 @@ MOST_STEPS = 1.5
 _GROUP = 16
 
 
-def verify_int8(
-    stages: Stages, runner: Runner, examples: Sequence[np.ndarray]
-) -> dict[str, Any]:
+def verify_int8(stages: Stages, runner: Runner, examples: Examples) -> dict[str, Any]:
     """Compares an int8 file with its program, map by map.
 
     `exact_share` is the fraction of examples whose outputs are within one quantization
@@ -146,7 +144,7 @@ class _Maps:
         self.steps: list[Any] = [node.step for node in self.ranges]
         self.steps += [self.outputs[i].scale for i in self.loose]
 
-    def inputs(self, examples: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def inputs(self, examples: Examples) -> list[np.ndarray]:
         """Returns examples as the file rounds them; pixels are steps already."""
         pairs = zip(self._visible.input_tensors, examples, strict=True)
         return [
@@ -154,9 +152,7 @@ class _Maps:
             for t, x in pairs
         ]
 
-    def in_file(
-        self, inputs: Sequence[np.ndarray]
-    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    def in_file(self, inputs: Examples) -> tuple[list[np.ndarray], list[np.ndarray]]:
         """Returns the outputs of the file, and its maps and loose outputs."""
         count, inner = len(inputs[0]), len(self._inner)
         shown, outputs = self._visible.outputs(inputs), self._runner.outputs(inputs)
@@ -172,9 +168,7 @@ class _Maps:
         made = [known[id(node.y)] for node in self.ranges]
         return outputs, [*made, *(outputs[i] for i in self.loose)]
 
-    def computed(
-        self, inputs: Sequence[np.ndarray], maps: Sequence[np.ndarray]
-    ) -> list[np.ndarray]:
+    def computed(self, inputs: Examples, maps: Examples) -> list[np.ndarray]:
         """Returns what Keras computes for each map from the maps before it."""
         made = self._form.outputs_of([*inputs, *maps])
         pairs = zip(self.ranges, made, strict=False)
@@ -183,12 +177,9 @@ class _Maps:
 
 
 def _compared(
-    stages: Stages, runner: Runner, examples: Sequence[np.ndarray]
+    stages: Stages, runner: Runner, examples: Examples
 ) -> tuple[_segments.Segments, list[TensorInfo]]:
-    """Compares each map and each loose output in quantization steps.
-
-    Also returns the int8 form of the outputs.
-    """
+    """Compares maps and loose outputs, in steps; returns the int8 outputs, too."""
     maps, parts = _Maps(stages, runner), list[list[np.ndarray]]()
     inputs, segments = maps.inputs(examples), _segments.Segments(len(examples[0]))
     named = [("layer", node.name, layer_of(node)) for node in maps.ranges]
