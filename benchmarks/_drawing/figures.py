@@ -61,7 +61,8 @@ class Sheet:
         self.figure.legend(*args, loc="outside lower center", **kwargs)
 
     def annotate(self, axes, text, point, shift=(6, 4), **kwargs):
-        kwargs |= {"textcoords": "offset points", "color": self.ink, "fontsize": 10}
+        usual = {"textcoords": "offset points", "color": self.ink, "fontsize": 10}
+        kwargs = usual | kwargs
         axes.annotate(text, point, shift, **kwargs)
 
 
@@ -247,7 +248,7 @@ def promise(dark, budgets, larger, small_batches, deployment):
         long.plot(epochs, mean, **style)
         sizes = list(batches[name].values())
         small.plot(list(batches[name]), sizes, **style)
-        apart = {"ha": "center", "va": ("bottom", "top")[number]}
+        apart = {"ha": "center", "va": ("bottom", "top")[number], "color": colour}
         for axes, at, value in ((long, LONGEST, mean[-1]), (small, "1", sizes[0])):
             shift = (0, (7, -7)[number])
             sheet.annotate(axes, f"{value:.1f}", (at, value), shift, **apart)

@@ -1,4 +1,4 @@
-"""Names of the package in the text lead to their place in the reference."""
+"""Names of the package lead to the reference; commands in tables keep words whole."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ ENTRY = re.compile(r"^::: (larq_nobn(?:\.\w+)+)$", re.MULTILINE)
 # Headings, links and blocks of code stay as they are.
 KEPT = re.compile(r"(<a\b.*?</a>|<pre\b.*?</pre>|<h[1-6]\b.*?</h[1-6]>)", re.DOTALL)
 CODE = re.compile(r"<code>([A-Za-z_][\w.]*)(\(\))?</code>")
+
+CELL = re.compile(r"(<td\b.*?</td>)", re.DOTALL)
+COMMAND = re.compile(r"<code>([^<]*(?: |--)[^<]*)</code>")
 
 places: dict[str, str] = {}
 
@@ -56,5 +59,17 @@ def linked(html: str, url: str) -> str:
     return "".join(parts)
 
 
+def in_words(html: str) -> str:
+    """HTML with a span, which the style keeps whole, for each word of a command."""
+
+    def spans(match: re.Match[str]) -> str:
+        words = (f"<span>{word}</span>" for word in match[1].split(" "))
+        return f"<code>{' '.join(words)}</code>"
+
+    parts = CELL.split(html)
+    parts[1::2] = [COMMAND.sub(spans, part) for part in parts[1::2]]
+    return "".join(parts)
+
+
 def on_page_content(html: str, page: Any, **_: Any) -> str:
-    return linked(html, page.url)
+    return in_words(linked(html, page.url))

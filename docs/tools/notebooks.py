@@ -74,7 +74,8 @@ def executed(content: str) -> nbformat.NotebookNode:
 
 def _fenced(output: re.Match[str]) -> str:
     """An output as a block of its own style, whose lines are long."""
-    return f"```{{ .text .output }}\n{textwrap.dedent(output[0]).strip()}\n```\n\n"
+    said = textwrap.dedent(output[0]).strip()
+    return f"```{{ .text .output }}\n{said}\n```\n\n" if said else "\n"
 
 
 def pages(name: str, notebook: nbformat.NotebookNode) -> dict[str, str | bytes]:

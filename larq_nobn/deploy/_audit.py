@@ -172,7 +172,7 @@ class Audit(Findings):
 
     def _binary(self) -> str:
         if self.runtime == "litert":
-            return "none of one bit: LiteRT has ordinary convolutions of ±1 instead"
+            return "none of one bit: in LiteRT convolutions of ±1 are ordinary ones"
         if self.runtime == "micro":
             return f"{self.ops[DECODE]} kernels of one or two bits a weight"
         return f"{self.lce_bconv2d}, of which {self.bitpacked_outputs} output bits"

@@ -624,7 +624,7 @@ class ConversionReport(Findings):
             layers = f"{self._ordinary()} ordinary convolutions of ±1"
         if self.runtime == "micro":
             layers = f"{self._ordinary()} of one bit a weight"
-        if not binary and not in_float:
+        if self._binary() == "none":
             layers = "no binary layers"
         if self.verify is None:
             return layers + ", not verified" * (self.runtime == "c")
@@ -639,9 +639,11 @@ class ConversionReport(Findings):
         """Returns how many binary layers of a file for LiteRT are of ±1, as text."""
         binary, in_float = self.binary_layers, len(self.in_float)
         share = f"{binary} of {binary + in_float}" if in_float else f"all {binary}"
-        return f"{share} binary layers are" if binary + in_float else "no layers are"
+        return f"{share} binary layers are"
 
     def _binary(self) -> str:
+        if not self.binary_layers and not self.in_float:
+            return "none"
         if self.runtime == "litert":
             return f"none of one bit: {self._ordinary()} ordinary convolutions of ±1"
         if self.runtime == "micro":

@@ -42,8 +42,12 @@ def fold_batch_norm(
 
     The first of these that gives the same function takes them over: kernel and bias of
     the layer before, if that is real-valued, or binary with the magnitude of its latent
-    weights; a `ChannelAffine` of the batch norm's name right after any other quantized
-    kernel; the signs after it, if nothing else reads it. A sign becomes an `RSign`,
+    weights; a `ChannelAffine` of the batch norm's name (but `channel_affine` for
+    `batch_normalization`) right after any other quantized kernel; the signs after it,
+    if nothing else reads it. A sign becomes an `RSign`,
+
+    \[ \operatorname{sign}(k_c x + b_c)
+       = \operatorname{sign}(a x + a b_c / k_c), \qquad k_c > 0, \]
 
     with the median \(a\) of \(k_c\), which keeps its pseudo-gradient about as wide as
     before. Where \(k_c x + b_c = 0\), the sign is +1 in both models. In all other
@@ -143,9 +147,11 @@ def _folded(
 
 def _in_place(graph: _graph.Graph, name: str, affine: _Affine) -> _graph.Graph:
     """Puts a `ChannelAffine` in the place of a batch norm, in all its uses."""
-    layer = channel_affine(affine.norm, name, affine.scale, affine.bias)
-    own = layer.replaced(arguments={"trainable": affine.trainable})
-    return graph.with_row(name, [own])
+    own = name.replace("batch_normalization", "channel_affine")  # Keras' own name
+    own = own if own == name else graph.free(own)
+    layer = channel_affine(affine.norm, own, affine.scale, affine.bias)
+    layer = layer.replaced(arguments={"trainable": affine.trainable})
+    return graph.with_row(name, [layer])
 
 
 # --- the kernel before

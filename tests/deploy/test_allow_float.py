@@ -148,6 +148,7 @@ def test_a_model_without_binary_layers_converts_on_request(tmp_path):
     assert not any(tmp_path.iterdir())
     report = convert(model, path, data=data, allow_float=True)
     assert (report.lce_bconv2d, report.binary_layers, report.in_float) == (0, 0, [])
+    assert re.search("binary convolutions +│ none ", str(report))
     assert audit(path).in_float == []
     assert SHOWN not in str(report) + str(audit(path))
     np.testing.assert_allclose(

@@ -119,7 +119,7 @@ def test_it_needs_nothing_of_lce_and_is_verified(files, name, int8, caplog):
     # No operation is called binary, neither here nor where the file is read.
     layers = f"{report.binary_layers} binary layers are ordinary convolutions of ±1"
     assert report.summary().endswith(f"; all {layers}")
-    for actual, said in ((report, layers), (audit(report.path), "LiteRT has ordinary")):
+    for actual, said in ((report, layers), (audit(report.path), "in LiteRT")):
         assert re.search(
             f"binary convolutions .*none of one bit: .*{said}", str(actual)
         )

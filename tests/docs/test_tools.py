@@ -98,6 +98,16 @@ def test_names_in_the_text_lead_to_the_reference(monkeypatch: pytest.MonkeyPatch
     )
 
 
+def test_commands_in_tables_break_between_words():
+    cell = (
+        "<td><code>convert a --int8</code> or <code>--io</code>, <code>io</code></td>"
+    )
+    actual = cross_links.in_words(f"<code>x --y</code>{cell}")
+    words = "<span>convert</span> <span>a</span> <span>--int8</span>"
+    wanted = f"<td><code>{words}</code> or <code><span>--io</span></code>, "
+    assert actual == f"<code>x --y</code>{wanted}<code>io</code></td>"
+
+
 def test_notebooks_have_no_results():
     for path in (ROOT / "docs" / "notebooks").glob("*"):
         assert path.suffix == ".ipynb"

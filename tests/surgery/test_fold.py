@@ -142,6 +142,18 @@ def test_latent_weights_stay_where_they_have_a_gradient():
     assert_array_equal(latent_kernel(folded), latent_kernel(model))
 
 
+def test_no_layer_is_called_batch_normalization_afterwards():
+    x = image = keras.Input((4, 4, 3))
+    given = ("batch_normalization", "batch_normalization_1", "mine")
+    for name in given:
+        x = BatchNorm(name=name)(layers.ReLU()(x))
+    x = nobn.layers.ChannelAffine(name="channel_affine")(layers.ReLU()(x))
+    folded = nobn.fold_batch_norm(keras.Model(image, x))
+    kinds = (x for x in folded.layers if isinstance(x, nobn.layers.ChannelAffine))
+    expected = ["channel_affine_1", "channel_affine_1_1", "mine", "channel_affine"]
+    assert [layer.name for layer in kinds] == expected
+
+
 def test_binary_kernels_stay_binary():
     """A plain one, and one after which gains are 0."""
 
