@@ -46,8 +46,6 @@ from ._micro import DECODE, micro_error, run_in_micro
 
 # The types that converters and interpreters can take and return.
 _TYPES = ("float32", "uint8", "int8", "int16", "int32", "int64", "bool")
-# Files compute forward only, so no gradient is traced.
-_NO_GRADIENTS = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
 # The batch size for models that take any number of examples.
 _BATCH = 32
 
@@ -151,7 +149,13 @@ def to_flatbuffer(
         # silently take another path.
         holder = tf.Module()
         holder.held = concrete.graph.variables
-        tf.saved_model.save(holder, folder, concrete, _NO_GRADIENTS)
+        # Files compute forward only, so no gradient is traced, and without variables
+        # nothing saves or restores them.
+        options = tf.saved_model.SaveOptions(
+            experimental_custom_gradients=False,
+            experimental_skip_saver=not concrete.graph.variables,
+        )
+        tf.saved_model.save(holder, folder, concrete, options)
         written_by = _by_lce if lce else _by_tensorflow
         try:
             content = written_by(folder, outside if int8 else "")
