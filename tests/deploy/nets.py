@@ -85,6 +85,20 @@ class Block(keras.layers.Layer):
         return self.inner(inputs)
 
 
+class OfFunction(keras.layers.Layer):
+    """A user's layer of any function, whose operations nobody reads."""
+
+    def __init__(self, function, **kwargs):
+        super().__init__(**kwargs)
+        self.function = function
+
+    def call(self, inputs):
+        return self.function(inputs)
+
+    def get_config(self):
+        return {**super().get_config(), "function": self.function}
+
+
 class Subclassed(keras.Model):
     """A model that shows none of its layers."""
 

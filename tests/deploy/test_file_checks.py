@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 from deploy.nets import (
     Constant,
+    OfFunction,
     as_traced,
     binary_conv,
     chain,
@@ -17,20 +18,6 @@ from larq_nobn.deploy import ConversionError, Runner, VerificationError, convert
 from larq_nobn.deploy.lite._converter import io_spec, to_flatbuffer
 
 pytestmark = pytest.mark.convert
-
-
-class Own(keras.layers.Layer):
-    """A user's layer, of any function."""
-
-    def __init__(self, function, **kwargs):
-        super().__init__(**kwargs)
-        self.function = function
-
-    def call(self, inputs):
-        return self.function(inputs)
-
-    def get_config(self):
-        return {**super().get_config(), "function": self.function}
 
 
 def doubled(x):
@@ -49,7 +36,7 @@ def test_operations_that_nothing_can_run_are_named(function, op, dtype, tmp_path
     message = f"Layer 'odd' needs the operation '{op}' that gives {dtype}, which Tens"
     if op.startswith("Erf"):
         message += ".* GELU has a form without it: .*approximate=True"
-    model = chain(binary_conv(8), Own(function, name="odd"), *behind)
+    model = chain(binary_conv(8), OfFunction(function, name="odd"), *behind)
     with pytest.raises(ConversionError, match=message):
         convert(model, tmp_path / "m.tflite", verify=False)
 

@@ -38,7 +38,7 @@ def test_every_public_layer_and_quantizer_is_drawn():
     assert not placed & set(EXCEPTIONS)
 
 
-@pytest.mark.parametrize("seed", [0, 9, 11])
+@pytest.mark.parametrize("seed", [0, 11])
 def test_conversion(seed):
     actual = judge(seed, lambda stage: None)
     assert actual["outcome"] == "converted", actual

@@ -6,9 +6,7 @@ A reader of Larq or Keras should not have to decode a sentence.
 from __future__ import annotations
 
 import ast
-import io
 import re
-import tokenize
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -121,9 +119,7 @@ def texts(source: str, nodes: Sequence[ast.AST]) -> Iterator[str]:
 
     A lower-case constant without a space is a key or a name, which stays as it is.
     """
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            yield token.string
+    yield from re.findall(r"(?:^|\s)#.*$", source, re.MULTILINE)
     joined = [x.values for x in nodes if isinstance(x, ast.JoinedStr)]
     inside = {id(part) for parts in joined for part in parts}
     alone = [[x] for x in nodes if isinstance(x, ast.Constant) and id(x) not in inside]

@@ -37,7 +37,14 @@ class Rms(keras.layers.Layer):
 
 
 KERNEL, NORM = "own_parts>CubicSign", "own_parts>Rms"
-BUILDERS = ("ReActNet18", "ResNet20", "VGGSmall", "BinaryDenseNet28", "QuickNetSmall")
+# With as many blocks as show all of a design.
+BUILDERS = {
+    "ReActNet18": (1, 1),
+    "ResNet20": (1, 1),
+    "VGGSmall": None,
+    "BinaryDenseNet28": (1, 2),
+    "QuickNetSmall": (1, 1),
+}
 
 
 @pytest.mark.parametrize("model", BUILDERS)
@@ -48,6 +55,7 @@ def test_every_network_takes_them(model: str):
         kernel=KERNEL,
         network={"estimator": KERNEL},
         width=8,
+        blocks=BUILDERS[model],
         dataset="cifar10",
     )
     network = build_network(settings, data.open_dataset("cifar10").info)
@@ -158,23 +166,21 @@ def test_the_first_step_of_a_given_network_is_that_of_keras(tmp_path: Path):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-CASES = ("other classes", "softmax", "fine_tune", "replaced", "arrays")
+PART = np.zeros((40, 8, 8, 1), np.uint8), np.arange(40) % 10
+CASES = {
+    "other classes, replaced": (replace(LITTLE, epochs=3), {"classes": 3}, None),
+    "softmax, arrays": (
+        *(RunSettings(validation=0.2), {"activation": "softmax"}),
+        (PART, PART),
+    ),
+    "fine_tune": (RunSettings("fine_tune", dataset="digits"), {}, None),
+}
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_settings_of_a_given_network(case: str, tmp_path: Path):
-    settings, given, images = LITTLE, own_network(), None
-    if case == "other classes":
-        given = own_network(3)
-    elif case == "arrays":
-        part = np.zeros((40, 8, 8, 1), np.uint8), np.arange(40) % 10
-        settings, images = RunSettings(validation=0.2), (part, part)
-    elif case == "softmax":
-        given = own_network(activation="softmax")
-    elif case == "fine_tune":
-        settings = RunSettings("fine_tune", dataset="digits")
-    else:  # all are given then, and those of the recipe are no choice
-        settings = replace(LITTLE, epochs=3)
+    settings, options, images = CASES[case]
+    given = own_network(**options)
     trainer = training.Trainer(settings, images, output=tmp_path, model=given)
     network = trainer.build()
     assert network.output_shape == (None, 10)
@@ -256,8 +262,8 @@ def test_a_label_is_a_row_of_its_seeds(tmp_path: Path):
     assert "mine" in str(labelled) and "normalization" not in str(labelled)
 
 
-@pytest.mark.parametrize("places", [("a/images", "b/images"), ("x/y/z", "w/y/z")])
-def test_folders_of_one_name_are_not_one_data_set(places: tuple, tmp_path: Path):
+def test_folders_of_one_name_are_not_one_data_set(tmp_path: Path):
+    places = ["x/y/z", "w/y/z"]
     for name, place in zip("ab", places, strict=True):
         leave_run(tmp_path / name, LITTLE, [0.5])
         record = json.loads((tmp_path / name / "run.json").read_text())
@@ -265,7 +271,7 @@ def test_folders_of_one_name_are_not_one_data_set(places: tuple, tmp_path: Path)
         (tmp_path / name / "run.json").write_text(json.dumps(record))
         (tmp_path / name / "images.txt").write_text(str(tmp_path / place))
     comparison = training.report([tmp_path / name for name in "ab"])
-    assert [g.settings["dataset"] for g in comparison.groups] == list(places)
+    assert [g.settings["dataset"] for g in comparison.groups] == places
     # The same images, or of one name alone, are called by their name.
     comparison = training.report([tmp_path / "a"])
     assert comparison.outcomes[0].settings["dataset"] == Path(places[0]).name

@@ -9,7 +9,7 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from deploy.nets import binary_conv, chain, images, scrambled
+from deploy.nets import OfFunction, binary_conv, chain, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy import (
     ConversionError,
@@ -202,20 +202,6 @@ def test_functions_that_move_numbers(kinds, tmp_path):
     assert kinds is SIGNS or "DEQUANTIZE" not in audit(actual.path).ops
 
 
-class Own(keras.layers.Layer):
-    """A layer of a function, whose inner numbers have no range."""
-
-    def __init__(self, function, **kwargs):
-        super().__init__(**kwargs)
-        self.function = function
-
-    def call(self, x):
-        return self.function(x)
-
-    def get_config(self):
-        return {**super().get_config(), "function": self.function}
-
-
 def _bounded(x):
     return keras.layers.Conv2DTranspose(4, 2, 2, activation=lq.activations.hard_tanh)(x)
 
@@ -229,17 +215,17 @@ OF_ONE_RANGE = {
     "larger by lines": lambda x: keras.layers.Resizing(9, 7)(x),
     "larger by neighbors": lambda x: keras.layers.Resizing(7, 9, "nearest")(x),
     "smaller": lambda x: keras.layers.Resizing(3, 2)(x),
-    "lines in a layer": Own(lambda x: tf.image.resize(x, (9, 7))),
-    "means in a layer": Own(lambda x: tf.nn.avg_pool(x, 2, 2, "VALID")),
-    "largest in a layer": Own(lambda x: tf.reduce_max(x, [1], keepdims=True)),
-    "magnitudes": Own(lambda x: tf.maximum(x, -x)),
-    "their opposites": Own(lambda x: tf.minimum(-x, x)),
-    "the larger of two": Own(_larger),
+    "lines in a layer": OfFunction(lambda x: tf.image.resize(x, (9, 7))),
+    "means in a layer": OfFunction(lambda x: tf.nn.avg_pool(x, 2, 2, "VALID")),
+    "largest in a layer": OfFunction(lambda x: tf.reduce_max(x, [1], keepdims=True)),
+    "magnitudes": OfFunction(lambda x: tf.maximum(x, -x)),
+    "their opposites": OfFunction(lambda x: tf.minimum(-x, x)),
+    "the larger of two": OfFunction(_larger),
     "log_softmax": keras.layers.Activation("log_softmax"),
-    "log_softmax in a layer": Own(tf.nn.log_softmax),
-    "softmax in a layer": Own(tf.nn.softmax),
-    "tanh in a layer": Own(tf.tanh),
-    "of vectors": lambda x: Own(tf.nn.log_softmax, name="vectors")(
+    "log_softmax in a layer": OfFunction(tf.nn.log_softmax),
+    "softmax in a layer": OfFunction(tf.nn.softmax),
+    "tanh in a layer": OfFunction(tf.tanh),
+    "of vectors": lambda x: OfFunction(tf.nn.log_softmax, name="vectors")(
         keras.layers.Dense(5)(keras.layers.GlobalMaxPooling2D()(x))
     ),
     "transposed": lambda x: keras.layers.Conv2DTranspose(4, 3, 2, activation="relu")(x),

@@ -41,6 +41,8 @@ def test_nothing_of_a_conversion_is_kept(tmp_path):
     """TensorFlow keeps each graph for ever that has a gradient of its own in it."""
     model, counts = chain(binary_conv(8), *head()), []
     kind = type(tf.function(lambda: 0).get_concrete_function().graph)
+    gc.collect()
+    gc.freeze()  # what other tests left is not looked through each time
     for _ in range(3):
         convert(model, tmp_path / "m.tflite", verify=False)
         gc.collect()
