@@ -155,7 +155,7 @@ def test_demo_is_resumed(
     (folder / "model.tflite").write_text("old")
     monkeypatch.setattr(keras.Model, "fit", lambda *_, **__: pytest.fail("trained"))
     said = invoke("demo", "--output", folder, "--epochs", 3).stderr
-    assert "learning rate ends after 1 epochs" in said
+    assert "learning-rate schedule ends after 1 epochs" in said
     result = invoke("demo", "--output", folder, "--epochs", 1)
     assert result.exit_code == 0, result.output
     names = {path.name for path in folder.iterdir()}
