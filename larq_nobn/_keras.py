@@ -199,11 +199,13 @@ def why_no_model(value: Any) -> str:
             "first, with larq_nobn.training.open_model."
         )
     if of_keras_3(value):
+        named = getattr(value, "name", None)
         return (
-            f"{value!r} is of Keras 3, but larq_nobn needs legacy Keras (tf_keras), as "
-            "Larq does. Only deploy, convert and evaluate take it as it is. Build the "
-            "same layers with tf.keras, after larq_nobn is imported, and carry the "
-            "weights over: model.set_weights(given.get_weights())."
+            f"{type(value).__name__} {named!r} is of Keras 3, but larq_nobn needs "
+            "legacy Keras (tf_keras), as Larq does. Only deploy, convert, evaluate and "
+            "the weights of init take it. Build the same layers with tf.keras, after "
+            "larq_nobn is imported, and carry the weights over: "
+            "legacy.set_weights(model.get_weights()); legacy.save('legacy.keras')."
         )
     return (
         f"{reprlib.repr(value)} is not a Keras model. Pass a functional or Sequential "

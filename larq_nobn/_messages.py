@@ -11,9 +11,9 @@ _LONGEST = 600
 _WHERE = "Exception encountered when calling"
 _KIND = re.compile(r"\w+(Error|Exception|Value|Type): ")
 # The name of an operation in TensorFlow's messages, with a description to be removed;
-# and notes about its own functions.
+# notes about its own functions, and the bold letters of Keras 3.
 _NODE = re.compile(r" for '\{\{node (.*?)\}\}.*")
-_INTERNAL = re.compile(r"\{\{function_node .*?\}\} ?| \[Op:.*")
+_INTERNAL = re.compile(r"\{\{function_node .*?\}\} ?| \[Op:.*|\x1b\[\d*m")
 
 
 def first_line(error: BaseException) -> str:
@@ -23,7 +23,7 @@ def first_line(error: BaseException) -> str:
     text = error.args[0] if own else str(error)
     message = text.rpartition("Exception encountered: ")[2].strip()
     lines = [line.strip() for line in message.splitlines() if line.strip()]
-    if message.startswith(_WHERE):  # Keras names the layers first
+    if message.startswith((_WHERE, "in user code:")):  # the layers, or lines, first
         kinds = [number for number, line in enumerate(lines) if _KIND.match(line)]
         lines = [_KIND.sub("", line) for line in lines[max(kinds, default=1) :]]
         while len(lines) > 1 and lines[0].startswith(_WHERE):

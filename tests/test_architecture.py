@@ -52,7 +52,6 @@ PARTS: dict[str, tuple[set[str], ...]] = {
     ),
     "deploy": (
         {"_errors", "_shown"},
-        {"_foreign"},
         {"_opening"},
         {"lite"},
         {"trace"},

@@ -14,7 +14,7 @@ from rich.table import Table
 from .._names import GIVEN, IO_TYPES, RUNTIMES
 from . import _arguments
 from ._console import console, print_table, progress, say, show
-from ._inputs import ModelImages, Origin, is_lite, open_network, open_run_or_file
+from ._inputs import ModelImages, Origin, is_lite, open_network
 from ._outputs import TFLITE, C, Output, json_option
 from ._package import data, deploy, keras
 from ._package import models as networks
@@ -216,9 +216,10 @@ def converted(
 def summary(model: Path, trust: bool) -> None:
     """Print the model summary and each layer's TFLite operations.
 
-    RUN_OR_FILE is a run folder, a .keras, .h5 or packed .npz file, or the name of a
-    trained network (larq-nobn models). The second table comes from a temporary
-    conversion. For a .tflite file, the output of audit is printed.
+    RUN_OR_FILE is a run folder, a .keras, .h5 or packed .npz file, also of Keras 3, the
+    folder of a SavedModel, or the name of a trained network (larq-nobn models). The
+    second table comes from a temporary conversion. For a .tflite file, the output of
+    audit is printed.
 
     \b
     Example: larq-nobn summary runs/a
@@ -227,7 +228,7 @@ def summary(model: Path, trust: bool) -> None:
     if is_lite(model):
         show({}, None, *deploy.audit(model).tables())
         return
-    network, _ = open_run_or_file(model, trust)
+    network, _ = open_network(model, trust)
     networks.summary(network, print_fn=say)
     with progress("converting"), tempfile.TemporaryDirectory() as folder:
         report = deploy.convert(network, Path(folder, "model.tflite"), verify=False)
@@ -236,20 +237,15 @@ def summary(model: Path, trust: bool) -> None:
 
 def _outcomes(network: keras.Model, report: deploy.ConversionReport) -> Table:
     table = Table("Layer", "On device", title="Layers", title_justify="left")
-    binary: list[str] = []
-    if report.not_prepared is None:
-        binary = deploy.binary_layers(network)
-    else:
-        counted = f"{report.lce_bconv2d} binary convolutions. {report.not_prepared}"
-        table.add_row("in all", counted)
-    for layer in network.layers:
-        if layer.name in network.input_names:
-            continue
-        parts = ["binary convolution"] if layer.name in binary else []
+    binary, inputs = deploy.binary_layers(network), getattr(network, "input_names", ())
+    own = [layer.name for layer in network.layers if layer.name not in inputs]
+    inside = [name for op in report.float_ops for name in op["layers"]]
+    for name in dict.fromkeys((*own, *binary, *inside)):
+        parts = ["binary convolution"] if name in binary else []
         for op in report.float_ops:
-            if count := op["layers"].count(layer.name):
+            if count := op["layers"].count(name):
                 parts.append(f"{count} {op['op']}")
-        table.add_row(layer.name, ", ".join(parts) or "nothing of its own")
+        table.add_row(name, ", ".join(parts) or "nothing of its own")
     return table
 
 

@@ -88,7 +88,8 @@ def open_network(
     path: Path, trust: bool, signature: str | None = None
 ) -> tuple[keras.Model, Origin | None]:
     """Opens also a function of a SavedModel, which can only be run."""
-    if not loading.is_saved_model(path) or (trust and signature is None):
+    of_keras = trust and signature is None and (path / "keras_metadata.pb").exists()
+    if of_keras or not loading.is_saved_model(path):
         return open_run_or_file(path, trust)
     return deploy._opening.with_known_sizes(path, None, None, signature), None
 

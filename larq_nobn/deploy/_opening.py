@@ -16,9 +16,10 @@ from .._larq import lq
 from .._names import ON_GIVEN_DATA
 from .._progress import step
 from ..graph import _copies, _errors, _examples, _graph, _models, _signs
+from ..loading import open_path
+from ..loading._foreign import Foreign, foreign_of, layers_of, source_of
 from ..population._batches import batches, model_batches
-from ._errors import ConversionError, UnreadableError
-from ._foreign import Foreign, foreign_of, layers_of, source_of
+from ._errors import ConversionError, UnreadableError, conversion_errors
 
 
 def as_functional(model: Any) -> keras.Model:
@@ -75,6 +76,7 @@ def opened(model: Any) -> tuple[keras.Model, str | None]:
         return model, str(error)
 
 
+@conversion_errors()
 def with_known_sizes(
     model: Any,
     input_shape: Sequence[int] | None,
@@ -83,8 +85,8 @@ def with_known_sizes(
 ) -> keras.Model:
     """Returns a functional model of the same function; usually the given one.
 
-    Of Keras 3, functions and SavedModels, it has a single `Foreign` layer. `data` gives
-    the size of a subclassed model that was never called.
+    Of Keras 3, functions and SavedModels, it has a single `Foreign` layer. A path of a
+    file is opened. `data` gives the size of a subclassed model that was never called.
     """
     shape: tuple[int, ...] | None = None
     if input_shape is not None:
@@ -97,6 +99,7 @@ def with_known_sizes(
                 "channels, such as (96, 96, 3)."
             )
         shape = tuple(map(int, sides))
+    model = open_path(model)
     source = source_of(model, signature)
     if source is not None:
         model, specs, outputs = source
@@ -168,7 +171,8 @@ def _specs(model: Any, shape: tuple[int, ...] | None, data: Any) -> Any:
             return tf.nest.map_structure(spec_of, first)
     raise ConversionError(
         f"Model {model.name!r} has no layer graph and was never called, so the size of "
-        "its input is not known. Pass input_shape or data, or call it on a batch first."
+        "its input is not known. Call it on a batch first, give a function its "
+        "input_signature, or pass convert an input_shape or data."
     )
 
 
@@ -186,9 +190,12 @@ def _wrapped(model: Any, specs: Any, outputs: Sequence[str] = ()) -> keras.Model
     shapes = [tuple(spec.shape[1:]) for spec in flat]
     what = f"cannot be called on inputs of shape {shapes if shapes[1:] else shapes[0]}"
     named, advice = str(model.name), "Pass an input_shape that it takes."
-    with _errors.raised_by(named, what, advice, ConversionError):
+    with _errors.raised_by(named, what, advice):
         made = model(inputs)
-    wrapped = keras.Model(inputs, made, name=model.name)
+    ends = tf.nest.flatten(made)
+    if isinstance(made, dict) and len(made) == len(ends):
+        outputs = sorted(made)
+    wrapped = keras.Model(inputs, ends[0] if len(ends) == 1 else ends, name=model.name)
     if outputs:  # Keras names them after the one layer
         wrapped.output_names = [*outputs]
     return wrapped

@@ -34,6 +34,8 @@ from .operations._rules import RULES, scale_after_relu
 from .operations._shapes import pad_last, same_sides, sign_last, spell_dense
 from .trace._inference import LayerCall
 from .trace._names import layer_name
+from .trace._signs import sign_taken_by
+from .trace._trace import TracedKernel
 from .verify._lowered import verify_operations
 
 # A layer is pads and signs, a binary kernel with scale and offset, and an activation.
@@ -122,11 +124,18 @@ def packed_kernels(model: keras.Model) -> list[PackedKernel]:
     stages, examples = lowered_model(whole, given), few_examples(given)
     check_float(stages, "lce", False, lambda: examples)
     verify_operations(whole, stages, examples, ending="")
-    packed = list[PackedKernel]()
+    packed, uses = list[PackedKernel](), {x.op.name: x for x in stages.traced.kernels}
     for name in dict.fromkeys(stages.binary):
-        call = stages.traced.owners[name]
+        call = stages.traced.owners.get(name) or _of_function(uses[name])
         packed += _Layer(layer_name(name), call.layer).kernels(stages, call, examples)
     return packed
+
+
+def _of_function(use: TracedKernel) -> LayerCall:
+    """A kernel of a function, which has no layers: from its sign to its sums."""
+    sign = sign_taken_by(use.source)
+    given = [*sign.of] if sign and sign.of else [use.read]
+    return LayerCall(None, given, [*use.op.outputs], [])
 
 
 class _Layer(NamedTuple):

@@ -14,11 +14,11 @@ from .._checks import check_flag
 from .._keras import alias, keras
 from .._larq import lq, unmeasured
 from ..graph import _examples, _signs
+from ..loading._foreign import layers_of
 from ..quantizers._rsign import ThresholdSign
 from . import _checks
 from ._binary_layers import check_float
 from ._errors import VerificationError, conversion_errors
-from ._foreign import layers_of
 from ._opening import in_float32, opened, range_batches, with_known_sizes
 from .int8._conversion import check_int8
 from .lite._converter import in_batches, io_spec
@@ -107,7 +107,7 @@ def prepared(
         keras.Input(batch_shape=x.shape, dtype=x.dtype, name=name)
         for x, name in zip(open_batch.inputs, traced.input_names, strict=True)
     ]
-    made = keras.Model(starts, operations(starts), name=model.name)
+    made = keras.Model(starts, operations(starts), name=whole.name)
     if verify:
         examples = few_examples(given)
         verify_operations(whole, stages, examples, ending="")

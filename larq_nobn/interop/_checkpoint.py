@@ -81,7 +81,8 @@ def _load(file: Path, torch: Any) -> object:
         raise
     except Exception as error:  # damaged pickles make PyTorch raise anything
         rejected = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f" ({type(error).__name__}: {first_line(error).rstrip('.')})"
+        said = first_line(error).partition(" In PyTorch")[0]  # and advice to run it
+        reason = f" ({type(error).__name__}: {said.rstrip('.')})"
         what = f" such as {rejected[1]}" if rejected else reason
         raise InvalidValue(
             f"{file} is damaged, or contains other Python objects than tensors{what}, "

@@ -100,6 +100,12 @@ def open_model(
     return model
 
 
+def open_path(given: Any) -> Any:
+    """Opens the model file, or run, at a path; returns all else as it is."""
+    is_path = isinstance(given, (str, os.PathLike))
+    return open_model(given) if is_path and not is_saved_model(Path(given)) else given
+
+
 def is_saved_model(path: Path) -> bool:
     """Tells whether a path is the readable folder of a SavedModel."""
     return os.path.isfile(path / "saved_model.pb")  # Path.is_file raises if unreadable

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .._errors import InvalidValue
-from .._keras import check_model, keras
+from .._keras import check_model, keras, keras_3, of_keras_3
 from .._larq import lq
 from .._names import MODELS
 from ..graph import _signs
@@ -95,6 +95,7 @@ def summary(
     after a sign in another layer too; gains and shifts of quantizers are no
     multiplications; layers in `BatchNormalizationPreconditioning` are counted. For
     subclassed models only the weights are counted, since their layer graph is unknown.
+    Of models of Keras 3 it prints the summary of Keras.
 
     Arguments:
         model: A built model.
@@ -112,6 +113,9 @@ def summary(
         nobn.models.summary(nobn.models.ResNet20((32, 32, 3), 10))
         ```
     """
+    if of_keras_3(model) and isinstance(model, keras_3().Model):
+        model.summary(print_fn=print_fn)
+        return
     check_model(model)
     if not model.built:
         raise InvalidValue(

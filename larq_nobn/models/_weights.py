@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from .._keras import keras
+from .._keras import keras, keras_3, of_keras_3
 
 
 def weights_by_name(model: keras.Model, prefix: str = "") -> dict[str, Any]:
@@ -17,13 +17,15 @@ def weights_by_name(model: keras.Model, prefix: str = "") -> dict[str, Any]:
     weights: dict[str, Any] = {}
     for layer in model.layers:
         path = f"{prefix}{layer.name}/"
-        if isinstance(layer, keras.Model):
+        if isinstance(layer, keras_3().Model if of_keras_3(layer) else keras.Model):
             weights |= weights_by_name(layer, path)
             continue
         seen: Counter[str] = Counter()
         for weight in layer.weights:
             # Reopened files keep only the last part of a name.
             last = weight.name.rsplit("/", 1)[-1].partition(":")[0]
+            if (type(layer).__name__, last) == ("DepthwiseConv2D", "kernel"):
+                last = "depthwise_kernel"  # as legacy Keras has it, unlike Keras 3
             seen[last] += 1
             again = f"_{seen[last]}" if seen[last] > 1 else ""
             latent = getattr(weight, "latent_variable", weight)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from .._keras import keras
+from .._keras import check_model, keras
 from ..graph import _errors, _models
 from ..layers import BatchKalmanNormalization
 from ..layers._kalman import posterior
@@ -21,6 +21,7 @@ EXAMPLES = 512
 
 def has_batch_norm(model: keras.Model) -> bool:
     """Tells whether any layer of a model computes statistics of batches."""
+    check_model(model)
     return bool(_norms_of(model))
 
 

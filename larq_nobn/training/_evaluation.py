@@ -9,9 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from .._errors import InvalidType, InvalidValue
-from .._keras import check_model, keras, keras_3, of_keras_3
+from .._keras import check_model, keras, of_keras_3
 from ..data import batches_of
-from ..loading import described
+from ..loading import described, open_path
+from ..loading._foreign import source_of
 from ..population import Scores
 
 # Called with images, labels and the outputs of the classifier.
@@ -26,11 +27,12 @@ def evaluate(
     """Returns loss, accuracy and calibration of a classifier.
 
     Arguments:
-        model: A Keras classifier of images, compiled or not, also of Keras 3; the
-            `larq_nobn.deploy.Runner` of a `.tflite` file; or another function that
-            returns logits or probabilities (N, classes) for images (N, ...). A model
-            built under a `tf.distribute` strategy runs on the first replica of each
-            worker; all workers must call this function, with the same images.
+        model: A Keras classifier of images, compiled or not, also of Keras 3; the folder
+            of a SavedModel; the `larq_nobn.deploy.Runner` of a `.tflite` file; or
+            another function that returns logits or probabilities (N, classes) for
+            images (N, ...). A model built under a `tf.distribute` strategy runs on the
+            first replica of each worker; all workers must call this function, with the
+            same images.
         images: Batches of images and integer labels; or (images, labels) as arrays, as
             in `train`: bytes, which are normalized as in the training of a model that
             this package has trained or opened, or normalized floats.
@@ -53,10 +55,13 @@ def evaluate(
         print(nobn.training.evaluate(model.predict_on_batch, images)["loss"])
         ```
     """
-    predict: Any = model
-    of_3 = of_keras_3(model) and isinstance(model, keras_3().Model)
-    is_model = isinstance(model, keras.Model) or of_keras_3(model)
-    if not of_3 and (is_model or not callable(model) or isinstance(model, type)):
+    model = predict = open_path(model)
+    is_model, wanted = isinstance(model, keras.Model), None
+    if is_model:  # a subclassed one may not say its shape
+        wanted = getattr(model, "input_shape", None)
+    elif source := source_of(model):
+        predict, wanted = source.predictor(), source.shape
+    elif not callable(model) or isinstance(model, type) or of_keras_3(model):
         check_model(model)
     if isinstance(images, (tuple, list)):
         images = batches_of(images, described(model))
@@ -70,22 +75,18 @@ def evaluate(
             "tf.data.Dataset of batches of images and whole numbers (N,) as labels, as "
             "nobn.data.load and Dataset.batches return, or (images, labels) as arrays."
         )
-    if is_model:
-        # A subclassed model of Keras 3 has no `input_shape`.
-        shape = spec[0].shape[1:]
-        wanted = getattr(predict, "input_shape", (None, *shape))
-        one = isinstance(wanted, tuple)  # a single input without a name
-        if not one or not shape.is_compatible_with(wanted[1:]):
-            raise InvalidValue(
-                f"The model takes images of shape {wanted[1:] if one else wanted}, but "
-                f"these have {tuple(shape)}. Choose the data that it was trained on."
-            )
-        network = predict
-        if of_3 or network.distribute_strategy.num_replicas_in_sync == 1:
-            predict = network.predict_on_batch
-        else:  # Keras would divide each batch among the workers
-            batches = tf.TensorSpec(wanted, network.input.dtype)
-            predict = tf.function(lambda x: network(x, training=False), [batches])
+    shape = spec[0].shape[1:]
+    one = isinstance(wanted, tuple)  # a single input without a name
+    if wanted is not None and not (one and shape.is_compatible_with(wanted[1:])):
+        raise InvalidValue(
+            f"The model takes images of shape {wanted[1:] if one else wanted}, but "
+            f"these have {tuple(shape)}. Choose the data that it was trained on."
+        )
+    if is_model and model.distribute_strategy.num_replicas_in_sync == 1:
+        predict = model.predict_on_batch
+    elif is_model:  # Keras would divide each batch among the workers
+        batches = tf.TensorSpec(wanted, model.input.dtype)
+        predict = tf.function(lambda x: model(x, training=False), [batches])
     scores = Scores()
     for batch, labels in images.as_numpy_iterator():
         logits = scores.update(predict(batch), labels)

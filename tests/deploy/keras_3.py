@@ -34,6 +34,13 @@ def plainly(x: Any) -> Any:
     return keras.ops.where(x >= 0, 1.0, -1.0)
 
 
+def as_qkeras(x: Any) -> Any:
+    """QKeras' `binary(alpha=1)`, and its `stochastic_binary(alpha=1)` at inference."""
+    sign = keras.ops.sign(x)
+    sign += 1.0 - keras.ops.abs(sign)
+    return x + keras.ops.stop_gradient(-x + sign)
+
+
 @keras.saving.register_keras_serializable("test")
 class Binary(layers.Layer):
     """A binary convolution, by an estimator of one's own."""
@@ -105,8 +112,9 @@ def residual() -> Any:
 
 
 def estimators() -> Any:
-    start = x = keras.Input((10, 10, 4))
-    for place, sign in enumerate((by_subtraction, with_gradient, by_clip, plainly)):
+    start = x = keras.Input((12, 12, 4))
+    signs = (by_subtraction, with_gradient, by_clip, plainly, as_qkeras)
+    for place, sign in enumerate(signs):
         x = Binary(8, sign, name=f"binary_{place}")(x)
         x = layers.BatchNormalization(name=f"norm_{place}")(x)
     return _ended(start, x, "estimators")
@@ -190,7 +198,7 @@ NETWORKS: dict[Callable[[], Any], list[str]] = {
     convolution: ["binary"],
     depthwise: ["binary"],
     residual: ["binary_0", "binary_1"],
-    estimators: [f"binary_{place}" for place in range(4)],
+    estimators: [f"binary_{place}" for place in range(5)],
     nested: ["inside"],
     subclassed: ["binary"],
     two_inputs: ["binary"],

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 import sys
 import zipfile
 from collections import Counter
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stdout
+from functools import cache
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +19,22 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from click.testing import CliRunner
 from deploy import keras_3
 from deploy.keras_3 import NETWORKS, Binary, called, examples, function_of
-from larq_nobn.deploy import ConversionError, Runner, audit, binary_layers, convert
+from larq_nobn.cli import main
+from larq_nobn.deploy import (
+    ConversionError,
+    Runner,
+    audit,
+    binary_layers,
+    convert,
+    packed_kernels,
+    prepared,
+)
 from larq_nobn.loading import open_model
+from larq_nobn.training import evaluate
+from larq_nobn.training._network import transfer
 from numpy.testing import assert_allclose, assert_array_equal
 
 BOTH = ("lce", "litert")
@@ -27,6 +43,7 @@ MADE: dict[Any, Any] = {}
 
 def made(network: Any, float32: bool = False) -> Any:
     """A network of the same weights each time."""
+    float32 = float32 and network is keras_3.half
     key = network, float32
     if key not in MADE:
         keras.utils.clear_session()
@@ -56,12 +73,26 @@ def operations(file: Path) -> Counter[str]:
     return Counter(row["op"] for row in audit(str(file)).operations)
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Any:
+    """The file of a network for a runtime, with its report."""
+    folder = tmp_path_factory.mktemp("written")
+
+    @cache
+    def write(network: Any, runtime: str) -> Any:
+        file = folder / f"{network.__name__}_{runtime}.tflite"
+        model, verify = made(network), runtime == "lce"
+        return file, convert(model, file, runtime=runtime, verify=verify)
+
+    return write
+
+
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("runtime", BOTH)
-def test_a_file_computes_what_keras_3_does(network, runtime, tmp_path):
-    model, file = made(network), tmp_path / "model.tflite"
+def test_a_file_computes_what_keras_3_does(network, runtime, written):
+    model = made(network)
     before = [np.array(x) for x in model.weights]
-    report = convert(model, file, runtime=runtime, verify=runtime == "lce")
+    file, report = written(network, runtime)
     assert same(made(network, True), file) >= 0.9
     assert report.binary_layers == len(NETWORKS[network])
     own = {x.name for x in model._flatten_layers()} | {model.name}
@@ -71,33 +102,135 @@ def test_a_file_computes_what_keras_3_does(network, runtime, tmp_path):
     for old, weight in zip(before, model.weights, strict=True):
         assert_array_equal(old, np.array(weight))
     if runtime == "lce":
-        assert binary_layers(model) == NETWORKS[network]
         assert report.not_prepared and "legacy Keras" in report.not_prepared
         policies = {x.dtype_policy.name for x in model.layers}
         assert ("mixed_bfloat16" in policies) == (network is keras_3.half)
 
 
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda f: f.__name__)
-def test_functions_and_saved_models_have_the_same_operations(network, tmp_path):
-    model, wanted = made(network, True), tmp_path / "model.tflite"
-    convert(model, wanted, verify=False)
+def test_functions_and_saved_models_have_the_same_operations(
+    network, written, tmp_path
+):
+    model = made(network, True)
     model.export(str(tmp_path / "saved"), verbose=False)
-    function = function_of(model)
-    concrete = function.get_concrete_function()
-    for place, given in enumerate((function, concrete, tmp_path / "saved")):
+    wanted = operations(written(network, "lce")[0])
+    for place, given in enumerate((function_of(model), tmp_path / "saved")):
         file = tmp_path / f"{place}.tflite"
         convert(given, file, verify=False)
-        assert operations(file) == operations(wanted)
+        assert operations(file) == wanted
+    assert binary_layers(model) == NETWORKS[network]
+
+
+@pytest.fixture(scope="module")
+def forms(tmp_path_factory) -> dict[str, Any]:
+    """One network in all forms that are taken."""
+    folder, model = tmp_path_factory.mktemp("forms"), made(keras_3.convolution)
+    model.export(str(folder / "saved"), verbose=False)
+    model.save(folder / "model.keras")
+    function = function_of(model)
+    concrete = function.get_concrete_function()
+    return {
+        **{"model": model, "file": str(folder / "model.keras")},
+        **{"saved": folder / "saved", "function": function, "concrete": concrete},
+        "with_flag": tf.function(
+            lambda image, training=False: {"logits": model(image, training=training)},
+            input_signature=[tf.TensorSpec((None, 8, 8, 3), tf.float32)],
+        ).get_concrete_function(),
+    }
+
+
+@pytest.mark.parametrize(
+    "form", ["model", "file", "saved", "function", "concrete", "with_flag"]
+)
+def test_every_entry_takes_every_form(form, forms, tmp_path):
+    model, given, file = forms["model"], forms[form], tmp_path / "model.tflite"
+    images = examples(model, 16)
+    (logits,) = called(model, images)
+    labels = np.where(np.arange(16) < 12, logits.argmax(1), 4 - 1 - logits.argmax(1))
+    assert evaluate(given, (images[0], labels))["accuracy"] == 12 / 16
+    assert binary_layers(given) == ["binary"]
+    assert convert(given, file, runtime="litert", verify=False).binary_layers == 1
+    assert_allclose(Runner(str(file)).outputs(images)[0], logits, 1e-4, 1e-4)
+    assert_allclose(prepared(given).predict(images[0], verbose=0), logits, 1e-4, 1e-4)
+    (kernel,) = packed_kernels(given)
+    weights = np.array(model.get_layer("binary").kernel)
+    assert kernel.name == "binary" and kernel.padding == "valid"
+    assert_array_equal(kernel.unpacked(), np.where(weights >= 0, 1, -1))
+    assert kernel.thresholds is None or not kernel.thresholds.any()
+
+
+@pytest.mark.parametrize("form", ["file", "saved"])
+def test_commands_take_files_of_keras_3(form, forms, tmp_path):
+    def said(*words: Any) -> tuple[int, str]:
+        result = CliRunner().invoke(main, [*map(str, words)])
+        return result.exit_code, result.output
+
+    code, told = said("summary", forms[form])
+    assert code == 0 and re.search(r"binary +.? binary convolution", told), told
+    training = ("train", "--dataset", "digits", "--init", forms[form])
+    for words in (("fold", forms[form], tmp_path / "a.keras"), training):
+        code, told = said(*words, *["--output", tmp_path / "run"] * ("train" in words))
+        assert code == 2
+        remedy = "legacy.set_weights(model.get_weights())"
+        assert remedy in told if form == "file" else "is a SavedModel" in told
+    assert not list(tmp_path.iterdir())
+
+
+def same_layers(library: Any) -> Any:
+    """A network that both Kerases have, with weights of every kind."""
+    kinds = library.layers
+    start = library.Input((8, 8, 3))
+    x = kinds.Conv2D(4, 3, name="first")(start)
+    block = library.Input((6, 6, 4)), kinds.DepthwiseConv2D(3, name="depthwise")
+    norm = kinds.BatchNormalization(name="norm")
+    x = library.Sequential([*block, norm], name="block")(x)
+    x = kinds.PReLU(shared_axes=[1, 2], name="act")(kinds.Dropout(0.5)(x))
+    x = kinds.SeparableConv2D(5, 3, name="separable")(x)
+    return library.Model(start, kinds.Dense(3, name="head")(kinds.Flatten()(x)))
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_weights_are_carried_over(by_name):
+    model, legacy = same_layers(keras), same_layers(tf.keras)
+    random = np.random.default_rng(0)
+    shapes = [x.shape for x in model.get_weights()]
+    model.set_weights([random.uniform(0.5, 1.5, shape) for shape in shapes])
+    if by_name:
+        record = transfer(model, legacy, "model.keras")
+        assert not record["fresh"] and len(record["taken"]) == len(shapes)
+    else:  # as messages say
+        legacy.set_weights(model.get_weights())
     x = examples(model, 4)
-    made_of_both = (Runner(str(f)).outputs(x) for f in (wanted, tmp_path / "1.tflite"))
-    for pair in zip(*made_of_both, strict=True):
-        assert_allclose(*pair, 1e-5, 1e-5)
+    assert_allclose(legacy(x[0]), called(model, x)[0], 1e-5, 1e-5)
 
 
-@pytest.mark.parametrize("runtime", BOTH)
-@pytest.mark.parametrize("network", NETWORKS, ids=lambda f: f.__name__)
+def fixed_point(x: Any) -> Any:
+    """As HGQ2 and QKeras round to 4 bits behind the point."""
+    rounded = keras.ops.floor(x * 16.0 + 0.5) / 16.0
+    return x + keras.ops.stop_gradient(keras.ops.clip(rounded, -4.0, 3.9375) - x)
+
+
+@pytest.mark.filterwarnings("ignore:Layer InputLayer does not have a `quantize`")
+@pytest.mark.parametrize("kind", ["int8", "fixed"])
+def test_layers_of_several_bits_compute_the_same(kind, tmp_path):
+    keras.utils.set_random_seed(0)
+    first = keras.layers.Dense(8, activation="relu" if kind == "int8" else fixed_point)
+    model = keras.Sequential([keras.Input((16,)), first, keras.layers.Dense(4)])
+    if kind == "int8":
+        model.quantize("int8")
+    file = tmp_path / "model.tflite"
+    convert(model, file, runtime="litert")
+    x = np.random.default_rng(0).normal(size=(16, 16)).astype(np.float32)
+    assert_allclose(Runner(str(file)).outputs([x])[0], model(x), 1e-4, 1e-4)
+
+
+INT8 = [("litert", network) for network in NETWORKS]
+INT8 += [("lce", keras_3.residual), ("lce", keras_3.two_inputs), ("lce", keras_3.half)]
+
+
+@pytest.mark.parametrize("runtime, network", INT8, ids=str)
 @pytest.mark.slow
-def test_int8_in_one_call(network, runtime, tmp_path):
+def test_int8_in_one_call(runtime, network, tmp_path):
     model, file = made(network), tmp_path / "model.tflite"
     given = examples(model, 64)
     report = convert(
@@ -225,7 +358,7 @@ def test_no_code_of_a_file_runs(edit, files, tmp_path, monkeypatch):
 
 def test_sizes_that_nothing_says(tmp_path):
     file, model = tmp_path / "model.tflite", keras_3.Subclassed()
-    with pytest.raises(ConversionError, match="Pass input_shape or data"):
+    with pytest.raises(ConversionError, match="Call it on a batch first"):
         convert(model, file)
     assert convert(model, file, input_shape=(8, 8, 3)).binary_layers == 1
     fresh = keras_3.Subclassed()
@@ -244,7 +377,7 @@ def test_sizes_that_nothing_says(tmp_path):
 
 def test_functions_without_fixed_shapes(tmp_path):
     file, function = tmp_path / "model.tflite", tf.function(keras_3.by_subtraction)
-    with pytest.raises(ConversionError, match="Pass input_shape or data"):
+    with pytest.raises(ConversionError, match="Call it on a batch first"):
         convert(function, file, allow_float=True)
     report = convert(function, file, allow_float=True, input_shape=(2, 2, 4))
     assert report.binary_layers == 0
@@ -254,6 +387,31 @@ def test_functions_without_fixed_shapes(tmp_path):
     nothing = tf.function(lambda: tf.zeros(3), []).get_concrete_function()
     with pytest.raises(ConversionError, match="takes nothing"):
         convert(nothing, file)
+
+
+def of(*specs: Any, call: Any = tf.nn.relu) -> Any:
+    return tf.function(call, input_signature=[tf.TensorSpec(*x) for x in specs])
+
+
+@pytest.mark.parametrize(
+    "function, says",
+    [
+        (of((None,)), "the size of its input is not known. Call it on a batch first"),
+        (of(((),)), r"takes \[TensorSpec.*, and a file takes batches of tensors"),
+        (of(((3, 4),)), "takes 3 examples, and the file would take 1. Convert it with"),
+        (
+            of(((None, 2), tf.string), call=tf.strings.length),
+            "which is string, but files",
+        ),
+        (of(((None, 2),), call=tf.as_string), "which is string, but files"),
+        (of(((None, 2),), call=lambda x: 1 / 0), "cannot be traced: .*by zero"),
+        (of(((None, 2),), call=lambda x: None), "returns None, and a file has outputs"),
+    ],
+    ids=["rank", "scalar", "batch", "string", "strings", "error", "nothing"],
+)
+def test_functions_that_no_file_can_have(function, says, tmp_path):
+    with pytest.raises(ConversionError, match=says):
+        convert(function, tmp_path / "model.tflite", allow_float=True)
 
 
 class Module(tf.Module):
@@ -286,23 +444,34 @@ def test_signatures_by_name(tmp_path):
     assert_array_equal(made_of, 2 * np.ones((1, 4)))
     with pytest.raises(ConversionError, match="has no signature 'half'; it has 'dou"):
         convert(plain["two"], file, signature="half")
-    with pytest.raises(ConversionError, match="is string, but"):
+    with pytest.raises(ConversionError, match="which is string, but"):
         convert(plain["two"], file, signature="read")
     with pytest.raises(ConversionError, match="is for the folder of a SavedModel"):
         convert(module.double, file, signature="double")
-    with pytest.raises(ConversionError, match="it contains no saved_model.pb"):
+    with pytest.raises(FileNotFoundError, match="contains no model.keras"):
         convert(str(tmp_path), file)
     with pytest.raises(ConversionError, match="'WriteFile', which does more than"):
         tf.saved_model.save(Writing(), plain["writing"])
         convert(plain["writing"], file)
 
 
+def run_here(words: Any, **_: Any) -> Any:
+    """Builds a model again in this process, which is faster."""
+    with redirect_stdout(StringIO()) as said, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["-c", *map(str, words[3:])])
+        patch.setattr(sys, "path", sys.path)
+        exec(words[2], {})
+    return subprocess.CompletedProcess(words, 0, said.getvalue(), "")
+
+
 @pytest.mark.slow
 def test_a_model_of_another_backend_is_built_again(tmp_path, monkeypatch):
     file, model = tmp_path / "model.tflite", made(keras_3.two_outputs)
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
-    with pytest.raises(ConversionError, match="'torch', and cannot be rebuilt"):
-        convert(made(keras_3.residual), file)  # whose configs lack the padding
+    with monkeypatch.context() as here:
+        here.setattr(subprocess, "run", run_here)
+        with pytest.raises(ConversionError, match="'torch', and .*: Inputs have"):
+            convert(made(keras_3.residual), file)  # whose configs lack the padding
     report = convert(model, file)
     assert report.binary_layers == 1
     assert same(model, file) >= 0.9

@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from interop import published
 from interop.published import (
-    Form,
     ReActNet18,
+    ReActNetA,
     assert_same_function,
-    randomized,
     save,
+    state_of,
 )
 from larq_nobn.cli import main
 from larq_nobn.interop._reactnets import convolution
@@ -24,43 +23,41 @@ SIZE = (16, 16)
 
 
 @pytest.mark.parametrize(
-    "name, form, arguments, size",
+    "kind, form, arguments, size",
     [
-        ("ReActNet18", "nobn", {}, (16, 12)),
-        ("ReActNet18", "batch_norm", {"large": True, "blocks": (1, 1)}, (40, 32)),
-        ("ReActNetA", "batch_norm", {}, (32, 24)),
-        ("ReActNet18", "ab", {}, (16, 12)),
-        ("ReActNet18", "ab", {"large": True, "blocks": (2, 3, 2)}, (64, 32)),
-        ("ReActNetA", "ab", {"blocks": (1, 2, 2)}, (16, 12)),
+        (ReActNet18, "nobn", {}, (16, 12)),
+        (ReActNet18, "batch_norm", {"large": True, "blocks": (1, 1)}, (40, 32)),
+        (ReActNetA, "batch_norm", {}, (32, 24)),
+        (ReActNet18, "ab", {}, (16, 12)),
+        (ReActNet18, "ab", {"large": True, "blocks": (2, 3, 2)}, (64, 32)),
+        (ReActNetA, "ab", {"blocks": (1, 2, 2)}, (16, 12)),
     ],
     ids=["18-nobn", "18-imagenet", "a-batch_norm", "18-ab", "34-ab", "a-ab"],
 )
-def test_outputs_are_those_of_pytorch(name, form, arguments, size, tmp_path):
-    network = getattr(published, name)(Form(form), **arguments)
-    network = randomized(network, seed=0)
+def test_outputs_are_those_of_the_formulas(kind, form, arguments, size, tmp_path):
+    network = kind(form, **arguments)
     path = save(network, tmp_path / "checkpoint.pth.tar", prefix="module.")
     assert_same_function(network, nobn.interop.import_checkpoint(path, size), size)
 
 
 def test_a_source_that_it_is_not_of(tmp_path):
-    network = randomized(ReActNet18(Form("ab"), 4, (1, 1)), seed=0)
+    network = ReActNet18("ab", 4, (1, 1))
     path = save(network, tmp_path / "ab.pth")
     with pytest.raises(ValueError, match="source='bnn_nobn', but of A&B BNN"):
         nobn.interop.import_checkpoint(path, SIZE, source="bnn_nobn")
     result = command(path, tmp_path / "ab.keras", "--source", "ab")
     assert result.exit_code == 0, result.output
     assert open_model(tmp_path / "ab.keras").input_shape == (None, 32, 32, 3)
-    state = {k: v for k, v in network.state_dict().items() if "gain" not in k}
+    state = {k: v for k, v in state_of(network).items() if "gain" not in k}
     torch.save(state, path)
     with pytest.raises(ValueError, match="no gains"):
         nobn.interop.import_checkpoint(path)
 
 
 def test_first_stage_and_another_alpha(tmp_path):
-    form = Form("nobn", binary=False, alpha=0.3)
     # A second block, whose input has another variance by alpha.
-    network = published.ReActNetA(form, blocks=(2, 1))
-    path = save(randomized(network, seed=1), tmp_path / "stage1.pth.tar")
+    network = ReActNetA("nobn", blocks=(2, 1), binary=False, alpha=0.3, seed=1)
+    path = save(network, tmp_path / "stage1.pth.tar")
     model = nobn.interop.load_bnn_nobn(path, SIZE, binary_weights=False, alpha=0.3)
     assert_same_function(network, model, SIZE)
 
@@ -103,8 +100,7 @@ def command(*words):
 
 
 def test_command_for_a_first_stage(tmp_path):
-    form = Form("nobn", binary=False, alpha=0.5)
-    network = randomized(ReActNet18(form, 4, (1, 1)), seed=0)
+    network = ReActNet18("nobn", 4, (1, 1), binary=False, alpha=0.5)
     path, output = save(network, tmp_path / "best.pth.tar"), tmp_path / "stage1.keras"
     words = ["--real-weights", "--alpha", 0.5]
     result = command(path, output, *words, "--image-size", *SIZE)

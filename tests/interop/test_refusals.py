@@ -5,11 +5,11 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from interop.published import Form, ReActNet18, randomized
+from interop.published import ReActNet18, state_of
 from larq_nobn.interop import load_bnn_nobn
 from larq_nobn.interop._checkpoint import read_checkpoint
 
-STATE = dict(randomized(ReActNet18(Form("nobn"), 4, (1,)), 0).state_dict())
+STATE = state_of(ReActNet18("nobn", 4, (1,)))
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from ..._keras import keras
 from ..._math import unfused
 from ..._names import RUNTIMES
 from ...graph import _errors, _models, _operation
+from ...loading._foreign import foreign_of
 from .._errors import ConversionError
 from ._compiled import compiled, is_c, read_info, runs
 from ._described import Steps, steps_in
@@ -74,13 +75,20 @@ def io_spec(model: keras.Model, batch_size: int = 1) -> IoSpec:
     A single one is called `input` or `output`. Several have the names that Keras uses:
     the keys of a dict, else the names of their layers.
     """
-    for given, name in zip(model.inputs, model.input_names, strict=True):
-        if given.dtype.name not in _TYPES:
+    for x in (*model.inputs, *(y for y in model.outputs if y.dtype == tf.string)):
+        if x.dtype.name not in _TYPES:
             raise ConversionError(
-                f"Input {name!r} of model {model.name!r} is {given.dtype.name}, but "
-                f"files take {', '.join(_TYPES)} only. Build the model with one of "
-                "them as the dtype of keras.Input."
+                f"Model {model.name!r} takes or returns {x.name!r}, which is "
+                f"{x.dtype.name}, but files have {', '.join(_TYPES)} only. Build the "
+                "model with one of them."
             )
+    foreign, size = foreign_of(model), model.inputs[0].shape[0]
+    if foreign and foreign.scopes is not None and size not in (None, batch_size):
+        raise ConversionError(
+            f"Function {model.name!r} takes {size} examples, and the file would take "
+            f"{batch_size}. Convert it with batch_size={size}, or give it an "
+            "input_signature of None examples."
+        )
     names: list[str] = []
     for name in _ends("input", model._nested_inputs, model.input_names):
         # It becomes an argument in TensorFlow, so it must differ in small letters, too.

@@ -90,11 +90,11 @@ def at_inference() -> Iterator[None]:
 
     Group normalizations only reshape statistics. Convolutions in groups become
     operations of the graph, which Keras would compile, and dilated ones keep their
-    map whole, as LCE needs it. Counts of numbers, maxima over channels, and the k
-    largest numbers are written as TensorFlow Lite has them. Known quantizers quantize
-    each kernel once, not in each run. A condition that depends on no input traces only
-    its branch: the other one may be for training. Gradients are not traced, since
-    TensorFlow keeps the graph of each gradient forever.
+    map whole, as LCE needs it. Counts of numbers, maxima over channels, the k largest
+    numbers and products of integers are written as TensorFlow Lite has them. Known
+    quantizers quantize each kernel once, not in each run. A condition that depends on
+    no input traces only its branch: the other one may be for training. Gradients are
+    not traced, since TensorFlow keeps the graph of each gradient forever.
 
     Verification compares the traced graph with the unpatched model.
     """
@@ -104,6 +104,7 @@ def at_inference() -> Iterator[None]:
     quantized = _once(_QUANTIZED._dense_var_to_tensor)
     with (
         patch.object(device_context, "enclosing_tpu_context", object),
+        patch.object(gen_math_ops, "batch_mat_mul_v3", _product),
         patch.object(gen_math_ops, "dense_bincount", _counted),
         patch.object(gen_nn_ops, "top_kv2", _top_k(gen_nn_ops.top_kv2)),
         patch.object(gen_nn_ops, "max_pool", _max_pool(gen_nn_ops.max_pool)),
@@ -155,6 +156,20 @@ def _of_statistics(norm: Any) -> Callable[..., Any]:
         return outputs if self.beta is None else outputs + self.beta
 
     return call
+
+
+_batch_mat_mul: Any = gen_math_ops.batch_mat_mul_v3
+
+
+def _product(x: Any, y: Any, Tout: Any, *rest: Any, **more: Any) -> Any:
+    """A product of int8, as layers of Keras 3 after `quantize("int8")` take it.
+
+    TensorFlow Lite has it of float32, which has room for sums of a thousand products.
+    """
+    if not (x.dtype.is_integer and y.dtype.is_integer):
+        return _batch_mat_mul(x, y, Tout, *rest, **more)
+    floats = tf.cast(x, tf.float32), tf.cast(y, tf.float32)
+    return tf.cast(_batch_mat_mul(*floats, tf.float32, *rest, **more), Tout)
 
 
 _dense_bincount: Any = gen_math_ops.dense_bincount

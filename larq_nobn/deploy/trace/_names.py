@@ -8,7 +8,7 @@ from typing import Any
 
 from ..._keras import keras
 from ..._larq import lq
-from .._foreign import Foreign, foreign_of, layers_of
+from ...loading._foreign import Foreign, foreign_of, layers_of
 from ._inference import LayerCall
 
 

@@ -13,8 +13,8 @@ import tensorflow as tf
 from ..._keras import keras
 from ..._math import unfused
 from ...graph import _errors, _models, _operation
+from ...loading._foreign import layers_of
 from .._errors import ConversionError
-from .._foreign import layers_of
 from ..lite._converter import Function, IoSpec, quiet
 from ._constants import constant, fold_constants, frozen, imported
 from ._form import Form, Number

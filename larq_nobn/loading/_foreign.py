@@ -22,8 +22,9 @@ import numpy as np
 import tensorflow as tf
 
 from .._keras import keras, keras_3, of_keras_3
+from .._messages import first_line
 from ..graph import _errors
-from ._errors import ConversionError
+from ._open import is_saved_model
 
 # Compute types that are changed to float32; quantized Keras 3 layers stay quantized.
 _HALVES = ("float16", "bfloat16", "float64")
@@ -42,9 +43,12 @@ import importlib, os, sys
 file, folder, path, *modules = sys.argv[1:]
 sys.path = path.split(os.pathsep)
 import keras
-for module in modules: importlib.import_module(module)
-model = keras.models.load_model(file, compile=False)
-model.export(folder, format="tf_saved_model", verbose=False)
+try:
+    for module in modules: importlib.import_module(module)
+    model = keras.models.load_model(file, compile=False)
+    model.export(folder, format="tf_saved_model", verbose=False)
+except Exception as error:
+    print(error)
 """
 
 
@@ -83,7 +87,12 @@ class Foreign(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         with _in_float32(self.layers) if self.float32 else nullcontext():
-            return self.function(inputs)
+            made = self.function(inputs)
+        if any(x is None for x in tf.nest.flatten(made) or [None]):
+            raise _errors.ModelError(
+                f"{self.name!r} returns {made}, and a file has outputs. Return tensors."
+            )
+        return made
 
 
 class Source(NamedTuple):
@@ -92,6 +101,23 @@ class Source(NamedTuple):
     layer: Foreign
     specs: Any
     outputs: Sequence[str] = ()
+
+    @property
+    def shape(self) -> Any:
+        """That of a batch: a tuple, or a list of those of several; None if unknown."""
+        shapes = [tuple(x.shape) for x in tf.nest.flatten(self.specs) if x is not None]
+        return shapes[0] if len(shapes) == 1 else shapes or None
+
+    def predictor(self) -> Any:
+        """A function of what is to be traced, of one input and of one output if so."""
+        wanted = getattr(self.specs, "dtype", None)
+
+        def predict(batch: Any) -> Any:
+            batch = batch if wanted is None else tf.cast(batch, wanted)  # as Keras does
+            made = tf.nest.flatten(self.layer.function(batch))
+            return made[0] if len(made) == 1 else made
+
+        return tf.function(predict, autograph=False)
 
 
 def foreign_of(model: keras.Model) -> Foreign | None:
@@ -122,7 +148,7 @@ def _in_float32(layers: Sequence[Any]) -> Iterator[None]:
             layer._dtype_policy = policy
 
 
-def source_of(given: Any, signature: str | None) -> Source | None:
+def source_of(given: Any, signature: str | None = None) -> Source | None:
     """Returns what to trace; None for models of legacy Keras.
 
     The specs are None if they are unknown.
@@ -132,10 +158,11 @@ def source_of(given: Any, signature: str | None) -> Source | None:
             SavedModel.
         signature: The name of a signature of the SavedModel.
     """
-    if isinstance(given, (str, os.PathLike)) and os.path.isdir(given):
-        return _of_folder(Path(given), signature)
+    if isinstance(given, (str, os.PathLike)) and is_saved_model(Path(given)):
+        folder = Path(given)
+        return _of_concrete(_loaded(folder, signature), folder.resolve().name)
     if signature is not None:
-        raise ConversionError(
+        raise _errors.ModelError(
             f"signature={signature!r} is for the folder of a SavedModel. Leave it out."
         )
     if isinstance(given, tf.types.experimental.ConcreteFunction):
@@ -182,8 +209,8 @@ def _rebuilt(model: Any, backend: str) -> Source:
     own = sorted(x for x in modules if x.split(".")[0] not in ("keras", "__main__"))
     with tempfile.TemporaryDirectory() as folder:
         file, made = Path(folder, "model.keras"), Path(folder, "model")
-        what, kind = "cannot be saved to be rebuilt with TensorFlow", ConversionError
-        with _errors.raised_by(model.name, what, kind=kind):
+        what = "cannot be saved to be rebuilt with TensorFlow"
+        with _errors.raised_by(model.name, what):
             model.save(file)
         path = os.pathsep.join(sys.path)
         more = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -193,14 +220,14 @@ def _rebuilt(model: Any, backend: str) -> Source:
             capture_output=True,
             text=True,
             check=False,
-        ).stderr.strip()
+        ).stdout.strip()
         if made.is_dir():
             source = _of_concrete(_loaded(made, None), model.name)
             if _same(model, source):
                 return source._replace(outputs=getattr(model, "output_names", ()))
             log = "it computes something else there, so a get_config lacks something"
-    why = (log or "it cannot be saved").splitlines()[-1].rstrip(".")
-    raise ConversionError(
+    why = first_line(ValueError(log or "it cannot be saved")).rstrip(".")
+    raise _errors.ModelError(
         f"Model {model.name!r} is of Keras 3 with the backend {backend!r}, and cannot "
         f"be rebuilt with TensorFlow: {why}. Build it in a process that has "
         "KERAS_BACKEND=tensorflow, and load its weights there."
@@ -223,32 +250,37 @@ def _same(model: Any, source: Source) -> bool:
 def _of_function(function: Any) -> Source:
     """Returns a `tf.function`, traced for its `input_signature` if it has one."""
     name = _plain(getattr(function, "__name__", "function"))
-    wanted = function.input_signature
-    if wanted is None:
+    if function.input_signature is None:
         return Source(Foreign(name, function, scopes=()), None)
-    specs = wanted[0] if len(wanted) == 1 else list(wanted)
-    whole = (lambda x: function(*x)) if len(wanted) != 1 else function
-    scopes = _scopes(function.get_concrete_function())
-    return Source(Foreign(name, whole, scopes=scopes), specs)
+    with _errors.raised_by(name, "cannot be traced"):
+        concrete = function.get_concrete_function()
+    return _of_concrete(concrete, name)
 
 
 def _of_concrete(function: Any, name: str) -> Source:
-    given, named = function.structured_input_signature
-    parts = tf.nest.flatten((given, named))
-    specs = named if named and not given else given[0] if len(parts) == 1 else parts
-    if not parts or not all(isinstance(x, tf.TensorSpec) for x in parts):
-        raise ConversionError(
-            f"Function {name!r} takes {parts or 'nothing'}, and a file takes tensors. "
-            "Pass a function of these alone."
+    """A function of tensors, whose other arguments have the values of its trace."""
+    signature = function.structured_input_signature
+    parts = tf.nest.flatten(signature)
+    specs = [x for x in parts if isinstance(x, tf.TensorSpec) and x.shape.rank != 0]
+    if not 0 < len(specs) == sum(isinstance(x, tf.TypeSpec) for x in parts):
+        raise _errors.ModelError(
+            f"Function {name!r} takes {parts or 'nothing'}, and a file takes batches "
+            "of tensors. Pass a function of these alone."
         )
-    if named and len(parts) == 1:
-        ((word, specs),) = named.items()
-        whole: Any = lambda x: function(**{word: x})  # noqa: E731
-    elif named:
-        whole = lambda x: function(**x)  # noqa: E731
-    else:
-        whole = lambda x: function(*tf.nest.pack_sequence_as(given, tf.nest.flatten(x)))  # noqa: E731
-    return Source(Foreign(_plain(name), whole, scopes=_scopes(function)), specs)
+
+    def whole(x: Any) -> Any:
+        tensors = iter(tf.nest.flatten(x))
+        given = [next(tensors) if isinstance(x, tf.TypeSpec) else x for x in parts]
+        positional, named = tf.nest.pack_sequence_as(signature, given)
+        return function(*positional, **named)
+
+    nested: Any = specs if len(specs) > 1 else specs[0]
+    if len(parts) > 1 and not signature[0]:
+        named = signature[1].items()
+        nested = {key: x for key, x in named if isinstance(x, tf.TypeSpec)}
+    known = all(x.shape.rank for x in specs)
+    layer = Foreign(_plain(name), whole, scopes=_scopes(function))
+    return Source(layer, nested if known else None)
 
 
 def _scopes(function: Any) -> list[str]:
@@ -257,30 +289,21 @@ def _scopes(function: Any) -> list[str]:
     return [path.rpartition("/")[2] for path in paths if path]
 
 
-def _of_folder(folder: Path, signature: str | None) -> Source:
-    if not (folder / "saved_model.pb").is_file():
-        raise ConversionError(
-            f"{str(folder)!r} is not the folder of a SavedModel: it contains no "
-            "saved_model.pb. Open a model file with larq_nobn.training.open_model."
-        )
-    return _of_concrete(_loaded(folder, signature), folder.resolve().name)
-
-
 def _loaded(folder: Path, signature: str | None) -> Any:
     """Opens a signature of a SavedModel, after checking its operations."""
     from tensorflow.python.saved_model import loader_impl
 
     opening = partial(_errors.raised_by, folder.name, "cannot be opened")
-    with opening(kind=ConversionError):
+    with opening():
         graph = loader_impl.parse_saved_model(str(folder)).meta_graphs[0]
     check_operations(graph, folder)
-    with opening(kind=ConversionError):
+    with opening():
         loaded = tf.saved_model.load(str(folder))
     known = getattr(loaded, "signatures", {})
     name = signature or (_SIGNATURE if len(known) != 1 else next(iter(known)))
     if name not in known:
         has = ", ".join(map(repr, known)) or "none"
-        raise ConversionError(
+        raise _errors.ModelError(
             f"SavedModel {str(folder)!r} has no signature {name!r}; it has {has}. "
             "Pass one of them as signature, or export the model with one."
         )
@@ -309,7 +332,7 @@ def check_operations(meta_graph: Any, folder: Path) -> None:
         known = op_def_registry.get(node.op)
         pure = known is not None and not known.is_stateful
         if _FILES.match(node.op) or not (pure or _ALLOWED.fullmatch(node.op)):
-            raise ConversionError(
+            raise _errors.ModelError(
                 f"SavedModel {str(folder)!r} contains the operation {node.op!r}, which "
                 "does more than compute, and is not opened. If it is your own, pass "
                 f"tf.saved_model.load({str(folder)!r}).signatures[...] instead."
