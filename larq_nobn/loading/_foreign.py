@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,7 +60,6 @@ class Foreign(keras.layers.Layer):
         function: Computes its outputs from tensors in the structure of its inputs.
         layers: The layers of a Keras 3 model, whose names reports use.
         scopes: For a function, the names of layers within its operations' names.
-        float32: Whether layers of another precision compute in float32.
     """
 
     def __init__(
@@ -69,13 +68,11 @@ class Foreign(keras.layers.Layer):
         function: Callable[[Any], Any],
         layers: Sequence[Any] = (),
         scopes: Sequence[str] | None = None,
-        float32: bool = False,
     ) -> None:
         super().__init__(name=name, dtype="float32", autocast=False)
         self.function, self.scopes = function, scopes
         # A lambda hides the layers from legacy Keras, which searches attributes.
         self._own = lambda: layers
-        self.float32 = float32
 
     @property
     def layers(self) -> Sequence[Any]:
@@ -83,11 +80,11 @@ class Foreign(keras.layers.Layer):
 
     def in_float32(self) -> Foreign:
         """Returns the same layer, without any computation in half precision."""
-        return Foreign(self.name, self.function, self.layers, self.scopes, True)
+        function = _in_float32(self.layers)(self.function)
+        return Foreign(self.name, function, self.layers, self.scopes)
 
     def call(self, inputs: Any) -> Any:
-        with _in_float32(self.layers) if self.float32 else nullcontext():
-            made = self.function(inputs)
+        made = self.function(inputs)
         if any(x is None for x in tf.nest.flatten(made) or [None]):
             raise _errors.ModelError(
                 f"{self.name!r} returns {made}, and a file has outputs. Return tensors."
@@ -107,17 +104,6 @@ class Source(NamedTuple):
         """That of a batch: a tuple, or a list of those of several; None if unknown."""
         shapes = [tuple(x.shape) for x in tf.nest.flatten(self.specs) if x is not None]
         return shapes[0] if len(shapes) == 1 else shapes or None
-
-    def predictor(self) -> Any:
-        """A function of what is to be traced, of one input and of one output if so."""
-        wanted = getattr(self.specs, "dtype", None)
-
-        def predict(batch: Any) -> Any:
-            batch = batch if wanted is None else tf.cast(batch, wanted)  # as Keras does
-            made = tf.nest.flatten(self.layer.function(batch))
-            return made[0] if len(made) == 1 else made
-
-        return tf.function(predict, autograph=False)
 
 
 def foreign_of(model: keras.Model) -> Foreign | None:
@@ -226,7 +212,7 @@ def _rebuilt(model: Any, backend: str) -> Source:
             if _same(model, source):
                 return source._replace(outputs=getattr(model, "output_names", ()))
             log = "it computes something else there, so a get_config lacks something"
-    why = first_line(ValueError(log or "it cannot be saved")).rstrip(".")
+    why = first_line(ValueError(log or "its process failed")).rstrip(".")
     raise _errors.ModelError(
         f"Model {model.name!r} is of Keras 3 with the backend {backend!r}, and cannot "
         f"be rebuilt with TensorFlow: {why}. Build it in a process that has "
@@ -270,7 +256,10 @@ def _of_concrete(function: Any, name: str) -> Source:
 
     def whole(x: Any) -> Any:
         tensors = iter(tf.nest.flatten(x))
-        given = [next(tensors) if isinstance(x, tf.TypeSpec) else x for x in parts]
+        given = [
+            tf.cast(next(tensors), x.dtype) if isinstance(x, tf.TypeSpec) else x
+            for x in parts
+        ]
         positional, named = tf.nest.pack_sequence_as(signature, given)
         return function(*positional, **named)
 

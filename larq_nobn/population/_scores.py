@@ -159,6 +159,8 @@ class Scores:
             outputs: Logits or probabilities, (N, classes).
             labels: The classes, (N,).
         """
+        if isinstance(outputs, dict) and len(outputs) == 1:  # of a SavedModel
+            (outputs,) = outputs.values()
         try:
             outputs = np.asarray(outputs, np.float64)
         except (TypeError, ValueError) as error:

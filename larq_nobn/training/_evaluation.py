@@ -27,9 +27,9 @@ def evaluate(
     """Returns loss, accuracy and calibration of a classifier.
 
     Arguments:
-        model: A Keras classifier of images, compiled or not, also of Keras 3; the folder
-            of a SavedModel; the `larq_nobn.deploy.Runner` of a `.tflite` file; or
-            another function that returns logits or probabilities (N, classes) for
+        model: A Keras classifier of images, compiled or not, also of Keras 3; the
+            folder of a SavedModel; the `larq_nobn.deploy.Runner` of a `.tflite` file;
+            or another function that returns logits or probabilities (N, classes) for
             images (N, ...). A model built under a `tf.distribute` strategy runs on the
             first replica of each worker; all workers must call this function, with the
             same images.
@@ -60,7 +60,8 @@ def evaluate(
     if is_model:  # a subclassed one may not say its shape
         wanted = getattr(model, "input_shape", None)
     elif source := source_of(model):
-        predict, wanted = source.predictor(), source.shape
+        predict = tf.function(source.layer.function, autograph=False)
+        wanted = source.shape
     elif not callable(model) or isinstance(model, type) or of_keras_3(model):
         check_model(model)
     if isinstance(images, (tuple, list)):
