@@ -126,7 +126,7 @@ setup(
         "tensorflow>=2.16,<2.22",
         "tf-keras>=2.16,<2.22",
         "larq>=0.14,<0.15",
-        "numpy>=1.23.5,<2",
+        "numpy>=1.23.5,<3",  # Larq and LCE ask for less than 2
         "click>=8.1",
         "filelock>=4.1",
         "rich>=13.7",
