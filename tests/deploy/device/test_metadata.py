@@ -108,7 +108,7 @@ def test_it_names_the_data_set(model, tmp_path):
     assert report.verify["data"] == "test images of pets"
     report = convert(model, path, dataset=replace(info, name="given"), data=images(2))
     assert (read_card(path).dataset, report.verify["data"]) == (None, "the given data")
-    with pytest.raises(ValueError, match=r"'/home/me/pets' has 4 classes and images of"):
+    with pytest.raises(ValueError, match=r"'/home/me/pets' has 4 classes and images"):
         convert(model, path, dataset=replace(info, classes=4))
 
 
