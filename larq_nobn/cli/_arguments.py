@@ -313,7 +313,7 @@ _PREPROCESSING = f"{__name__}.preprocessing"
 def preprocessing_options(command: Any) -> Any:
     """Adds options for the preprocessing of images, which some files do not contain."""
     for name, kind, usual, what in (
-        ("--scale", click.FloatRange(0, min_open=True), "1/255", "factor on bytes"),
+        ("--scale", click.FloatRange(0, 1e6, min_open=True), "1/255", "byte factor"),
         ("--std", several(float), "1", "divisor, one number or one per channel"),
         ("--mean", several(float), "0", "subtrahend, one number or one per channel"),
     ):

@@ -214,7 +214,7 @@ def numbers_of(command: click.Command) -> Iterator[str]:
     """The options that take numbers of which click does not check the range."""
     for option in command.params:
         kind = option.type
-        if isinstance(kind, KINDS) and not isinstance(kind, click.IntRange):
+        if isinstance(kind, KINDS) and not hasattr(kind, "max"):
             yield option.name
 
 
