@@ -228,7 +228,9 @@ INT8 = [("litert", network) for network in NETWORKS]
 INT8 += [("lce", keras_3.residual), ("lce", keras_3.two_inputs), ("lce", keras_3.half)]
 
 
-@pytest.mark.parametrize("runtime, network", INT8, ids=str)
+@pytest.mark.parametrize(
+    "runtime, network", INT8, ids=lambda x: x if isinstance(x, str) else x.__name__
+)
 @pytest.mark.slow
 def test_int8_in_one_call(runtime, network, tmp_path):
     model, file = made(network), tmp_path / "model.tflite"
