@@ -29,6 +29,8 @@ DESIGNS = (
     ("QuickNetSmall", {}, (SMALL, MIDDLE, LARGE)),
     ("QuickNetSmall", {"width": 16}, (SMALL, MIDDLE)),
     ("BinaryDenseNet28", {}, (SMALL,)),
+    ("MeliusNet22", {}, (SMALL, MIDDLE)),
+    ("ReActNetA", {}, (MIDDLE, LARGE)),
 )
 RUNTIMES = {"c": ".c", "micro": ".tflite", "litert": ".tflite", "lce": ".tflite"}
 

@@ -22,7 +22,8 @@ from larq_nobn.deploy import (
     fake_quantize,
 )
 from larq_nobn.deploy.lite import _micro
-from larq_nobn.deploy.lite._file import read
+from larq_nobn.deploy.lite._file import read, unpacked
+from tensorflow.lite.python.schema_py_generated import TensorType
 from tflite_micro.python.tflite_micro import runtime as micro
 
 
@@ -82,6 +83,34 @@ def test_micro_computes_the_same_of_kernels_in_bits(files):
     assert far < 9.5  # XNNPACK and Micro round sums otherwise
     assert report.verify["int8"]["worst_steps"] < 1.1
     assert report.float_ops == [] and report.runtime == "micro"
+
+
+def test_what_micro_does_not_read_is_not_there(files):
+    """Layers and names of inputs and outputs are, and all else once."""
+    _, _, folder, _ = files
+    path, whole = folder / "micro.tflite", folder / "1.tflite"
+    runs = [Runner(file) for file in (path, whole)]
+    assert runs[0].input_names == runs[1].input_names
+    assert runs[0].output_names == runs[1].output_names
+    rows = [audit(file).operations for file in (path, whole)]
+    layers, all_layers = (
+        [(row["op"], row["layer"]) for row in each if row["op"] != "TFLM_DECODE"]
+        for each in rows
+    )
+    assert layers == all_layers and len({*layers}) > len({op for op, _ in layers})
+    model = unpacked(path.read_bytes())
+    (graph,) = model.subgraphs
+    assert not model.metadata
+    numbers = {bytes(x.data) for x in model.buffers if x.data is not None}
+    for tensor in graph.tensors:
+        steps = tensor.quantization
+        if steps is not None and steps.scale is not None:
+            numbers.add(bytes(steps.scale))
+            if len(steps.scale) > 1:
+                assert tensor.type == TensorType.INT8 and [*steps.zeroPoint] == [0]
+    parts = len(graph.tensors) + len(graph.operators)
+    rest = path.stat().st_size - sum(map(len, numbers))
+    assert rest < 100 * parts  # tables, shapes, and a name for each layer
 
 
 def test_report_and_audit_say_what_a_board_needs(files):

@@ -19,7 +19,7 @@ from tensorflow.lite.python import schema_py_generated as schema
 
 from ._file import edited
 
-_NOTE, _METADATA = "LARQ_NOBN", "TFLITE_METADATA"
+NOTE, _METADATA = "LARQ_NOBN", "TFLITE_METADATA"
 _LABELS = "labels.txt"
 # Numbers of the schema: for types in unions, for color spaces, for files of labels.
 _FEATURES, _IMAGE, _NORMALIZATION = 1, 2, 1
@@ -54,13 +54,13 @@ class Described:
 def with_note(content: bytes, steps: Steps) -> bytes:
     """Returns the file with a note that it takes pixels, and how it normalizes them."""
     note = {"pixels": [[float(x) for x in numbers] for numbers in steps]}
-    return edited(content, lambda model: _add(model, _NOTE, json.dumps(note).encode()))
+    return edited(content, lambda model: _add(model, NOTE, json.dumps(note).encode()))
 
 
 def steps_in(model: Any) -> Steps | None:
     """Returns how an unpacked file normalizes pixels; None if it takes none."""
     for entry in model.metadata or ():
-        if (entry.name or b"").decode() == _NOTE:
+        if (entry.name or b"").decode() == NOTE:
             note = json.loads(bytes(model.buffers[entry.buffer].data))
             scale, offset = note["pixels"]
             return scale, offset

@@ -273,26 +273,44 @@ def unpacked(content: bytes | bytearray) -> Any:
     return schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
 
 
-def packed(model: Any, size: int) -> bytes:
-    """Returns the content of a file, of about `size` bytes, from its objects."""
+def packed(model: Any, size: int, shared: bool = False) -> bytes:
+    """Returns the content of a file, of about `size` bytes, from its objects.
+
+    If `shared`, equal texts and arrays are stored once.
+    """
     import flatbuffers
 
-    class Aligned(flatbuffers.Builder):
+    class Builder(flatbuffers.Builder):
         """Aligns bytes for numbers of every type, as the format requires."""
+
+        places: dict[Any, int] = {}
 
         def StartVector(self, size: int, count: int, alignment: int) -> int:
             return super().StartVector(size, count, 16 if size == 1 else alignment)
 
-    builder = Aligned(size)
+        def CreateNumpyVector(self, x: np.ndarray) -> int:
+            return self.place((x.dtype.str, x.tobytes()), super().CreateNumpyVector, x)
+
+        def CreateString(self, s: str | bytes) -> int:
+            return self.place(s, super().CreateString, s)
+
+        def place(self, key: Any, create: Callable[[Any], int], value: Any) -> int:
+            if not shared or key not in self.places:
+                self.places[key] = create(value)
+            return self.places[key]
+
+    builder = Builder(size)
     builder.Finish(model.Pack(builder), file_identifier=_STARTS)
     return bytes(builder.Output())
 
 
-def edited(content: bytes, change: Callable[[Any], None]) -> bytes:
+def edited(
+    content: bytes, change: Callable[[Any], None], shared: bool = False
+) -> bytes:
     """Returns a file packed again, after `change` has edited its objects."""
     model = unpacked(content)
     change(model)
-    return packed(model, len(content))
+    return packed(model, len(content), shared)
 
 
 # The approximate bytes of an operation and two tensors in a file.

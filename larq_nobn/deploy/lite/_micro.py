@@ -13,9 +13,11 @@ from importlib import import_module
 from typing import Any
 
 import numpy as np
+from tensorflow.lite.python import schema_py_generated as schema
 
 from .._errors import ConversionError
-from ._file import Subgraph, Tensor
+from ._described import NOTE
+from ._file import Subgraph, Tensor, edited, read
 
 DECODE = "TFLM_DECODE"
 # The axis of output channels in kernels that can be packed, by operation.
@@ -75,7 +77,7 @@ def with_packed_kernels(content: bytes, graph: Subgraph) -> bytes:
     """Returns the file with kernels of few values packed into bits."""
     chosen = packed_kernels(graph)
     if not chosen:
-        return content
+        return _lean(content)
     compression = _package("tensorflow.lite.micro.compression")
     spec = _package("tensorflow.lite.micro.compression.spec")
     tensors = []
@@ -84,7 +86,35 @@ def with_packed_kernels(content: bytes, graph: Subgraph) -> bytes:
         mode = spec.PerChannel(axis=axis)
         way = spec.LookUpTableCompression(index_bitwidth=bits, mode=mode)
         tensors.append(spec.Tensor(subgraph=0, tensor=tensor.index, compression=[way]))
-    return bytes(compression.compress(content, tensors))
+    return _lean(bytes(compression.compress(content, tensors)))
+
+
+def _lean(content: bytes) -> bytes:
+    """Returns a file of the same function without what Micro does not read.
+
+    A name says the layer of an operation, and no more. Of scales per channel those of
+    kernels are read, whose zero points are one 0 for all channels.
+    """
+    graphs = read(content, "the file")
+
+    def strip(model: Any) -> None:
+        model.metadata = [x for x in model.metadata or () if x.name == NOTE.encode()]
+        for graph, own in zip(graphs, model.subgraphs, strict=True):
+            layers = {
+                t.index: graph.layer(x) for x in graph.operations for t in x.outputs
+            }
+            for index, tensor in enumerate(own.tensors):
+                if index not in (*own.inputs, *own.outputs):
+                    tensor.name = f"/{layers[index]}" if index in layers else None
+                steps = tensor.quantization
+                if steps is None or steps.scale is None or len(steps.scale) == 1:
+                    continue
+                if tensor.type != schema.TensorType.INT8:
+                    tensor.quantization = None
+                elif not steps.zeroPoint.any():
+                    steps.zeroPoint = steps.zeroPoint[:1]
+
+    return edited(content, strip, shared=True)
 
 
 def open_in_micro(content: bytes) -> Any:
