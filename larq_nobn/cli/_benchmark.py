@@ -76,7 +76,7 @@ def benchmark(
     json_path: str | None,
     **counts: int,
 ) -> None:
-    """Time .tflite and .c files side by side, or one network in several formats.
+    """Time .tflite, .c and .keras files side by side, or one network in formats.
 
     Runs the files in turns on random inputs, each in its runtime, and prints latency,
     size, memory and multiplications. With --dataset, it also prints their accuracy on
@@ -94,8 +94,10 @@ def benchmark(
              larq-nobn benchmark runs/a --formats --phone
     """
     file, *more = files
+    all_files = [*files, *against]
     options = {"limit", "data_dir", *_arguments.PREPROCESSING}
-    others = {"trust"} | (options if dataset is None else set())
+    others = options if dataset is None else set()
+    others |= set() if any(map(deploy.device.is_keras_file, all_files)) else {"trust"}
     written = {"against", *_arguments.PREPROCESSING}
     for used, unused, why in (
         (phone, {"seed"}, "with --phone, which generates the inputs itself"),
@@ -122,33 +124,35 @@ def benchmark(
         show(comparison.to_dict(), json_path, comparison.table())
         return
     for each in files:
-        if not is_lite(each):
+        if each.is_dir() or not (is_lite(each) or deploy.device.is_keras_file(each)):
             kind = "is a directory" if each.is_dir() else "is a network"
             raise click.UsageError(
-                f"{str(each)!r} {kind}, not a .tflite or .c file. Convert it, or add "
-                "--formats to compare one network in several formats."
+                f"{str(each)!r} {kind}, not a .tflite, .c or .keras file. Convert it, "
+                "or add --formats to compare one network in several formats."
             )
     measure: Callable[..., deploy.Benchmark] = deploy.benchmark
     total = counts["runs"] + counts["warmup"]
+    how: dict[str, Any] = {**counts, "trust": trust}
     if phone:
-        del counts["seed"]
+        del how["seed"], how["trust"]
         measure, total = deploy.benchmark_on_phone, 1
-    all_files = [*files, *against]
     with progress("running", total * len(all_files)) as advance:
-        result = measure(file, all_files[1:], **counts, progress=partial(advance, 1))
+        result = measure(file, all_files[1:], **how, progress=partial(advance, 1))
     if dataset is not None:
-        scores = [_accuracy(each, dataset, data_dir, limit) for each in all_files]
+        known = {"data_dir": data_dir, "limit": limit, "trust": trust}
+        scores = [_accuracy(each, dataset, **known) for each in all_files]
         result = result.with_accuracies(scores)
     show({**result.to_dict(), "verdict": result.verdict()}, json_path, result.table())
 
 
 def _accuracy(
-    file: Path, dataset: str, data_dir: str | None, limit: int
+    file: Path, dataset: str, data_dir: str | None, limit: int, trust: bool
 ) -> tuple[float, int]:
     """Returns the accuracy of a file on test images, and their number."""
-    _, origin = open_any(file, False)
-    images = ModelImages(dataset, origin, data_dir, file)
+    model, origin = open_any(file, trust)
+    images = ModelImages(dataset, origin, data_dir, model or file)
     batches = images.batches(limit=limit)
+    run = lite_predictor(file) if model is None else model
     with progress(f"evaluating {file}", len(batches)) as advance:
-        scores = training.evaluate(lite_predictor(file), batches, lambda *_: advance(1))
+        scores = training.evaluate(run, batches, lambda *_: advance(1))
     return scores["accuracy"], int(scores["examples"])

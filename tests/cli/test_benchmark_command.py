@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from larq_nobn import deploy
+from larq_nobn import data, deploy
 from cli.answers import one_sentence
 from cli.conftest import Invoke
 from deploy.nets import chain
@@ -123,12 +123,49 @@ def test_the_verdict_weighs_accuracy_first():
     assert deploy.Benchmark("here", "", files[:1]).verdict() == ""
 
 
+@pytest.mark.filterwarnings("ignore:You are saving:UserWarning")  # .h5
+def test_a_keras_file_beside_its_tflite_file(invoke: Invoke, tmp_path: Path):
+    """Of a Keras model nobody knows the memory; it multiplies in float."""
+    dense = keras.layers.Dense(10, name="dense")
+    model = chain(keras.layers.Flatten(), dense, shape=(8, 8, 1))
+    files = tmp_path / "m.keras", tmp_path / "m.h5", tmp_path / "m.tflite"
+    for file in files[:2]:
+        model.save(file)
+    deploy.convert(model, files[2], runtime="litert", verify=False)
+    images = ("--dataset", "digits", "--limit", 40)
+    line = ("benchmark", *files, *images, "--trust", "--runs", 2)
+    result = invoke(*line, "--json", tmp_path / "report.json")
+    assert result.exit_code == 0, result.output
+    rows = json.loads((tmp_path / "report.json").read_text())["timings"]
+    x, y = next(iter(data.load("digits", "test", 40)))
+    right = float((model.predict_on_batch(x).argmax(-1) == y.numpy()).mean())
+    for file, row in zip(files, rows, strict=True):
+        assert row["size_bytes"] == file.stat().st_size and row["ms"] > 0
+        assert (row["binary_macs"], row["float_macs"]) == (0, 64 * 10)
+        assert row["accuracy"] == pytest.approx(right)
+    assert [row["memory_bytes"] is None for row in rows] == [True, True, False]
+    (memory,) = (x for x in result.stdout.splitlines() if "memory" in x)
+    assert memory.split().count("-") == 2
+
+
+def test_keras_files_that_cannot_be_timed(invoke: Invoke, tmp_path: Path):
+    model = chain(keras.layers.GlobalAveragePooling2D(), shape=(None, None, 3))
+    model.save(tmp_path / "open.keras")
+    (tmp_path / "damaged.keras").write_text("text")
+    for name, sentence in (
+        ("open", "does not say the size of an example"),
+        ("damaged", "damaged.keras"),
+        ("lacking", "does not exist"),
+    ):
+        line = ("benchmark", tmp_path / f"{name}.keras")
+        assert sentence in one_sentence(invoke(*line))
+
+
 def test_several_files_and_what_is_none(
     lite_file: Path, invoke: Invoke, tmp_path: Path
 ):
-    chain().save(tmp_path / "m.keras")
     for arguments, sentence in (
-        ((lite_file, tmp_path / "m.keras"), "is a network, not a .tflite or .c file"),
+        ((lite_file, tmp_path), "is a directory, not a .tflite, .c or .keras file"),
         ((lite_file, lite_file, "--formats"), "Give only one FILE"),
         ((lite_file, "--limit", 4), "without --formats or --dataset"),
     ):

@@ -1,5 +1,6 @@
 """Metadata that an app needs to use a file, and how fast files are."""
 
+from ._benchmark import is_keras_file as is_keras_file
 from ._metadata import (
     VERIFIED_IMAGES,
     Card,

@@ -14,10 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from rich.table import Table
 
 from ..._checks import check_bounds, check_path
+from ..._errors import InvalidValue
+from ..._keras import keras, of_keras_3
 from ..._tables import wilson_interval
+from ...loading import open_model
+from ...models import ModelProfile
 from .._audit import Audit, audit
 from .._errors import ConversionError
 from .._shown import Shown
@@ -51,7 +56,8 @@ class Timing:
         operations: On a phone, the time of each kind of operation,
             `{"op", "count", "ms", "share"}`, the slowest first.
         memory_bytes: The memory of a run of a C file, or the arena that a Micro file
-            used; for others, the most bytes of feature maps at one time.
+            used; for others, the most bytes of feature maps at one time; None for a
+            Keras model.
         binary_macs, float_macs, int8_macs: Multiply-accumulates of one run.
         accuracy: Top-1 accuracy on images; None if not measured.
         accuracy_interval: The 95 % interval of the accuracy; None likewise.
@@ -72,7 +78,7 @@ class Timing:
     ratio_low: float | None = None
     ratio_high: float | None = None
     operations: list[dict[str, Any]] = field(default_factory=list)
-    memory_bytes: int
+    memory_bytes: int | None
     binary_macs: int
     float_macs: int
     int8_macs: int
@@ -153,13 +159,17 @@ def _cells(timing: Timing) -> dict[str, str]:
     """Returns the cells of a file in the table, by row."""
     ends = timing.ratio_low, timing.ratio_high
     between = f" ({ends[0]:.3f} to {ends[1]:.3f})" if ends[0] != ends[1] else ""
-    cells = {
-        "size": f"{timing.size_bytes / 1e3:,.1f} kB",
+    known = timing.memory_bytes is not None
+    counts = {
         "binary convolutions": str(timing.lce_bconv2d),
         "float operations": str(timing.float_ops),
-        "MACs": ", ".join(_macs(timing)) or "none",
-        "memory": f"{timing.memory_bytes / 1e3:,.1f} kB",
+        "memory": f"{(timing.memory_bytes or 0) / 1e3:,.1f} kB",
         "threads": str(timing.threads),
+    }
+    cells = {
+        "size": f"{timing.size_bytes / 1e3:,.1f} kB",
+        **(counts if known else dict.fromkeys(counts, "-")),
+        "MACs": ", ".join(_macs(timing)) or ("none" if known else "-"),
         "timed runs": str(timing.runs),
         "typical run": f"{timing.ms:,.3f} ms, {timing.typical}",
         "spread": f"{timing.low_ms:,.3f} to {timing.high_ms:,.3f} ms, {timing.spread}",
@@ -188,9 +198,10 @@ def benchmark(
     warmup: int = 5,
     threads: int = 1,
     seed: int = 0,
+    trust: bool = False,
     progress: Callable[[], object] | None = None,
 ) -> Benchmark:
-    """Times `.tflite` and `.c` files side by side, each in the way that it runs.
+    """Times `.tflite`, `.c` and `.keras` files side by side, each as it runs.
 
     The files take turns, run by run, in an order that is shuffled in every round, so
     whatever slows the computer down for a while affects all of them alike. A ratio is
@@ -209,6 +220,7 @@ def benchmark(
         threads: Threads of the interpreter, at least 1.
         seed: Seed of the random inputs and of the order. Inputs that are looked up in
             tables, such as tokens, are 0.
+        trust: Whether to open `.keras` files as Keras does, which runs code in them.
         progress: Called after every run of a file, `runs + warmup` times for each.
 
     Returns:
@@ -232,8 +244,8 @@ def benchmark(
     """
     check_counts(runs, warmup, threads)
     check_bounds("seed", seed)
-    audits = _audits(path, against)
-    runners = [_runner(audited.path, threads, seed) for audited in audits]
+    opened = [_opened(x, threads, seed, trust) for x in _files(path, against)]
+    audits, runners = zip(*opened, strict=True)
     random = np.random.default_rng(seed)
     seconds = _alternate(runners, warmup, runs, random, progress)
     machine, note = platform.machine(), "the times hold for this processor alone."
@@ -267,36 +279,67 @@ def check_counts(runs: int, warmup: int, threads: int) -> None:
         check_bounds(name, value)
 
 
-def _audits(
+def is_keras_file(path: str | os.PathLike) -> bool:
+    """Whether a path is that of a Keras model's file."""
+    return Path(path).suffix.lower() in (".keras", ".h5")
+
+
+def _files(
     path: str | os.PathLike,
     against: str | os.PathLike | Sequence[str | os.PathLike] | None,
-) -> list[Audit]:
-    """Reads all files, the one to compare with first."""
+) -> list[str]:
+    """Returns the paths of all files, the one to compare with first."""
     several = isinstance(against, list | tuple)
     others: Any = against if several else () if against is None else [against]
-    files = [check_path("path", path), *(check_path("against", x) for x in others)]
-    return [audit(file) for file in files]
+    return [check_path("path", path), *(check_path("against", x) for x in others)]
 
 
-def _runner(file: str, threads: int, seed: int) -> Callable[[], object]:
-    """Returns a function that runs a file once, always on the same random numbers.
+def _opened(
+    file: str, threads: int, seed: int, trust: bool
+) -> tuple[Audit, Callable[[], object]]:
+    """Returns what a file contains, and what runs it on the same random numbers.
 
     A file that looks numbers up in tables rejects most of them, and runs on zeros.
     """
-    interpreter = interpreter_of(Path(file).read_bytes(), threads, file)
+    if is_keras_file(file):
+        model = open_model(file, trust=trust)
+        found, predict = _audit_of_model(file, model), model.predict_on_batch
+        kinds = [((1, *x.shape[1:]), x.dtype) for x in model.inputs or ()]
+        if not kinds or any(None in shape for shape, _ in kinds):
+            raise InvalidValue(
+                f"{file!r} does not say the size of an example, so it cannot be timed. "
+                "Build the model with a keras.Input of that size."
+            )
+    else:
+        found = audit(file)
+        interpreter = interpreter_of(Path(file).read_bytes(), threads, file)
+        predict = interpreter.predict
+        kinds = [(tensor.shape, tensor.dtype) for tensor in interpreter.inputs]
     random, inputs = np.random.default_rng(seed), []
-    for tensor in interpreter.inputs:
-        shape, kind = tensor.shape, np.dtype(tensor.dtype)
+    for shape, dtype in kinds:
+        kind = np.dtype(getattr(dtype, "name", dtype))
         if kind.kind in "iu":
             ends = np.iinfo(kind).min, np.iinfo(kind).max
             inputs.append(random.integers(*ends, shape, kind, endpoint=True))
         else:
             inputs.append(random.normal(size=shape).astype(kind))
     try:
-        interpreter.predict(inputs)
-    except RuntimeError:
+        predict(inputs)
+    except (RuntimeError, tf.errors.InvalidArgumentError):
         inputs = [np.zeros_like(array) for array in inputs]
-    return lambda: interpreter.predict(inputs)
+    return found, lambda: predict(inputs)
+
+
+def _audit_of_model(file: str, model: keras.Model) -> Audit:
+    """Returns what is known of a Keras model's file, which computes in float."""
+    macs = 0 if of_keras_3(model) else ModelProfile(model).op_count("mac")
+    numbers = ("lce_bconv2d", "binary_macs", "bitpacked_outputs")
+    return Audit(
+        **{"path": file, "size_bytes": Path(file).stat().st_size, "float_macs": macs},
+        **{"runtime": "keras", "ops": {}, "peak_activation_bytes": 0},
+        **dict.fromkeys(numbers, 0),
+        **{name: [] for name in ("float_ops", "operations", "savings")},
+    )
 
 
 def _alternate(
@@ -354,7 +397,7 @@ def _sizes(audited: Audit) -> dict[str, Any]:
         "size_bytes": audited.size_bytes,
         "lce_bconv2d": audited.lce_bconv2d,
         "float_ops": sum(op["count"] for op in audited.float_ops),
-        "memory_bytes": audited.arena_bytes or audited.peak_activation_bytes,
+        "memory_bytes": audited.arena_bytes or audited.peak_activation_bytes or None,
         **{
             name: getattr(audited, name)
             for name in ("binary_macs", "float_macs", "int8_macs")
@@ -460,7 +503,7 @@ def benchmark_on_phone(
         ```
     """
     check_counts(runs, warmup, threads)
-    files = _audits(path, against)
+    files = [audit(file) for file in _files(path, against)]
     for file in files:
         if file.runtime not in _TOOLS:
             check_runs(file.runtime, phone=True)
