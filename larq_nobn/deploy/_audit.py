@@ -17,6 +17,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from ..models._sizes import fitting_board
 from ._binary_layers import (
     Why,
     before_signs,
@@ -83,6 +84,10 @@ class Findings(Shown):
                 "arena, in RAM" if self.runtime == "micro" else "memory of feature maps"
             )
             table.add_row(what, f"{self.arena_bytes:,} bytes")
+        if self.flash_bytes and self.arena_bytes:
+            board = fitting_board(self.flash_bytes, self.arena_bytes)
+            both = "none of the usual ones" if board is None else f"{board} of both"
+            table.add_row("board that it fits", both)
         if self.unpacked_bytes is not None:
             table.add_row("largest unpacked kernel", f"{self.unpacked_bytes:,} bytes")
         if self.resolver:

@@ -27,6 +27,7 @@ from .._names import GIVEN, IO_TYPES, ON_GIVEN_DATA, RUNTIMES
 from .._progress import step
 from .._version import __version__
 from ..data import DatasetInfo, classified_images
+from ..models._sizes import fitting_board
 from ._audit import Audit, Findings, audit_bytes
 from ._binary_layers import check_count, check_float
 from ._errors import ConversionError, VerificationError, conversion_errors
@@ -48,7 +49,7 @@ from .lite._compiled import compiler
 from .lite._converter import IoSpec, compute_engine
 from .lite._described import Described, with_metadata, with_note
 from .lite._file import read
-from .lite._micro import check_micro, with_packed_kernels
+from .lite._micro import check_micro, micro_error, with_packed_kernels
 from .operations import Stages
 from .operations._kinds import Kernel
 from .trace._names import layer_name, layer_of
@@ -63,6 +64,7 @@ _log = logging.getLogger("larq_nobn")
 _FEW = 8
 # LCE's converter ends the process at these operations. Measured: LCE 0.16.0.
 _ENDS = ("DenseBincount",)
+_NORMALIZING = (keras.layers.Rescaling, keras.layers.Normalization)
 
 
 @conversion_errors()
@@ -299,6 +301,13 @@ def convert(
     if not described:
         remove_metadata(path)
     warnings = tie_warnings(same, numbers) if numbers and not int8 else []
+    flash, memory = audit.flash_bytes, audit.arena_bytes
+    if flash and memory and fitting_board(flash, memory) is None:
+        warnings.append(
+            f"{path} fits none of the usual boards, which have up to 2,048 kB of flash "
+            f"and of memory: it takes {flash / 1024:,.0f} and {memory / 1024:,.0f} kB. "
+            "For networks that fit: larq-nobn models --for 2m,2m."
+        )
     for warning in warnings:
         _log.warning(warning)
     return ConversionReport(
@@ -427,6 +436,18 @@ def _steps(
             f"unknown for model {model.name!r}. Pass a preprocessing or a dataset "
             "(--dataset); leave pixels out if the model normalizes images itself."
         )
+    own = [
+        layer.name
+        for layer in model.layers
+        if isinstance(layer, _NORMALIZING)
+        for node in layer.inbound_nodes
+        if any(x is y for x in node.keras_inputs for y in model.inputs)
+    ]
+    if own:
+        raise ConversionError(
+            f"pixels=True normalizes images in the file, and layer {own[0]!r} of model "
+            f"{model.name!r} does it already. Leave pixels out: the file takes them so."
+        )
     std = np.array(preprocessing.std, np.float32)
     return 1 / (255 * std), -np.array(preprocessing.mean, np.float32) / std
 
@@ -435,9 +456,15 @@ def _for_micro(
     content: bytes, examples: Sequence[np.ndarray]
 ) -> tuple[bytes, _converter.Runner]:
     """Packs the kernels of a file, and checks that Micro's outputs stay the same."""
-    packed = with_packed_kernels(content, read(content, "the file")[0])
+    graph = read(content, "the file")[0]
+    packed = with_packed_kernels(content, graph)
     runners = [_converter.Runner(x, "micro") for x in (content, packed)]
-    for first, second in zip(*(run.outputs(examples) for run in runners), strict=True):
+    with _converter.quiet() as chatter:
+        try:
+            both = [run.outputs(examples) for run in runners]
+        except ConversionError as error:
+            raise micro_error(error, chatter(), graph) from error
+    for first, second in zip(*both, strict=True):
         if not np.array_equal(first, second):
             raise VerificationError(
                 "TensorFlow Lite Micro computes something else with kernels of one bit "
@@ -462,7 +489,7 @@ def _described(
         if len({*preprocessing.mean}) == len({*preprocessing.std}) == 1:
             mean, std = 255 * preprocessing.mean[0], 255 * preprocessing.std[0]
         else:
-            _log.info(
+            _log.warning(
                 "The TFLite metadata do not say how images are normalized, since they "
                 "can have only one mean for all channels, and this network has one for "
                 "each. With pixels=True (--pixels) the file normalizes images itself."
@@ -588,7 +615,8 @@ class ConversionReport(Findings):
         feed: What an app has to feed: type and shape of the input, and how an image is
             prepared; None for several inputs.
         warnings: Comparisons in which rounding decides many signs, with the layers and
-            the remedy. Also logged.
+            the remedy, and a file for Micro or in C that fits none of the usual boards.
+            Also logged.
     """
 
     binary_layers: int

@@ -12,6 +12,17 @@ from rich.table import Table
 from .._tables import as_text
 
 _FILE = Path(__file__).parent / "sizes.json"
+# Kilobytes of flash of usual boards, and as many of memory.
+_BOARDS = (256, 512, 1024, 2048)
+
+
+def fitting_board(flash_bytes: int, memory_bytes: int) -> str | None:
+    """Returns the smallest of the usual boards that a file fits; None if it fits none.
+
+    Its name is what it has of flash, and has of memory, too.
+    """
+    most = max(flash_bytes, memory_bytes) / 1024
+    return next((f"{size:,} kB" for size in _BOARDS if most <= size), None)
 
 
 @dataclass(frozen=True)
@@ -39,16 +50,18 @@ class FileSizes(list[FileSize]):
     """A list of sizes of files that prints as a table."""
 
     def table(self) -> Table:
-        """Returns flash and memory, a row per file."""
+        """Returns flash and memory, a row per file, and the board that it fits."""
         table = Table("Network", "Input", "Runtime")
-        for name in ("Flash", "Memory"):
+        for name in ("Flash", "Memory", "Board"):
             table.add_column(name, justify="right")
         for row in self:
             sides = "x".join(map(str, row.input_shape))
             sizes = (
                 f"{size / 1024:,.0f} kB" for size in (row.flash_bytes, row.memory_bytes)
             )
-            table.add_row(row.network, sides, row.runtime, *sizes)
+            board = fitting_board(row.flash_bytes, row.memory_bytes) or "none"
+            board = board if row.runtime in ("c", "micro") else ""
+            table.add_row(row.network, sides, row.runtime, *sizes, board)
         return table
 
     def __repr__(self) -> str:

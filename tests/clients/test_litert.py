@@ -191,7 +191,7 @@ def test_metadata_do_not_lie(folder, tmp_path):
     np.testing.assert_allclose(numbers(inner(unit, 1), 1), [63.75])
 
 
-def test_what_cannot_be(tmp_path):
+def test_what_cannot_be(tmp_path, caplog):
     path = tmp_path / "m.tflite"
     model = chain(binary_conv(), *head())
     two = keras.Model(model.inputs, [model.output, model.layers[1].output])
@@ -211,7 +211,20 @@ def test_what_cannot_be(tmp_path):
         convert(model, tmp_path / "m.c", io="float32")
     with pytest.raises(ConversionError, match="one input and one output"):
         convert(two, path, runtime="litert", preprocessing=steps, pixels=True)
-    assert not [*tmp_path.iterdir()]
+    for layer in (
+        keras.layers.Rescaling(2.0),
+        keras.layers.Normalization(mean=0, variance=1),
+    ):
+        own = chain(layer, binary_conv(), *head(), stem=False)
+        with pytest.raises(ConversionError, match=f"{layer.name!r} .* does it already"):
+            convert(own, path, runtime="litert", preprocessing=steps, pixels=True)
+    assert not [*tmp_path.iterdir()] and not caplog.messages
+    later = chain(keras.layers.Rescaling(2.0), *head())  # of maps
+    convert(later, path, runtime="litert", preprocessing=steps, verify=False)
+    (said,) = caplog.messages
+    assert "one for each" in said and "--pixels" in said
+    convert(later, path, runtime="litert", preprocessing=steps, pixels=True)
+    assert caplog.messages == [said]
 
 
 def test_a_report_counts_the_metadata(tmp_path):

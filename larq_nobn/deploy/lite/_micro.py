@@ -28,6 +28,7 @@ _CHANNELS = {
 # The approximate bytes of an unpacking operation in a file, without its tables.
 _OPERATION = 400
 _LACKING = re.compile(r"Didn't find op for builtin opcode '(\w+)'")
+_FAILING = re.compile(r"Node (\w+) \(number (\d+)\) failed")
 _TOTAL = re.compile(r"Arena allocation total (\d+) bytes")
 _ARENA = 1 << 28
 
@@ -157,18 +158,20 @@ def arena_bytes(content: bytes, chatter: Callable[[], str]) -> int | None:
 
 
 def micro_error(error: Exception, said: str, graph: Subgraph) -> ConversionError:
-    """Returns the error for a file that Micro cannot open, from what Micro printed."""
-    found = _LACKING.search(said)
-    if found is None:
+    """Returns the error for a file that Micro cannot run, from what Micro printed."""
+    if found := _LACKING.search(said):
+        ops = [op for op in graph.operations if op.op == found[1]]
+    elif found := _FAILING.search(said):
+        ops = [graph.operations[int(found[2])]]
+    else:
         last = next((x for x in reversed(said.splitlines()) if x.strip()), f"{error}")
         return ConversionError(
             f"TensorFlow Lite Micro cannot run the file: {last.strip()}. Convert the "
             "model for another runtime, such as litert."
         )
-    ops = [op for op in graph.operations if op.op == found[1]]
     layer = graph.layer(ops[0]) if ops else "unknown"
     return ConversionError(
         f"Layer {layer!r} needs the operation {found[1]!r}, which TensorFlow Lite "
-        "Micro does not have. Write the layer with other functions, or convert the "
-        "model for another runtime, such as litert."
+        "Micro does not have in int8. Write the layer with other functions, or convert "
+        "the model for another runtime, such as litert."
     )

@@ -183,6 +183,25 @@ def test_audit_counts(folder, report):
     assert json.loads(report.to_json())["runtime"] == "c"
 
 
+def test_what_fits_no_board_says_so(tmp_path, caplog):
+    """One line, of a file for boards alone; one that fits is told its board."""
+    for units, name, board in (
+        *((4, "small.c", "256 kB of both"), (100, "middle.c", "512 kB of both")),
+        *((600, "large.c", "none of the usual"), (600, "large.tflite", None)),
+    ):
+        caplog.clear()
+        dense = keras.layers.Dense(units)  # 4 kB a unit
+        model = chain(keras.layers.Flatten(), dense, shape=(32, 32, 1))
+        path, runtime = tmp_path / name, None if board else "litert"
+        report = nobn.convert(
+            model, path, verify=False, runtime=runtime, allow_float=True
+        )
+        said = [x for x in caplog.messages if "fits none of the usual boards" in x]
+        assert said == report.warnings and len(said) == (name == "large.c")
+        for shown in (str(report), str(audit(path))):
+            assert board in shown if board else "board that it fits" not in shown
+
+
 def test_signs_of_sums_are_integers(folder, report):
     """Where a sign alone reads a binary convolution, nothing is real."""
     source = (folder / "net.c").read_text()
