@@ -24,6 +24,7 @@ from . import (
 # The files below results/, between commas, and what draws blocks from them, each of
 # which has the name of its function on a page.
 _DRAWN = {
+    "../larq_nobn/models/sizes.json": [files.file_sizes],
     "bfloat16/compare.json,budgets/compare.json": [grids.bfloat16],
     "budgets/compare.json": [grids.budgets],
     "c/accuracy/result.json": [runtimes.c_accuracies],

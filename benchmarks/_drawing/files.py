@@ -78,3 +78,23 @@ def saved_time(result):
 
 def in_percent(shares):
     return f"{100 * min(shares):.0f} to {100 * max(shares):.0f} %"
+
+
+def file_sizes(rows):
+    """Flash and memory in kB of each network's files for boards, and what they fit."""
+    found = {}
+    for name, (height, *_), runtime, *sizes in rows:
+        found.setdefault((name, height), {})[runtime] = [size / 1024 for size in sizes]
+    cells = []
+    for (name, height), sizes in found.items():
+        row = [f"`{name}`" if "-" in name else name, height]
+        for kilobytes in (sizes.get("c"), sizes.get("micro")):
+            both, board = "-", "-"
+            if kilobytes:
+                both = " + ".join(f"{size:,.0f}" for size in kilobytes)
+                fits = (f"{b:,}" for b in (256, 512, 1024, 2048) if b >= max(kilobytes))
+                board = next(fits, "none")
+            row += [both, board]
+        cells.append(row)
+    head = ["network", "pixels", "C", "fits", "Micro", "fits"]
+    return table(head, cells)

@@ -1,6 +1,6 @@
 """Writes a file for TensorFlow Lite Micro as a header of C++.
 
-    larq-nobn convert RUN model.tflite --runtime micro --calibrate 256
+    larq-nobn convert RUN model.tflite --runtime micro --calibrate 256 --pixels
     python examples/microcontroller/export.py model.tflite [network.h]
 
 `main.cc` includes the header: the network as an array, the operations that it needs,
@@ -35,8 +35,9 @@ lines = [
     f"constexpr float kOutputScale = {made.scale!r}f;",
     f"constexpr int kOutputZeroPoint = {made.zero_point};",
     f"using Resolver = tflite::MicroMutableOpResolver<{len(found.resolver)}>;",
-    "inline void AddOperations(Resolver& resolver) {",
-    *(f"  resolver.{method}();" for method in found.resolver),
+    "inline TfLiteStatus AddOperations(Resolver& resolver) {",
+    *(f"  TF_LITE_ENSURE_STATUS(resolver.{method}());" for method in found.resolver),
+    "  return kTfLiteOk;",
     "}",
     "alignas(16) constexpr unsigned char kNetwork[] = {",
     *(f"  {row}," for row in rows),

@@ -1,5 +1,5 @@
-// Classifies one image with TensorFlow Lite Micro. `export.py` writes
-// network.h: the network, its operations, and the memory that it needs.
+// Classifies images with TensorFlow Lite Micro. `export.py` writes network.h of a file
+// that takes pixels: the network, its operations, and the memory that it needs.
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -11,22 +11,20 @@
 namespace {
 alignas(16) uint8_t arena[kArenaBytes];
 
-// Larger kernels of C libraries vary; these two lines are all that int8 asks for.
 int8_t Quantize(float x) {
   const long step = std::lround(x / kInputScale) + kInputZeroPoint;
   return static_cast<int8_t>(step < -128 ? -128 : step > 127 ? 127 : step);
 }
 }  // namespace
 
-// Takes the numbers of an image, row by row, and returns its class; -1 if memory is short.
-int Classify(const float* pixels) {
+// Takes the pixels of an image, row by row, and returns its class; -1 if memory is short.
+int Classify(const uint8_t* pixels) {
   static Resolver resolver;
-  static bool known = false;
-  if (!known) AddOperations(resolver);
-  known = true;
+  static const TfLiteStatus added = AddOperations(resolver);
   static tflite::MicroInterpreter interpreter(tflite::GetModel(kNetwork), resolver,
                                               arena, kArenaBytes);
-  if (interpreter.AllocateTensors() != kTfLiteOk) return -1;
+  static const TfLiteStatus ready = interpreter.AllocateTensors();
+  if (added != kTfLiteOk || ready != kTfLiteOk) return -1;
   int8_t* input = interpreter.input(0)->data.int8;
   for (int i = 0; i < kInputs; ++i) input[i] = Quantize(pixels[i]);
   if (interpreter.Invoke() != kTfLiteOk) return -1;
@@ -36,8 +34,10 @@ int Classify(const float* pixels) {
   return best;
 }
 
+// On a computer: the classes of all images that standard input contains.
 int main() {
-  static float pixels[kInputs] = {};
-  std::printf("%d\n", Classify(pixels));
+  static uint8_t pixels[kInputs];
+  while (std::fread(pixels, 1, kInputs, stdin) == kInputs)
+    std::printf("%d\n", Classify(pixels));
   return 0;
 }

@@ -57,6 +57,9 @@ def test_models_for_a_device(invoke):
         assert row["flash_bytes"] <= 256 * 1024 >= row["memory_bytes"]
         if row["network"] in trained:
             assert tuple(row["input_shape"]) == trained[row["network"]].input_shape
+    for runtime in ("c", "micro"):  # one of CIFAR-10 fits
+        own = [row["network"] for row in rows if row["runtime"] == runtime]
+        assert any(name in trained and "cifar10" in name for name in own)
     few = json.loads(invoke("models", "--for", "100k,1M", "--json", "-").output)
     assert all(row["flash_bytes"] <= 100 * 1024 for row in few)
     assert "256k,256k" in one_sentence(invoke("models", "--for", "256k"))
