@@ -291,7 +291,8 @@ def convert(
                 )
             if runtime == "micro":
                 step("Running TensorFlow Lite Micro")
-                content, runner = _for_micro(content, taken)
+                ends = [layer_of(op) for op in stages.traced.ends]
+                content, runner = _for_micro(content, taken, ends)
                 audit = audit_bytes(content, path)
         temporary.write_bytes(content)
         if described:
@@ -453,10 +454,10 @@ def _steps(
 
 
 def _for_micro(
-    content: bytes, examples: Sequence[np.ndarray]
+    content: bytes, examples: Sequence[np.ndarray], ends: Sequence[str]
 ) -> tuple[bytes, _converter.Runner]:
     """Packs the kernels of a file, and checks that Micro's outputs stay the same."""
-    graph = read(content, "the file")[0]
+    graph = read(content, "the file", ends)[0]
     packed = with_packed_kernels(content, graph)
     runners = [_converter.Runner(x, "micro") for x in (content, packed)]
     with _converter.quiet() as chatter:
