@@ -84,7 +84,7 @@ class Findings(Shown):
                 "arena, in RAM" if self.runtime == "micro" else "memory of feature maps"
             )
             table.add_row(what, f"{self.arena_bytes:,} bytes")
-        if self.flash_bytes and self.arena_bytes:
+        if self.flash_bytes is not None and self.arena_bytes is not None:
             board = fitting_board(self.flash_bytes, self.arena_bytes)
             both = "none of the usual ones" if board is None else f"{board} of both"
             table.add_row("board that it fits", both)

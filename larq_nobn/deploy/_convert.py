@@ -302,8 +302,10 @@ def convert(
     if not described:
         remove_metadata(path)
     warnings = tie_warnings(same, numbers) if numbers and not int8 else []
-    flash, memory = audit.flash_bytes, audit.arena_bytes
-    if flash and memory and fitting_board(flash, memory) is None:
+    flash: Any = audit.flash_bytes
+    memory: Any = audit.arena_bytes
+    known = flash is not None and memory is not None
+    if known and fitting_board(flash, memory) is None:
         warnings.append(
             f"{path} fits none of the usual boards, which have up to 2,048 kB of flash "
             f"and of memory: it takes {flash / 1024:,.0f} and {memory / 1024:,.0f} kB. "
