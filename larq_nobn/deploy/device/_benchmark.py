@@ -333,13 +333,12 @@ def _opened(
 def _audit_of_model(file: str, model: keras.Model) -> Audit:
     """Returns what is known of a Keras model's file, which computes in float."""
     macs = 0 if of_keras_3(model) else ModelProfile(model).op_count("mac")
-    numbers = ("lce_bconv2d", "binary_macs", "bitpacked_outputs")
-    return Audit(
-        **{"path": file, "size_bytes": Path(file).stat().st_size, "float_macs": macs},
-        **{"runtime": "keras", "ops": {}, "peak_activation_bytes": 0},
-        **dict.fromkeys(numbers, 0),
+    fields: dict[str, Any] = {
+        **dict.fromkeys(("lce_bconv2d", "binary_macs", "bitpacked_outputs"), 0),
         **{name: [] for name in ("float_ops", "operations", "savings")},
-    )
+        **{"size_bytes": Path(file).stat().st_size, "peak_activation_bytes": 0},
+    }
+    return Audit(path=file, runtime="keras", ops={}, float_macs=macs, **fields)
 
 
 def _alternate(
