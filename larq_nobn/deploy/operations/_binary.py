@@ -43,7 +43,7 @@ from ._kinds import (
     per_channel,
 )
 from ._program import Edit, Origin, Program, Rule
-from ._shapes import inside, padded_apart, passes_signs, zeros_around
+from ._shapes import inside, padded_apart, passes_signs, whole_bias, zeros_around
 
 # Elementwise operations, of one map or of several.
 _ELEMENTWISE = {
@@ -53,7 +53,7 @@ _ELEMENTWISE = {
     *("Equal", "Greater", "GreaterEqual", "Less", "LessEqual", "NotEqual"),
     *("LogicalAnd", "LogicalNot", "LogicalOr"),
 }
-_COMPARES = ("Greater", "GreaterEqual", "Less", "LessEqual")
+COMPARES = ("Greater", "GreaterEqual", "Less", "LessEqual")
 _MOST_NODES = 12
 # Kernels of x + (q - x) are q up to rounding of this relative size.
 _NEAR = 1e-6
@@ -102,7 +102,7 @@ def _thresholds_in(
 ) -> Iterator[np.ndarray]:
     """Yields 0, and the numbers per channel that a function compares x with."""
     yield np.zeros(1)
-    for value in {v: None for n in inner if n.type in _COMPARES for v in n.reads}:
+    for value in {v: None for n in inner if n.type in COMPARES for v in n.reads}:
         numbers = program.constant(value)
         if numbers is not None and numbers.dtype == x.dtype.as_numpy_dtype:
             each = per_channel(numbers, x.channels)
@@ -324,8 +324,9 @@ def plain_kernel(program: Program, node: Kernel) -> Edit:
     if not node.binary or np.all(np.frexp(node.scale)[0] == 0.5):
         return whole_kernel(program, node)
     value, name = node.y.like(), f"{node.name}_scale"
-    signs = replace(node, scale=1.0, bias=0.0, binary=False, makes=(value,))
-    scaled = channelwise(name, value, node.scale, node.y, node.bias)
+    inner, outer = whole_bias(node)
+    signs = replace(node, scale=1.0, bias=inner, binary=False, makes=(value,))
+    scaled = channelwise(name, value, node.scale, node.y, outer)
     return program.with_nodes([node], [signs, scaled])
 
 

@@ -16,7 +16,7 @@ from functools import partial
 import numpy as np
 
 from ...graph import _thresholds
-from ._binary import BINARY, PLAIN, split_groups
+from ._binary import BINARY, COMPARES, PLAIN, split_groups
 from ._kinds import (
     Affine,
     Clip,
@@ -47,6 +47,7 @@ from ._shapes import (
     sign_last,
     spell_dense,
     trim_pad,
+    whole_bias,
     zeros_around,
 )
 
@@ -255,46 +256,57 @@ def _is_after_binary(program: Program, value: Value) -> bool:
 
 
 def scale_apart(program: Program, node: Kernel) -> Edit:
-    """Scales zero-padded binary sums in an operation of their own, if signs read zeros.
+    """Scales binary sums in an operation of their own, if a sign reads them where 0.
 
-    LCE subtracts the part of padded zeros after scaling, so a sum of 0 becomes about
-    1e-8, whose sign is noise; with a power of two as scale, it stays 0.
+    LCE subtracts the part of padded zeros, and a bias, after scaling, so a sum of 0
+    becomes about 1e-8, whose sign is noise; with a power of two as scale, it stays 0.
     """
-    zeros = zeros_around(node) if node.binary and not np.any(node.bias) else None
-    if zeros is None or not np.any(zeros.sides):
-        return "it is no sum alone of signs and of zeros around them"
-    exact = np.all(np.frexp(node.scale)[0] == 0.5)
-    if exact or not _has_sign_at_0(program, node.y):
-        return "its scale is exact, or no sign sees where it is 0"
+    zeros, (inner, outer) = zeros_around(node), whole_bias(node)
+    rounds = (inner != 0) | (zeros is not None and np.any(zeros.sides))
+    inexact = _reaches_0(node) & rounds & (np.frexp(node.scale)[0] != 0.5)
+    if not np.any(inexact) or not _has_sign_at_0(program, node):
+        return "its sums are exact where they are 0, or no sign sees it"
     sums, copy = node.y.like(), node.y.like()
     made = [
-        replace(node, scale=1.0).making(sums),
+        replace(node, scale=1.0, bias=inner).making(sums),
         Copy(f"{node.name}_apart", (sums,), (copy,)),
-        Affine(f"{node.name}_scale", (copy,), node.makes, node.scale),
+        Affine(f"{node.name}_scale", (copy,), node.makes, node.scale, outer),
     ]
     return program.with_nodes([node], made)
 
 
-def _has_sign_at_0(program: Program, value: Value) -> bool:
-    """Whether a sign reads a value, directly or through sums that are 0 where it is."""
-    for reader in program.readers(value):
-        if isinstance(reader, Sign) or reader.type == "Sign":
-            if not isinstance(reader, Sign) or not np.all(reader.shift):
-                return True
-        elif _adds_sums(program, reader) and _has_sign_at_0(program, reader.y):
+def _reaches_0(kernel: Kernel) -> np.ndarray:
+    """In which channels a kernel makes sums of signs that may be 0."""
+    return kernel.binary & (whole_bias(kernel)[1] == 0)
+
+
+def _has_sign_at_0(program: Program, kernel: Kernel) -> bool:
+    """Whether a sign may read numbers that are 0 where the sums of a kernel are 0.
+
+    Sums of real products are not exactly 0, nor are sums with these.
+    """
+    reached, never = {*kernel.makes}, set[Value]()
+    for node in program.nodes:
+        known = [x in never for x in node.reads if not program.maker(x, Constant)]
+        if isinstance(node, Kernel):
+            sums = not node.is_depthwise or node.weights.shape[:2] != (1, 1)
+            differs = sums and not np.any(_reaches_0(node))
+        elif isinstance(node, Affine) and not node.is_scale:
+            differs = bool(np.all(node.b)) and not program.maker(node.x, Sign)
+        elif node.is_a(Sum, "Add", "AddV2", "Sub"):
+            differs = any(known)
+        else:
+            factor = isinstance(node, Affine) or Through.FACTOR in node.through
+            differs = factor and all(known) and node.type != "Relu"
+        if differs:
+            never.update(node.makes)
+        elif reached.isdisjoint(node.reads):
+            continue
+        elif not node.is_a(*_SIGNS, *COMPARES):
+            reached.update(node.makes)
+        elif not isinstance(node, Sign) or not np.all(node.shift):
             return True
     return False
-
-
-def _adds_sums(program: Program, node: Node | None) -> bool:
-    """Whether a node's output is 0 where the sums of signs in it are 0."""
-    if isinstance(node, Kernel):
-        return node.binary and not np.any(node.bias)
-    if isinstance(node, Affine):
-        return node.is_scale
-    if isinstance(node, Sum):
-        return all(_adds_sums(program, program.maker(x)) for x in node.reads)
-    return node is not None and Through.FACTOR in node.through
 
 
 def scale_after_relu(program: Program, node: Kernel) -> Edit:

@@ -25,6 +25,9 @@ from ._kinds import (
 )
 from ._program import Edit, Origin, Program
 
+# What float32 leaves of a whole number, as a part of it.
+_ROUNDED = 1e-6
+
 
 def spell_dense(program: Program, node: Kernel) -> Edit:
     """Writes a binary dense layer as a 1x1 convolution, with rows as positions."""
@@ -236,10 +239,23 @@ def ones_around(program: Program, node: Kernel) -> Edit:
     # round scaled sums, of which the rest should be 0.
     total, y = node.y.like(), node.y.like()
     opposite = replace(whole, weights=-weights, scale=1.0, bias=0.0, makes=(y,))
-    less = excess.astype(np.float32)
+    inner, outer = whole_bias(node)
+    less = (excess + inner).astype(np.float32)
     rest = Rest(f"{node.name}_rest", (y,), (total,), less, pads[-1].value)
-    scaled = Affine(f"{node.name}_scale", (total,), node.makes, node.scale, node.bias)
+    scaled = Affine(f"{node.name}_scale", (total,), node.makes, node.scale, outer)
     return program.with_nodes([node], [made, opposite, rest, scaled])
+
+
+def whole_bias(kernel: Kernel) -> tuple[np.ndarray, np.ndarray]:
+    """Splits a bias into whole multiples of the scale, as counts, and the rest.
+
+    Added to sums of signs before scaling, whole numbers cause no rounding.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        steps = kernel.bias / kernel.scale
+        near = _ROUNDED * np.maximum(np.abs(steps), 1.0)
+        whole = np.abs(steps - np.round(steps)) < near
+    return np.where(whole, np.round(steps), 0.0), np.where(whole, 0.0, kernel.bias)
 
 
 def pad_before_sign(program: Program, node: Kernel) -> Edit:

@@ -193,10 +193,10 @@ def additions(model):
     return sum(map(np.any, shifts))
 
 
-def file_of(model):
+def file_of(model, runtime="lce"):
     """The bytes of a model's file."""
-    form = lowered(model)
-    return to_flatbuffer(form.function(), form.io)
+    form = lowered(model, runtime)
+    return to_flatbuffer(form.function(), form.io, runtime=runtime)
 
 
 def audited(model):
@@ -211,7 +211,7 @@ def operations(model):
     return audit_bytes(content, "net").ops
 
 
-def check_together(models, x, tolerance=0.0, wanted=None):
+def check_together(models, x, tolerance=0.0, wanted=None, runtime="lce"):
     """Compares one file of several models with what they compute.
 
     Arguments:
@@ -223,7 +223,7 @@ def check_together(models, x, tolerance=0.0, wanted=None):
     Returns:
         The audit of the file.
     """
-    content = file_of(beside(models.values()))
+    content = file_of(beside(models.values()), runtime)
     actual = iter(Runner(content).outputs([x] * len(models)))
     for name, model in models.items():
         given = model(x, training=False) if wanted is None else wanted[name]

@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from deploy.nets import binary_conv, images
-from deploy.operations.programs import check_together, file_of
+from deploy.operations.programs import check_together
 from larq_nobn._keras import keras
-from larq_nobn.deploy import Runner, prepared
-from numpy.testing import assert_array_equal
 from tie_networks import (
     GAINS,
     MEANS,
@@ -92,26 +90,53 @@ def test_sums_beside_a_border_have_no_scale_before_a_sign():
     assert audit.ops["LceBconv2d"] == 2 * len(models)
 
 
+def scaled(x, size=3, shift=0.0, **options):
+    """Sums of signs, beside zeros unless it is said otherwise, times a number."""
+    gains = np.random.default_rng(0).uniform(0.3, 2.0, 8)
+    y = binary_conv(8, size, **{"pad_values": 0.0, **options})(x)
+    return norm(gains, shift, 1e-3, None)(y)
+
+
+def padded(x):
+    """A pad of its own beside the convolution's."""
+    signs = layers.ZeroPadding2D()(layers.Activation("ste_sign")(x))
+    apart = scaled(signs, padding="valid", pad_values=0.0, input_quantizer=None)
+    return layers.Add()([apart, scaled(x)])
+
+
+def gated(x):
+    y = scaled(x, pad_values=-1.0)
+    gate = layers.Dense(8, "sigmoid")(layers.GlobalAveragePooling2D()(y))
+    return layers.Multiply()([y, layers.Reshape((1, 1, 8))(gate)])
+
+
+STEPS = {"input_quantizer": "ste_heaviside"}
+# Sums of scaled signs, of which many are 0 to Keras as well.
+AROUND_0 = {
+    "a pad": padded,
+    "0 and 1": lambda x: scaled(x, **STEPS),
+    "0 and 1 without zeros": lambda x: x + scaled(x, pad_values=1.0, **STEPS),
+    "0 and 1 of size 1": lambda x: scaled(x, 1, **STEPS),
+    "a kernel of 0 and 1": lambda x: scaled(x, kernel_quantizer="ste_heaviside"),
+    "some shifts": lambda x: x + scaled(x, shift=np.where(np.arange(8) % 3, 0.0, 0.37)),
+    "a maximum": lambda x: layers.Maximum()([scaled(x), x]),
+    "a factor": lambda x: layers.DepthwiseConv2D(1)(scaled(x)),
+    "a gate": gated,
+    "groups": lambda x: scaled(scaled(x, pad_values=0.5), groups=2),
+}
+
+
 @pytest.mark.convert
-@pytest.mark.parametrize("kind, pad", [("gate", -1.0), ("groups", 0.5)])
-def test_sums_beside_a_border_are_0_whatever_reads_them(kind, pad):
-    """What reads them takes no scale: they are whole numbers all the same."""
-    keras.utils.set_random_seed(0)
-    start = keras.Input((6, 6, 4))
-    x = binary_conv(16, pad_values=pad, kernel_quantizer="magnitude_aware_sign")(start)
-    if kind == "gate":
-        gate = layers.Dense(16, "sigmoid")(layers.GlobalAveragePooling2D()(x))
-        x = layers.Multiply()([x, layers.Reshape((1, 1, 16))(gate)])
-    before = keras.Model(start, x)
-    x = binary_conv(8, groups=2 if kind == "groups" else 1)(x)
-    model = keras.Model(start, [x, before.output])
-    x, new = images(4, (6, 6, 4)), prepared(model)
-    signs, sums = new(x)
-    assert np.mean(sums.numpy() == 0) > 0.01
-    np.testing.assert_allclose(sums, before(x), atol=1e-5)
-    file = Runner(file_of(model)).outputs([x])
-    assert_array_equal(file[1] == 0, sums.numpy() == 0)
-    np.testing.assert_allclose(file[0], signs, rtol=1e-5)
+@pytest.mark.parametrize("runtime", ["lce", "litert"])
+def test_sums_are_0_whatever_makes_and_reads_them(runtime):
+    models, x = {}, images(4, (6, 5, 4))
+    for kind, made in AROUND_0.items():
+        keras.utils.set_random_seed(0)
+        start = keras.Input((6, 5, 4))
+        seen = made(scaled(layers.Conv2D(8, 3, padding="same")(start)))
+        assert np.mean(keras.Model(start, seen)(x).numpy() == 0) > 0.01, kind
+        models[kind] = keras.Model(start, scaled(seen))
+    check_together(models, x, 1e-5, runtime=runtime)
 
 
 @pytest.mark.convert
