@@ -321,7 +321,7 @@ def test_what_cannot_be(tmp_path):
         convert(Subclassed(binary_conv(4)), path, data=X, runtime="litert", int8=True)
     high = keras.layers.Activation(lambda x: tf.clip_by_value(x, 0.2, 0.5), name="high")
     clipped = fake_quantize(chain(binary_conv(4), high, stem=False), X, verify=False)
-    with pytest.raises(ConversionError, match=r"'high' cuts off.*\[0.2, 0.5\].*relu6"):
+    with pytest.raises(ConversionError, match=r"'high' clips to.*\[0.2, 0.5\].*relu6"):
         convert(clipped, path, runtime="litert", int8=True)
     assert not path.exists()
 
