@@ -40,6 +40,7 @@ def freeze_statistics(
     converter can fold them. Here a gain and a bias per channel, the same for all
     examples, replace them, and after a binary convolution these cost nothing. If a
     channel x becomes y under the examples' own statistics,
+
     \[ \hat y = k_c x + b_c, \qquad
        k_c = \operatorname{sign}(\operatorname{cov}(x, y))\,
        \sqrt{\frac{\operatorname{var} y}{\operatorname{var} x}}, \qquad
