@@ -71,6 +71,12 @@ class Findings(Shown):
     unpacked_bytes: int | None = None
     resolver: list[str] = field(default_factory=list)
 
+    def board(self) -> str | None:
+        """Returns the usual board that the file fits, "none", or None if unknown."""
+        if self.flash_bytes is None or self.arena_bytes is None:
+            return None
+        return fitting_board(self.flash_bytes, self.arena_bytes)
+
     def table(self) -> Table:
         """Returns the findings as a `rich` table."""
         table = Table(title=self.path, title_justify="left", show_header=False)
@@ -84,9 +90,8 @@ class Findings(Shown):
                 "arena, in RAM" if self.runtime == "micro" else "memory of feature maps"
             )
             table.add_row(what, f"{self.arena_bytes:,} bytes")
-        if self.flash_bytes is not None and self.arena_bytes is not None:
-            board = fitting_board(self.flash_bytes, self.arena_bytes)
-            both = "none of the usual ones" if board is None else f"{board} of both"
+        if board := self.board():
+            both = "none of the usual ones" if board == "none" else f"{board} of both"
             table.add_row("board that it fits", both)
         if self.unpacked_bytes is not None:
             table.add_row("largest unpacked kernel", f"{self.unpacked_bytes:,} bytes")
@@ -145,6 +150,7 @@ class Audit(Findings):
             fused_activation, padding` (`"valid"`, `"same"`; of binary convolutions
             `"one"` or `"zero"`), `strides` and `reads` (the indices of the operations
             whose outputs it reads).
+        savings: What could still be saved, and how: `{"layers", "finding", "remedy"}`.
         in_float: Layers that are binary in the model and float in the file, as far as
             the file shows it: `layer, kind` (its operation), `finding, remedy, macs,
             bytes` (of its kernel).
@@ -472,6 +478,7 @@ def diff(
         float in the file. Under `"ops"`, the count of every operation, by its kind and
         name, such as `"float RELU"`. Both contain `{"path", "against", "difference"}`;
         the difference is the first minus the second.
+
     Raises:
         ConversionError: If a file is missing or is not an intact TFLite file, or Larq
             Compute Engine is not installed.

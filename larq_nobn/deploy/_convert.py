@@ -27,7 +27,6 @@ from .._names import GIVEN, IO_TYPES, ON_GIVEN_DATA, RUNTIMES
 from .._progress import step
 from .._version import __version__
 from ..data import DatasetInfo, classified_images
-from ..models._sizes import fitting_board
 from ._audit import Audit, Findings, audit_bytes
 from ._binary_layers import check_count, check_float
 from ._errors import ConversionError, VerificationError, conversion_errors
@@ -302,14 +301,14 @@ def convert(
     if not described:
         remove_metadata(path)
     warnings = tie_warnings(same, numbers) if numbers and not int8 else []
-    flash: Any = audit.flash_bytes
-    memory: Any = audit.arena_bytes
-    known = flash is not None and memory is not None
-    if known and fitting_board(flash, memory) is None:
+    if audit.board() == "none":
+        sizes = (
+            f"{(x or 0) / 1024:,.0f}" for x in (audit.flash_bytes, audit.arena_bytes)
+        )
         warnings.append(
             f"{path} fits none of the usual boards, which have up to 2,048 kB of flash "
-            f"and of memory: it takes {flash / 1024:,.0f} and {memory / 1024:,.0f} kB. "
-            "For networks that fit: larq-nobn models --for 2m,2m."
+            f"and of memory: it takes {' and '.join(sizes)} kB. For networks that fit: "
+            "larq-nobn models --for 2m,2m."
         )
     for warning in warnings:
         _log.warning(warning)

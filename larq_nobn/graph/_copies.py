@@ -56,6 +56,7 @@ def to_keras(graph: Graph, float32: bool = False, shared: bool = False) -> keras
             Such a model is for internal use, and nothing in it may be changed.
             Otherwise all layers are new, except for those that have neither weights nor
             a configuration.
+
     Raises:
         ModelError: If a layer cannot be rebuilt, or if a copy of a given layer computes
             something else than that layer.

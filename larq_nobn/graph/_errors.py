@@ -64,6 +64,7 @@ def raised_by(
         what: What it cannot do: "cannot be called".
         advice: What to do, as a sentence; '' for none.
         kind: The class of the error.
+
     Raises:
         LayerError: If the block raises an error.
     """

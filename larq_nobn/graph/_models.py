@@ -337,6 +337,7 @@ def check_inference(model: keras.Model, batch_norms: bool = True) -> None:
     """Rejects calls that behave at inference as they do in training.
 
     Calls of batch norms are ignored if `batch_norms` is False.
+
     Raises:
         ModelError: Naming all of them.
     """

@@ -32,6 +32,7 @@ def save_model(
         ValueError: If the name does not end in `.keras`, if two parts of the model
             share a layer with weights, which Keras would write to a file that nothing
             can open, or if the model does not classify images of the data set.
+        OSError: If the file cannot be written; an earlier one is then left as it was.
 
     Example:
         ```python

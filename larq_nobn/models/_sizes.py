@@ -16,13 +16,10 @@ _FILE = Path(__file__).parent / "sizes.json"
 _BOARDS = (256, 512, 1024, 2048)
 
 
-def fitting_board(flash_bytes: int, memory_bytes: int) -> str | None:
-    """Returns the smallest of the usual boards that a file fits; None if it fits none.
-
-    Its name is what it has of flash, and has of memory, too.
-    """
+def fitting_board(flash_bytes: int, memory_bytes: int) -> str:
+    """Returns the flash (and memory) of the smallest board that fits, or "none"."""
     most = max(flash_bytes, memory_bytes) / 1024
-    return next((f"{size:,} kB" for size in _BOARDS if most <= size), None)
+    return next((f"{size:,} kB" for size in _BOARDS if most <= size), "none")
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ class FileSizes(list[FileSize]):
             sizes = (
                 f"{size / 1024:,.0f} kB" for size in (row.flash_bytes, row.memory_bytes)
             )
-            board = fitting_board(row.flash_bytes, row.memory_bytes) or "none"
+            board = fitting_board(row.flash_bytes, row.memory_bytes)
             board = board if row.runtime in ("c", "micro") else ""
             table.add_row(row.network, sides, row.runtime, *sizes, board)
         return table

@@ -89,7 +89,7 @@ def test_micro_computes_the_same_of_kernels_in_bits(files):
 def test_what_micro_does_not_read_is_not_there(files):
     """Layers and names of inputs and outputs are, and all else once."""
     _, _, folder, _ = files
-    path, whole = folder / "micro.tflite", folder / "1.tflite"
+    path, whole = folder / "micro.tflite", folder / "whole.tflite"
     runs = [Runner(file) for file in (path, whole)]
     assert runs[0].input_names == runs[1].input_names
     assert runs[0].output_names == runs[1].output_names

@@ -89,7 +89,7 @@ class CFile:
         prefix: The start of all its names.
         labels: The names of the classes, or none.
 
-            Attributes:
+    Attributes:
         about: Lines for the head of the file about the network.
         places: The words of memory at which values, and scratch space of calls, start.
         info: What `audit` and `Runner` read at the end of the source, as JSON.

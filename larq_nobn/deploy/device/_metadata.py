@@ -49,6 +49,7 @@ class Preprocessing:
     rest is one multiplication and one subtraction in float32, as in training. So an app
     that does the same gets bitwise identical numbers, and so does an evaluation by
     `larq_nobn.data.load`.
+
     Arguments:
         mean: Mean of each channel in [0, 1]: red, green and blue, or gray alone.
         std: Standard deviation of each channel, above 0.

@@ -449,7 +449,7 @@ class Runner:
             that of LiteRT, `"micro"` for that of TensorFlow Lite Micro. None: the one
             that the file's operations need, else TensorFlow's.
 
-            Attributes:
+    Attributes:
         input_names: The names of the inputs in the file, in order.
         output_names: The names of the outputs in the file, in order.
         input_tensors: Shape, type and, if int8, scale of each input.

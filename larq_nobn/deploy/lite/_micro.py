@@ -123,6 +123,7 @@ def open_in_micro(content: bytes) -> Any:
 
     Its arena is larger than that of any board, since native code may end the process
     if an allocation in a smaller one fails.
+
     Raises:
         RuntimeError: If an operation is lacking.
     """

@@ -39,8 +39,8 @@ def check_same_function(given: keras.Model, made: keras.Model, what: str) -> Non
         what: What was done, for the message, such as "Folding batch norm".
 
     Raises:
-            ModelError: If they differ, with the layer, or if the given model cannot be
-                called on generated examples of any usual size.
+        ModelError: If they differ, with the layer, or if the given model cannot be
+            called on generated examples of any usual size.
     """
     reference, other = _in_float32(given), _in_float32(made)
     examples = _runnable(reference, what)
