@@ -108,6 +108,11 @@ def find_pretrained(weights: str | os.PathLike) -> Path | None:
     return path if path.suffix == ".npz" and os.path.isfile(path) else None
 
 
+def is_keras_file(path: str | os.PathLike) -> bool:
+    """Whether a path is that of a Keras model's file, by its name."""
+    return Path(path).suffix.lower() in (".keras", ".h5")
+
+
 def check_dataset(argument: str, name: object) -> str:
     """Returns the name of a data set, or the absolute path of a folder.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from .._names import GIVEN
+from .._names import GIVEN, is_keras_file
 from . import _arguments
 from ._console import progress, show
 from ._inputs import (
@@ -97,7 +97,7 @@ def benchmark(
     all_files = [*files, *against]
     options = {"limit", "data_dir", *_arguments.PREPROCESSING}
     others = options if dataset is None else set()
-    others |= set() if any(map(deploy.device.is_keras_file, all_files)) else {"trust"}
+    others |= set() if any(map(is_keras_file, all_files)) else {"trust"}
     written = {"against", *_arguments.PREPROCESSING}
     for used, unused, why in (
         (phone, {"seed"}, "with --phone, which generates the inputs itself"),
@@ -124,7 +124,7 @@ def benchmark(
         show(comparison.to_dict(), json_path, comparison.table())
         return
     for each in files:
-        if each.is_dir() or not (is_lite(each) or deploy.device.is_keras_file(each)):
+        if each.is_dir() or not (is_lite(each) or is_keras_file(each)):
             kind = "is a directory" if each.is_dir() else "is a network"
             raise click.UsageError(
                 f"{str(each)!r} {kind}, not a .tflite, .c or .keras file. Convert it, "

@@ -148,7 +148,7 @@ class ModelImages:
             which["data_dir"] = data_dir
         with progress(f"opening {which['name']}"):
             self.dataset = data.open_dataset(**which)
-        self._like = _like_of(dataset, origin, self.dataset.info)
+        self._like = _like_of(dataset, origin, self.dataset)
         if origin is None and (options := _arguments.preprocessing()):
             self._like = _described(self.dataset.info, **options)
         self.info = self._like or self.dataset.info
@@ -208,7 +208,7 @@ def _dataset_arguments(
 
 
 def _like_of(
-    dataset: str | None, origin: Origin | None, info: data.DatasetInfo
+    dataset: str | None, origin: Origin | None, images: Any
 ) -> data.DatasetInfo | None:
     """Returns the data set whose preprocessing to use; None for that of the images."""
     if origin is None:
@@ -219,7 +219,7 @@ def _like_of(
         return None
     # The metadata of a file apply to all data sets.
     known = ("name", "mean", "std", "crop")
-    return replace(info, **{name: getattr(origin.info, name) for name in known})
+    return replace(images.info, **{name: getattr(origin.info, name) for name in known})
 
 
 def statistics_images(

@@ -1,6 +1,5 @@
 """Metadata that an app needs to use a file, and how fast files are."""
 
-from ._benchmark import is_keras_file
 from ._metadata import (
     VERIFIED_IMAGES,
     Card,
@@ -13,7 +12,6 @@ __all__ = [
     "VERIFIED_IMAGES",
     "Card",
     "Preprocessing",
-    "is_keras_file",
     "preprocessing_of",
     "read_card",
 ]

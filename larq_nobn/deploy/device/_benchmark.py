@@ -20,6 +20,7 @@ from rich.table import Table
 from ..._checks import check_bounds, check_path
 from ..._errors import InvalidValue
 from ..._keras import keras, of_keras_3
+from ..._names import is_keras_file
 from ..._tables import wilson_interval
 from ...loading import open_model
 from ...models import ModelProfile
@@ -277,11 +278,6 @@ def check_counts(runs: int, warmup: int, threads: int) -> None:
     """Checks the numbers of runs and threads."""
     for name, value in (("runs", runs), ("warmup", warmup), ("threads", threads)):
         check_bounds(name, value)
-
-
-def is_keras_file(path: str | os.PathLike) -> bool:
-    """Whether a path is that of a Keras model's file."""
-    return Path(path).suffix.lower() in (".keras", ".h5")
 
 
 def _files(
