@@ -17,6 +17,9 @@ with ranges of random images. The log says how many other processes were running
     python benchmarks/runtimes.py accuracy --folder runs/runtimes
     python benchmarks/runtimes.py accuracy --folder runs/c --form Keras --form C \
         --output results/c
+    python benchmarks/runtimes.py accuracy --folder runs/micro --output results/micro \
+        --form "LiteRT, int8" --form Micro --only reactnet18-w32-digits \
+        --only reactnet18-w16-cifar10
     python benchmarks/runtimes.py latency --folder runs/latency   # on a quiet machine
 """
 
@@ -46,6 +49,7 @@ FORMS = {
     "LiteRT": ("--runtime", "litert"),
     "LiteRT, int8": ("--runtime", "litert", *INT8),
     "C": (),
+    "Micro": ("--runtime", "micro", "--calibrate", "256"),
 }
 TRAINED = (
     "reactnet18-w32-digits",
@@ -60,7 +64,7 @@ LARGE = {
     "ReActNet18, 224 px": ("ReActNet18", {"width": 64}),
     "QuickNet, 224 px": ("QuickNet", {}),
 }
-TIMED = (*FORMS, "C, small")
+TIMED = (*(form for form in FORMS if form != "Micro"), "C, small")
 # Ordinary int8 networks beside ReActNet-18, by how many times narrower they are.
 ORDINARY = {"ordinary, int8": 1, "ordinary, int8, half width": 2}
 SLOW_IMAGES = 2000
@@ -162,7 +166,7 @@ def accuracy(folder, only, cifar100, forms, output):
             done = folder / f"{name}-{form}.measured.json"
             row[form] = kept(done, measure, folder, name, form, images)
             print(name, form, row[form], flush=True)
-    draw = drawing.c_accuracies if "C" in forms else drawing.runtime_accuracies
+    draw = drawing.accuracies if forms else drawing.runtime_accuracies
     result = {"ranges_from_training_images": 256, "rows": rows}
     leave(output / "accuracy", __doc__, draw, **result)
 

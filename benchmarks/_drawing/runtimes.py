@@ -22,13 +22,24 @@ def runtime_accuracies(result):
     return table([*head, "images", "Keras", ON_FEW], rows)
 
 
-def c_accuracies(result):
-    """Top-1 of each trained network in Keras and as a C file, in %."""
+def accuracies(result):
+    """Top-1 of each trained network in the forms that were measured, in %."""
     rows = [
-        [f"`{name}`", *measured(row["Keras"], row["Keras"], row["C"])]
+        [f"`{name}`", *measured(next(iter(row.values())), *row.values())]
         for name, row in result["rows"].items()
     ]
-    return table(["network", "images", "Keras", "C"], rows)
+    forms = next(iter(result["rows"].values()))
+    return table(["network", "images", *forms], rows)
+
+
+def c_accuracies(result):
+    """Top-1 of C files, beside Keras."""
+    return accuracies(result)
+
+
+def micro_accuracies(result):
+    """Top-1 of files for Micro, beside LiteRT's."""
+    return accuracies(result)
 
 
 def measured(images, *forms):
