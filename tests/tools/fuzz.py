@@ -58,6 +58,7 @@ class Worker:
 
     def __init__(self, folder, **options):
         self.stage, self.options = folder / "stage", options
+        self.stage.write_text("start")
         self.pool = ProcessPoolExecutor(
             1, get_context("spawn"), quiet, max_tasks_per_child=PER_WORKER
         )
