@@ -47,8 +47,8 @@ _Use = tuple[str, keras.layers.Layer, keras.layers.Layer | None]
 def to_keras(graph: Graph, float32: bool = False, shared: bool = False) -> keras.Model:
     """Builds the model that a graph describes, with the graph's weights.
 
-    Names stay. Calls of one layer are again calls of one layer, and what was trainable,
-    constrained or in half precision stays so.
+    Names stay, a layer that is called twice stays one layer, and trainable flags,
+    constraints and half precision stay.
 
     Arguments:
         float32: Whether all layers of the given model compute in float32.
@@ -94,7 +94,7 @@ def to_keras(graph: Graph, float32: bool = False, shared: bool = False) -> keras
 
 
 def _share(model: keras.Model, copies: Sequence[_Copy]) -> None:
-    """Lets copies share variables as their layers do, but none with these.
+    """Lets copies share variables as their layers do, but none with the layers.
 
     Raises:
         ModelError: If a copy has a variable of the given model.
@@ -132,7 +132,7 @@ def _share(model: keras.Model, copies: Sequence[_Copy]) -> None:
 
 
 def _in_order_of(given: keras.layers.Layer, copy: keras.layers.Layer) -> None:
-    """Lists the variables of a copy in the order of its layer's, after replacements."""
+    """Sorts the variables of a copy as in its layer, after some were replaced."""
     attributes = _operation.named(given).items()
     made = {id(variable): getattr(copy, name) for name, variable in attributes}
     for kind in ("_trainable_weights", "_non_trainable_weights"):
@@ -217,9 +217,9 @@ def copied(model: keras.Model) -> keras.Model:
 
 @contextmanager
 def _own_policy(layer: keras.layers.Layer | None) -> Iterator[None]:
-    """Sets the policy for what a user's layer builds, when it is made or first called.
+    """Sets the dtype policy of what a user's layer builds, now or when first called.
 
-    It is the layer's own policy, most likely the one under which it was made.
+    It is the layer's own policy, under which it was most likely made.
     """
     policy = "" if layer is None else layer.dtype_policy.name
     if "float" in policy and _operation.is_foreign(layer):
@@ -289,7 +289,7 @@ def _made_up(tensor: Any, side: int, whole: int) -> tf.Tensor:
 
 
 def _outputs(call: Call, layer: keras.layers.Layer, inputs: list[Any]) -> list[Any]:
-    """Returns the outputs of a layer at inference; its state and metrics stay."""
+    """Returns the outputs of a layer at inference; keeps its state and metrics."""
     with unmeasured(layer):
         made = _models.run_call(call, layer, inputs, False)
     return tf.nest.flatten(made, expand_composites=True)

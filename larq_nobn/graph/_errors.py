@@ -61,7 +61,7 @@ def raised_by(
     Arguments:
         part: The layer, model, quantizer or function that the block calls, or the name
             of a model.
-        what: What it cannot do: "cannot be called".
+        what: What failed, such as "cannot be called".
         advice: What to do, as a sentence; '' for none.
         kind: The class of the error.
 

@@ -18,7 +18,7 @@ from ._models import UNCALLED, inference
 
 # Sizes to try for an axis of unknown size, the most usual one first.
 SIZES = (32, 64, 128, 224, 28, 16, 8)
-# TensorFlow's message about an id beyond a table, and how often to ask for it.
+# Finds the bound in TensorFlow's error about an id beyond a table; most calls to try.
 _BOUND, _TRIES = re.compile(r"is not in \[0, (\d+)\)"), 8
 # Factors on the numbers of wide examples, and of far ones.
 _WIDE = 4
@@ -28,8 +28,8 @@ _FAR = (1e3, 1e5)
 def made_up(flat: keras.Model, random: int, size: int = SIZES[0]) -> list[np.ndarray]:
     """Returns regular and random examples for every input of a model, in order.
 
-    Of the random ones, every third has whole numbers, many of them 0, so that sums of
-    few terms reach exact ties. Every third is wide, so that pre-activations pass
+    Of the random ones, a third has whole numbers, many of them 0, so that sums of few
+    terms reach exact ties. Another third is wide, so that pre-activations pass
     thresholds far from 0. If a model masks steps, every other example has masked steps,
     at its end or its start.
 
@@ -101,7 +101,7 @@ def batch_of(model: keras.Model) -> int:
 
 
 def _regular(shape: tuple[int, ...]) -> np.ndarray:
-    """Returns zeros, ones, ramps along the first and a middle axis, and checks."""
+    """Returns zeros, ones, ramps along two axes, and a checkerboard."""
     if not shape:
         return np.linspace(-1, 1, 5)
     places = np.indices(shape).astype(float)
@@ -141,7 +141,7 @@ def _pad(array: np.ndarray, padding: float) -> None:
 def _ids_and_padding(flat: keras.Model) -> tuple[dict[int, int], dict[int, float]]:
     """Returns the number of ids an input may contain, and the number that masks a step.
 
-    By the id() of the input: for inputs of embeddings, and for inputs that are masked.
+    The keys are the id() of inputs: of those that are looked up, or masked.
     """
     ids: dict[int, int] = {}
     padding: dict[int, float] = {}
@@ -179,7 +179,7 @@ def _vocabulary(call: Call) -> int | None:
         depth = tf.get_static_value(given["depth"])
         return None if depth is None else int(depth)
     params, axis = given["params"], given.get("axis") or 0
-    if hasattr(params, "_keras_history"):  # the model computes it
+    if hasattr(params, "_keras_history"):  # the model computes the table
         return None
     count: int = tf.convert_to_tensor(params).shape[axis]
     return count
@@ -188,7 +188,7 @@ def _vocabulary(call: Call) -> int | None:
 def in_vocabulary(
     examples: list[np.ndarray], run: Callable[[list[np.ndarray]], list[np.ndarray]]
 ) -> list[np.ndarray]:
-    """Returns examples with ids that a model can look up, as far as its errors tell."""
+    """Returns examples whose ids a model can look up; its errors tell the bounds."""
     ids = [place for place, array in enumerate(examples) if array.dtype.kind in "iu"]
     for _ in range(_TRIES if ids else 0):
         try:

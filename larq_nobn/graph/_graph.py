@@ -55,7 +55,7 @@ class Call(NamedTuple):
 
     @property
     def layer(self) -> keras.layers.Layer:
-        """A Keras layer that computes it: the given one, if no edit changed it."""
+        """A Keras layer that computes the call; the given one, unless it was edited."""
         return self.operation.layer
 
     @property
@@ -114,7 +114,7 @@ def calls_of(model: keras.Model) -> list[Call]:
 
 
 def _with_uses_in_order(nodes: list[Any]) -> list[Any]:
-    """Moves only the nodes that an earlier use of a layer has to wait for."""
+    """Sorts the uses of each layer by age, and moves only the nodes that this needs."""
     known, ordered = set(nodes), dict[Any, None]()
     earlier: dict[Any, Any] = {}
     for layer in {node.layer for node in nodes}:
@@ -165,7 +165,7 @@ def free_name(name: str, taken: Container[str]) -> str:
 
 
 class NewEdge:
-    """An edge with the form of another, which no tensor of the given model is."""
+    """An edge that is no tensor of the given model, with another's shape and type."""
 
     def __init__(self, like: Any) -> None:
         self.shape, self.dtype = like.shape, like.dtype
@@ -216,7 +216,7 @@ class Graph:
         return self._uses.get(name, [])
 
     def with_calls(self, changed: Mapping[str, Sequence[Call]]) -> Graph:
-        """Returns a graph in which other calls, or none, replace some, by label."""
+        """Returns a graph with the calls of some labels replaced by others, or none."""
         replacements = (changed.get(call.label, (call,)) for call in self.calls)
         made = [call for part in replacements for call in part]
         return Graph(self.model, made, self.outputs)
@@ -234,8 +234,8 @@ class Graph:
 
         Arguments:
             name: The name of the layer.
-            row: Operations of one input each; the last one makes the layer's output. If
-                empty, the readers of the layer read its input.
+            row: Operations of one input each; the last one makes the layer's output.
+                With an empty row, readers of the layer read its input instead.
         """
         graph = self
         for use in self.uses(name):

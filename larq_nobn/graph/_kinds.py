@@ -51,8 +51,8 @@ class Kind(NamedTuple):
         pool: "max" or "mean" for a pool over windows.
         affine: Whether it is a scale and a bias per channel.
         norm: "batch" or "example" for a norm that takes statistics of it.
-        constant: Whether a constant per channel stays one, times a number, beside other
-            channels or in another shape.
+        constant: Whether a constant channel stays constant, perhaps multiplied, moved
+            or reshaped.
         int8: "kept" if its output consists of numbers of its input, "shared" if
             TensorFlow Lite requires the same range for input and output.
     """
@@ -226,7 +226,7 @@ def inherited(kind: Any) -> Kind:
 
 
 def function_traits(function: Any) -> Function:
-    """Returns the traits of an activation; those of no function for anything else."""
+    """Returns the traits of an activation; no traits for anything else."""
     known = function if isinstance(function, Hashable) else None
     return FUNCTIONS.get(known, Function())
 
@@ -239,7 +239,7 @@ def int8_of(call: Call) -> str:
     tensors = {id(tensor) for tensor in call.node.keras_inputs}
     given = tf.nest.flatten([call.node.call_args, call.node.call_kwargs])
     others = (np.asarray(x).dtype.kind for x in given if id(x) not in tensors)
-    return "shared" if "f" in others else selection  # a number may be none of its input
+    return "shared" if "f" in others else selection  # its number is no input
 
 
 def activation_traits(layer: keras.layers.Layer) -> Function:
@@ -266,7 +266,7 @@ def passes(call: Call) -> str:
 
 
 def is_channels_last(layer: keras.layers.Layer) -> bool:
-    """Whether the last axis of a layer's maps is that of the channels."""
+    """Whether the last axis of a layer's feature maps is that of the channels."""
     return getattr(layer, "data_format", "channels_last") == "channels_last"
 
 

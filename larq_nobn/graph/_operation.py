@@ -187,8 +187,8 @@ class Operation:
             from the class of the base, if it takes the same arguments and more.
         base: The Keras layer whose configuration and weights it has; None for an
             operation that a rewrite made.
-        arguments: Arguments of its class that differ from those of the base; an
-            operation stands for a layer inside.
+        arguments: Arguments of its class that differ from those of the base; inner
+            layers are operations, too.
         values: Weights by attribute, where they differ from those of the base; for a
             quantized kernel, the latent weights.
     """
@@ -217,7 +217,7 @@ class Operation:
 
     @cached_property
     def layer(self) -> Any:
-        """A Keras layer of its class and arguments, of which only these may be read."""
+        """A Keras layer of its class and arguments; read nothing else of it."""
         edited = self.arguments or self.kind is not type(self.base)
         return self.build() if edited else self.base
 
@@ -281,7 +281,7 @@ class Operation:
         finalize(layer)
 
     def _broken_constraints(self) -> list[str]:
-        """Returns constraints that the base's weights obeyed, but the new do not."""
+        """Returns the constraints that only the base's weights obey."""
         given = named(self.base) if self.values else {}
         broken = []
         for name in set(self.values) & set(given) & set(_CONSTRAINTS):
@@ -306,7 +306,7 @@ def named(layer: Any) -> dict[str, Any]:
 
 
 def _others(layer: keras.layers.Layer, skipped: list[str]) -> list[Any]:
-    """Returns the variables of a layer that do not belong to some attributes."""
+    """Returns the variables of a layer, except those of some attributes."""
     known = set()
     for name in skipped:
         part = getattr(layer, name, None)

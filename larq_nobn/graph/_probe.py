@@ -22,7 +22,7 @@ from ._kinds import FUNCTIONS, activation_traits
 from ._operation import KNOWN_PACKAGES
 
 _FEW = np.array([-100.0, -2.5, -0.5, 0.5, 2.5, 100.0], np.float32)
-# The most values that a quantizer of few bits gives for these.
+# The most values that a quantizer of few bits gives for the numbers below.
 _MOST = 3
 _SIZES = np.geomspace(1e-30, 1e30, 241, dtype=np.float32)
 _POSITIVE = np.array([0.0, -0.0, *_SIZES, np.inf], np.float32)
@@ -32,7 +32,7 @@ _SHAPES = tuple((-1, *[1] * rank) for rank in (3, 1, 2, 4))
 
 
 def is_users(quantizer: Any) -> bool:
-    """Whether something is a function, a Lambda or a class that is not known."""
+    """Whether this is a function, a Lambda or a class that this package lacks."""
     if quantizer is None or not callable(quantizer):
         return False
     if isinstance(quantizer, Hashable) and quantizer in FUNCTIONS:

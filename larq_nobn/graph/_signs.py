@@ -77,7 +77,7 @@ def split_kernel(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     for part in (kernel[..., :1], kernel):  # one channel suffices to rule out most
         magnitude = np.abs(part)
         scale = magnitude.max(axis=tuple(range(kernel.ndim - 1)))
-        # Only rounding is tolerated; LCE would silently flatten differences of 0.5 %.
+        # Only rounding is tolerated; LCE would silently remove differences of 0.5 %.
         if not np.all(scale - magnitude <= 1e-5 * scale):
             return None
     signs = np.where(kernel < 0, np.float32(-1), np.float32(1))
@@ -192,8 +192,8 @@ class RSignArguments(NamedTuple):
 def as_rsign(quantizer: Any) -> RSignArguments | None:
     """Returns the arguments of an `RSign` equal to a sign; None if there is none.
 
-    `SteSign` passes gradients where the scaled input is in [-1, 1]. A window of another
-    size becomes a scale, which also divides the gradients by that size.
+    `SteSign` passes gradients where the scaled input is in [-1, 1]. A `clip_value` of c
+    becomes the scale 1/c, which also divides the gradients by c.
     """
     kind = type(quantizer)
     if kind is RSign:

@@ -45,8 +45,8 @@ class Threshold(NamedTuple):
     def shift(self, scale: float = 1.0, dtype: Any = np.float32) -> np.ndarray:
         """Returns b, (C,), such that sign(x - (-b / scale)), in `dtype`, is that sign.
 
-        With scale 1, -b is the edge. With another, maybe no b gives just the edge;
-        then the nearest number is taken on the side on which a tie is right.
+        With scale 1, -b is the edge. With another, perhaps no b gives exactly the edge;
+        then b is the nearest number with which ties are right.
         """
         value, edge = self._snapped(dtype), self.edge(dtype)
         with np.errstate(over="ignore"):
