@@ -32,14 +32,14 @@ def float64(variable: Any) -> np.ndarray:
 def channel_affine(
     norm: keras.layers.Layer, name: str, gamma: Any = None, beta: Any = None
 ) -> _operation.Operation:
-    """Returns a `ChannelAffine` that replaces a norm, with these weights or none."""
+    """Returns a `ChannelAffine` that replaces a norm, with the weights if given."""
     arguments = {"dtype": norm.dtype_policy.name, "trainable": norm.trainable}
     values = {} if gamma is None else {"gamma": gamma, "beta": beta}
     return _operation.Operation(name, ChannelAffine, None, arguments, values)
 
 
 def check_batch_norms(graph: _graph.Graph) -> None:
-    """Rejects a model with batch norms that are no scale and bias per channel.
+    """Rejects a model with batch norms that are not a scale and a bias per channel.
 
     Raises:
         ModelError: Naming all of them.

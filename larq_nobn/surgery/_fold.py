@@ -40,7 +40,7 @@ def fold_batch_norm(
     \[ y = k_c x + b_c, \qquad k_c = \frac{\gamma_c}{\sqrt{\sigma_c^2 + \epsilon}},
        \qquad b_c = \beta_c - \mu_c k_c . \]
 
-    The first of these that gives the same function takes them over: kernel and bias of
+    Both move into the first of these that keeps the function: the kernel and bias of
     the layer before, if that is real-valued, or binary with the magnitude of its latent
     weights; a `ChannelAffine` of the batch norm's name (but `channel_affine` for
     `batch_normalization`) right after any other quantized kernel; the signs after it,
@@ -52,7 +52,7 @@ def fold_batch_norm(
     with the median \(a\) of \(k_c\), which keeps its pseudo-gradient about as wide as
     before. Where \(k_c x + b_c = 0\), the sign is +1 in both models. In all other
     cases, a `ChannelAffine` replaces the batch norm. The report tells how each batch
-    norm was replaced, and why. `convert` later moves these through pools and
+    norm was replaced, and why. `convert` later moves these layers through pools and
     concatenations, into signs and kernels, so no float operation is added on device.
 
     Arguments:
@@ -124,7 +124,7 @@ class _Affine(NamedTuple):
         return bool(self.norm.trainable_weights)
 
     def check_takes(self, call: _graph.Call) -> None:
-        """Rejects another precision, and a frozen layer for trainable weights."""
+        """Rejects layers of another precision, and frozen ones for a trainable norm."""
         if call.layer.compute_dtype != self.norm.compute_dtype:
             raise _NotExact(f"{call.described} computes in {call.layer.compute_dtype}")
         if self.trainable and not call.layer.trainable:
@@ -134,7 +134,7 @@ class _Affine(NamedTuple):
 def _folded(
     graph: _graph.Graph, name: str, norm: keras.layers.Layer
 ) -> tuple[_graph.Graph, str, str]:
-    """Folds one batch norm; returns the graph, the action, and why nothing better."""
+    """Folds one batch norm; returns the graph, the action, and why no better one."""
     affine, reasons = _Affine(norm, *batch_norm_affine(norm)), []
     for take in (_into_makers, _into_signs):
         try:
@@ -180,7 +180,7 @@ def _kernel(operation: _operation.Operation) -> str:
 def _is_quantized(call: _graph.Call) -> bool:
     """Whether the kernel of a call is quantized."""
     quantizer = call.operation.quantizer(_kernel(call.operation))
-    # A plain kernel may also be of ±c.
+    # A kernel without a quantizer may also consist of ±c.
     return quantizer is not None or _signs.is_binary_convolution(call)
 
 
@@ -200,7 +200,7 @@ def _into_makers(
 
 
 def _follows(operation: _operation.Operation, scale: np.ndarray) -> bool:
-    """Whether a quantized kernel scales, with its sign, as the latent kernel does.
+    """Whether scaling the latent kernel also scales the quantized one.
 
     `MagnitudeAwareSign` gives such kernels. Then scales belong into the latent kernel:
     with a separate scale of 10, an update that doubles small latent weights would upset

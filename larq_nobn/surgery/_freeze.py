@@ -175,7 +175,7 @@ def _change(layer: keras.layers.Layer, row: Constant, distance: float) -> Frozen
     return FrozenLayer(layer.name, type(layer).__name__, action, distance=distance)
 
 
-# --- how a layer is replaced whose statistics become constants
+# --- replacements of layers whose statistics become constants
 
 
 class Constant(NamedTuple):
@@ -200,7 +200,7 @@ def _moments(row: Constant, inputs: tf.Tensor, **_: Any) -> PooledMoments:
 
 
 def _calibrate(layer: ChannelAffine, moments: PooledMoments) -> float:
-    """Sets the gain and the bias of a layer from such moments over all data.
+    """Sets the gain and the bias of a layer from the moments of all data.
 
     Returns:
         The root mean square of the remaining error, in standard deviations of the

@@ -23,7 +23,7 @@ _layers = keras.layers
 
 
 class ExpectedMoments(NamedTuple):
-    """Expected moments of the channels of a map, for gains of 1 and biases of 0.
+    """Expected moments of a feature map's channels, for gains of 1 and biases of 0.
 
     Attributes:
         values: The mean and the variance of each channel, (2, C).
@@ -64,7 +64,7 @@ def channels_of(tensor: Any) -> int:
 
 
 def total(terms: Sequence[ExpectedMoments]) -> ExpectedMoments:
-    """Returns the moments of a sum of independent maps; one channel goes to all."""
+    """Returns the moments of a sum of independent maps; one channel is repeated."""
     values = reduce(np.add, [term.values for term in terms])
     return ExpectedMoments(values, all(term.given for term in terms))
 
@@ -74,7 +74,7 @@ _FAR = 1e9
 
 
 def _clipped(x: ExpectedMoments, low: float, high: float) -> ExpectedMoments:
-    """Returns the moments of normal values clipped to bounds, as by a ReLU."""
+    """Returns the moments of normally distributed values after clipping to bounds."""
     low, high = max(low, -_FAR), min(high, _FAR)
     center, variance = x.values
     deviation = np.sqrt(np.maximum(variance, 1e-12))
@@ -94,7 +94,7 @@ def _clipped(x: ExpectedMoments, low: float, high: float) -> ExpectedMoments:
 
 
 def activated(layer: keras.layers.Layer, x: ExpectedMoments) -> ExpectedMoments:
-    """Returns the moments after a layer's activation; leaky ones change nothing."""
+    """Returns the moments after a layer's activation, which leaky ones keep."""
     bounds = _kinds.activation_traits(layer).bounds
     return x if bounds is None else _clipped(x, *bounds)
 
@@ -399,8 +399,8 @@ class Plan:
     def _place_of_stream(self, call: _graph.Call) -> int | None:
         """Returns the place of the stream among a sum's inputs, if one stands out.
 
-        That is the input itself or the one closest to it: after fewer kernels than the
-        branches; or after as many, but of real-valued inputs, or of a smaller window.
+        The stream has passed the fewest kernels since the block starts; of as many, its
+        last one has real-valued inputs, or the smallest window.
         """
         above = [self._above[id(tensor)] for tensor in call.reads]
         counts = Counter(label for kernels in above for label in kernels)
