@@ -131,7 +131,7 @@ _EARLIER = """
     """
 _named = {space: _functions_in(getattr(tf, space)) for space in _CALCULATING}
 _named["keras.activations"] = _functions_in(keras.activations)
-# Many functions of `math` are exported without that name, too.
+# Many functions of `math` are also exported as `tf.NAME`.
 _named[""] = {name for name in _named["math"] if hasattr(tf, name)}
 OPERATORS = frozenset(
     f"{space}.{name}".lstrip(".")

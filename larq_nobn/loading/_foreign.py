@@ -1,8 +1,8 @@
 """Wraps models of Keras 3, TensorFlow functions and SavedModels for conversion.
 
 Each becomes the only layer of a functional model of legacy Keras, which is traced,
-compared and written like any other. Known of it are only its inputs and outputs, the
-operations of its call, and for Keras 3 its layers.
+compared and written like any other. Only the inputs, outputs and operations of this
+layer are known, and for Keras 3 the layers inside.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ except Exception as error:
 
 
 class Foreign(keras.layers.Layer):
-    """A layer that calls anything that is no model of legacy Keras.
+    """A layer that calls something other than a model of legacy Keras.
 
     Arguments:
         name: The name of the layer.
@@ -101,7 +101,7 @@ class Source(NamedTuple):
 
     @property
     def shape(self) -> Any:
-        """That of a batch: a tuple, or a list of those of several; None if unknown."""
+        """The shape of a batch, or a list of shapes for several inputs, or None."""
         shapes = [tuple(x.shape) for x in tf.nest.flatten(self.specs) if x is not None]
         return shapes[0] if len(shapes) == 1 else shapes or None
 
@@ -244,7 +244,7 @@ def _of_function(function: Any) -> Source:
 
 
 def _of_concrete(function: Any, name: str) -> Source:
-    """A function of tensors, whose other arguments have the values of its trace."""
+    """Returns a function of tensors; its other arguments are as in its trace."""
     signature = function.structured_input_signature
     parts = tf.nest.flatten(signature)
     specs = [x for x in parts if isinstance(x, tf.TensorSpec) and x.shape.rank != 0]
@@ -273,7 +273,7 @@ def _of_concrete(function: Any, name: str) -> Source:
 
 
 def _scopes(function: Any) -> list[str]:
-    """Returns the names of layers, as far as variables of a function have them."""
+    """Returns the layer names that a function's variables have in their names."""
     paths = (x.name.rpartition("/")[0] for x in function.variables)
     return [path.rpartition("/")[2] for path in paths if path]
 
