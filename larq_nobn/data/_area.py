@@ -23,8 +23,8 @@ def scaled(
     T contains all pixels that the new pixel touches in the center crop, which has the
     proportions of the new size, and the fraction `crop` of the largest possible sides.
     Sums are integers, so that every implementation gets the same bits. Images are
-    uint8, (N, height, width, channels); the result is float32. From gray to three
-    channels, all are equal; from colors to one, it is (299 R + 587 G + 114 B) / 1000.
+    uint8, (N, height, width, channels); the result is float32. Three channels of a gray
+    image are equal; one channel of a color image is (299 R + 587 G + 114 B) / 1000.
     """
     middle = _middle(images, size, crop)
     count = min(middle.shape[2], 1 + middle.size // _AT_ONCE)

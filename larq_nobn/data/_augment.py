@@ -195,7 +195,7 @@ def random_affine(images: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
 
     The result shows a region with 70 to 100 % of each side, rotated by up to 15
     degrees, that without the rotation would be inside the image. Pixels are
-    interpolated linearly, beyond the border in its mirror image. `uniform` is (N, 4),
+    interpolated linearly, with mirrored pixels beyond the border. `uniform` is (N, 4),
     in [0, 1): angle, size, and place from top and left.
     """
     return tf.raw_ops.ImageProjectiveTransformV3(
@@ -216,7 +216,7 @@ def affine_maps(sides: Sequence[int], uniform: tf.Tensor) -> tf.Tensor:
     height, width = sides
     middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
     angle, size, top, left = tf.unstack(uniform, axis=1)
-    # From the tangent of half the angle, sine and cosine are bitwise reproducible.
+    # Sine and cosine computed from tan(angle / 2) are bitwise reproducible.
     half = (2 * angle - 1) * tan(_LARGEST_ANGLE / 2)
     scale = _SMALLEST_PART + (1 - _SMALLEST_PART) * size
     cosine = scale * (1 - half * half) / (1 + half * half)
@@ -233,7 +233,7 @@ def affine_maps(sides: Sequence[int], uniform: tf.Tensor) -> tf.Tensor:
 
 
 def cutout(images: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
-    """Makes a square gray, as Cutout does; its side is 1/4 of the shorter one.
+    """Makes a square gray, as Cutout does; its side is 1/4 of the image's shorter one.
 
     `uniform` is (N, 2), in [0, 1): the middle of the square, from top and left.
 

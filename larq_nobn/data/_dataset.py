@@ -255,15 +255,15 @@ class Dataset:
             mixup: Mixes pairs of images, with weights from Beta(mixup, mixup); labels
                 are then probabilities of the classes. 0 for none.
             cutmix: Puts a rectangle of one image into another, with an area from
-                Beta(cutmix, cutmix); likewise. With both, half of the images get each.
+                Beta(cutmix, cutmix); 0 for none. With both, half of the images get one.
             shuffle: Whether each epoch has a new order; None: in training only.
             seed: Seed of order and augmentation; 0 or more.
             epoch: Epoch of the first pass; 0 or more.
             step: Number of batches that the first pass skips, without reading their
                 images; the length of the dataset is then unknown.
             share: The slices of each batch to read, if several replicas train together:
-                the first replica, the number of replicas served, and that of all. Each
-                slice is an element of its own; those of other replicas are not read.
+                the first replica, how many replicas to read for, and how many there
+                are. Each slice is an element of its own; other slices are not read.
             limit: Use at most this many images: the first of each class in equal
                 numbers (ImageNet and `tf.data`: simply the first). None: all.
             like: The data set that a network was trained on, to evaluate it on this
@@ -538,10 +538,10 @@ def classified_images(
     dataset: str | os.PathLike[str] | DatasetInfo,
     input_shape: Sequence[int] | None = None,
 ) -> tuple[DatasetInfo, Dataset | None]:
-    """Opens the data set that a Keras model classifies, in the size that it takes.
+    """Returns the data set that a Keras model classifies, in the size that it takes.
 
-    Returns None for the images of a description. `input_shape` is the shape of an image
-    if the model has an unknown size.
+    Without images, if `dataset` is only a description. `input_shape` is the shape of an
+    image if the model has an unknown size.
     """
     own_shape, classes = _shapes(model)
     shape = input_shape or own_shape

@@ -55,7 +55,7 @@ def of_epoch(
 ) -> OfNumbers:
     """Returns the function from image numbers to augmented, normalized images."""
     augments = transform.augment != "none"
-    # Two random streams per epoch: the even one for the order, the odd for this.
+    # Two random streams per epoch: the even one for the order, the odd one for draws.
     if augments:
         draws = transform.draw(source.length, (seed, 2 * epoch + 1), source.shape)
     if transform.mixes:

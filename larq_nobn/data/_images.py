@@ -61,11 +61,11 @@ class Images(ABC):
 
     @abstractmethod
     def own_shape(self) -> Shape:
-        """Returns the shape of the images, unless another one is asked for."""
+        """Returns the shape that images get if no other is asked for."""
 
     @abstractmethod
     def read(self, split: str, shape: Shape, crop: float) -> Source:
-        """Returns the images of a split: bytes for training, else means in float32."""
+        """Returns the images of a split: bytes for training, else means as float32."""
 
     def statistics(self, shape: Shape) -> Statistics:
         """Returns mean and standard deviation of the training images."""
@@ -116,7 +116,7 @@ class InMemory(Images):
 
     @cached_method
     def used(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """Returns images and labels of a split, after the validation images left it."""
+        """Returns images and labels of a split, once validation images are held out."""
         if not self.validation or split == "test":
             return self.whole(split)
         images, labels = self.whole("train")

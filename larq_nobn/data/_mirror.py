@@ -61,9 +61,9 @@ def _words(name: str) -> list[str]:
 
 
 def common_difference(images: np.ndarray, labels: np.ndarray) -> float:
-    """Returns how much of images minus mirror images all images of a class share.
+    """Returns the fraction of image minus mirror image that a class has in common.
 
-    This is the squared mean of a class, without its random part, over the variance.
+    It is the squared mean over a class, without its random part, over the variance.
     """
     common, varying = 0.0, 1e-12
     for label in np.unique(labels):

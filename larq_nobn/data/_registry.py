@@ -20,7 +20,7 @@ class DatasetInfo:
         mean: Mean of each channel over the training images, in [0, 1]; empty for
             images that are not normalized.
         std: Standard deviation of each channel, likewise.
-        crop: Fraction of each side that the center crop of tests has.
+        crop: Fraction of each side that the center crop of test images keeps.
         validation_examples: Images in the split `"validation"`; 0 without that split.
         holdout: Test fraction of an image folder without a test folder; else None.
     """

@@ -30,7 +30,7 @@ Read = Callable[[int, "np.ndarray | None"], "tuple[np.ndarray, int]"]
 
 
 def on_host(values: Any) -> tf.Tensor:
-    """Returns a tensor in host memory, also with a GPU, which gets batches only."""
+    """Returns a tensor in host memory; a GPU gets only batches of it."""
     with tf.device("CPU:0"):
         return tf.constant(values)
 

@@ -69,7 +69,7 @@ class AnyTfds(Images):
 
     @cached_method
     def _examples(self) -> dict[str, list[tuple[_Place, int]]]:
-        """Returns place and label of the images of each split, by a pass over all."""
+        """Returns place and label of each split's images, from a pass over all."""
         by_split: dict[str, list] = {split: [] for split in SPLITS}
         stored_splits = _splits(self.name, self._builder)
         for own, stored in stored_splits.items():

@@ -101,8 +101,8 @@ def numbered(
 ) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     """Returns the names of the classes, and the labels of each split as numbers.
 
-    Labels are names, or numbers whose `names` may be given. With `few`, images of a
-    classifier need not be of all of its classes.
+    Labels are names, or numbers whose `names` may be given. With `few`, some classes of
+    a classifier may have no image.
     """
     for split, own in labels.items():
         if not len(own):

@@ -105,7 +105,7 @@ def _split_folders(root: Path) -> tuple[dict[str | None, Path], tuple[str, ...]]
     flat = [place for place in named if place not in splits and _has_images(place)]
     classes = [place for place in folders if place not in named and _has_images(place)]
     if classes and [place.name.casefold() for place in flat] == ["train"]:
-        flat = []  # a class of images of trains
+        flat = []  # a class of photos of trains
     if (classes and splits) or (flat and not splits):
         of_splits, others = ([p.name for p in a] for a in (splits or flat, classes))
         raise InvalidValue(

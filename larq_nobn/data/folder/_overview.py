@@ -55,7 +55,7 @@ class Overview:
     remarks: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns all of it as plain JSON types."""
+        """Returns all attributes as plain JSON types."""
         content = {"path": str(self.root), **asdict(self)}
         del content["root"]
         content["heights"], content["widths"] = content.pop("sizes") or (None, None)
