@@ -123,7 +123,7 @@ def _check_batch_norm(model: keras.Model) -> None:
 
 
 def _inputs(model: keras.Model, data: Any, examples: int) -> list[ComputedTensor]:
-    """Returns the inputs of the first examples."""
+    """Returns the inputs of a model for the first examples of data."""
     batches: list[list[tf.Tensor]] = []
     missing = examples
     for tensors, _ in model_batches(model, data, _BATCH, examples):

@@ -92,7 +92,7 @@ class GradientClippingMonitor(EpochMonitor):
         with model.distribute_strategy.scope():
             self._counts = [optimizer._count_for(variables) for optimizer in optimizers]
         if any(a is not b for a, b in zip(self._counts, before, strict=True)):
-            model.make_train_function(force=True)  # one that counts
+            model.make_train_function(force=True)  # compiles a step that counts
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._before = self._totals()

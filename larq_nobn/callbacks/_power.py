@@ -82,7 +82,7 @@ class PowerScheduler(QuantizerScheduler):
 
     @classmethod
     def owns(cls, module: Any) -> bool:
-        """Tells whether this is a `ReSTE`, or an `RSign` with its estimator."""
+        """Tells whether `module` is a `ReSTE`, or an `RSign` with its estimator."""
         if isinstance(module, RSign):
             return module.estimator == "reste"
         return super().owns(module)

@@ -55,7 +55,7 @@ class QuantizerScheduler(EpochMonitor):
 
     @classmethod
     def owns(cls, module: Any) -> bool:
-        """Tells whether this is a quantizer whose weight the callback schedules."""
+        """Tells whether `module` is a quantizer whose weight the callback schedules."""
         return isinstance(module, cls.kind)
 
     @classmethod

@@ -30,7 +30,7 @@ class ThroughputMonitor(EpochMonitor):
         log_dir: Folder for TensorBoard; None writes to the logs only.
 
     Logs:
-        images_per_second: Of the epoch.
+        images_per_second: Throughput of the epoch.
 
     Raises:
         TypeError, ValueError: For arguments outside the ranges above.

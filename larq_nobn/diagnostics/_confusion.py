@@ -16,8 +16,8 @@ from .._files import replacing
 _TOP = 5
 # Most classes of a matrix that fits into a terminal, and most rows of a list.
 _MATRIX, _LIST = 12, 10
-# Up to so many classes the squares of a plot have room for a number each, and its
-# sides for names, of so many characters.
+# The most classes of a plot with a number in each square, and of one with names at its
+# sides, and the most characters of such a name.
 _NUMBERED, _NAMED, _LONGEST = 20, 60, 20
 
 
@@ -85,7 +85,7 @@ class ConfusionMatrix:
             self._counts = np.zeros((wanted, wanted), np.int64)
         np.add.at(self._counts, (y, z.argmax(1)), 1)
         own = z[np.arange(len(y)), y][:, np.newaxis]
-        earlier = np.arange(wanted) < y[:, np.newaxis]  # these precede if equal
+        earlier = np.arange(wanted) < y[:, np.newaxis]  # these win ties
         ranks = np.sum((z > own) | ((z == own) & earlier), 1)
         self._among_first += int(np.sum(ranks < _TOP))
 
@@ -98,7 +98,7 @@ class ConfusionMatrix:
     def top5(self) -> float | None:
         """Returns the fraction of examples whose class is among the top five.
 
-        It is None with five classes or fewer, and without examples.
+        Returns None for five classes or fewer, and if there are no examples.
         """
         total = int(self._counts.sum())
         return self._among_first / total if total and len(self._counts) > _TOP else None
@@ -144,7 +144,7 @@ class ConfusionMatrix:
 
         Arguments:
             path: A name that ends in .png.
-            title: A line above.
+            title: A line above the plot.
 
         Raises:
             ImportError: If matplotlib or scikit-learn is not installed.

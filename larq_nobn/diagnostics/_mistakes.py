@@ -99,8 +99,8 @@ class Mistakes:
             path: File of the plot; ends in .png.
             class_names: One name per class.
             mean: Mean that was subtracted from each channel of images in [0, 1].
-            std: Standard deviation by which channels were then divided. Without both,
-                images are scaled to their range.
+            std: Standard deviation by which channels were then divided. Without mean
+                and std, each image is scaled to the range of its values.
             title: The heading.
             names: A name per example, in their order, such as that of its file.
 

@@ -64,9 +64,9 @@ def sampled_predictions(
         data: Images, `(images, labels)`, or batches of either as a `tf.data.Dataset`.
         samples: Number S of networks, 1 or more.
         seed: Seed of the draws; the first networks are the same for every S.
-        statistics: Some hundreds of training images, as `data`. None uses the model's
-            statistics for all networks, which are right for only one: after `train`,
-            the most probable one.
+        statistics: A few hundred training images, in a form of `data`. None uses the
+            model's statistics for all networks, which are right for only one: after
+            `train`, the most probable one.
 
     Returns:
         Mean and spread of the probabilities, and the labels in the same order.

@@ -40,7 +40,7 @@ def import_checkpoint(
         alpha: Positive factor of the residual branches of the normalizer-free form,
             which checkpoints do not contain; None for the published one, 0.2 in BNN-BN
             and 0.25 in A&B BNN.
-        source: `"bnn_nobn"` or `"ab"`, if it must be of that code; None for either.
+        source: `"bnn_nobn"` or `"ab"` accepts only that code's; None accepts both.
 
     Returns:
         A functional Keras model, which can be trained and converted like any other.
@@ -114,4 +114,4 @@ def import_checkpoint(
     return model
 
 
-load_bnn_nobn = import_checkpoint  # as it was called for one code alone
+load_bnn_nobn = import_checkpoint  # its name while it read BNN-BN's code alone

@@ -81,7 +81,7 @@ def _load(file: Path, torch: Any) -> object:
         raise
     except Exception as error:  # damaged pickles make PyTorch raise anything
         rejected = re.search(r"GLOBAL (\S+)", str(error))
-        said = first_line(error).partition(" In PyTorch")[0]  # and advice to run it
+        said = first_line(error).partition(" In PyTorch")[0]  # drops advice to run it
         reason = f" ({type(error).__name__}: {said.rstrip('.')})"
         what = f" such as {rejected[1]}" if rejected else reason
         raise InvalidValue(

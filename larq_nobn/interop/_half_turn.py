@@ -29,9 +29,8 @@ class HalfTurn(keras.layers.Layer):
 def as_in_pytorch(model: keras.Model, image_size: tuple[int, int]) -> keras.Model:
     """Rebuilds a network with PyTorch's padding, for another size of images.
 
-    The network must read its input once and end in global pooling. The size is changed
-    here, because the stem of our builders depends on it and that of PyTorch code does
-    not.
+    The network must read its input once and end in global pooling. The size changes
+    here, since the stem depends on it in our builders, but not in PyTorch's code.
     """
 
     def make(call: _graph.Call, inputs: list[Any]) -> Any:

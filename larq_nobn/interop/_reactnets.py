@@ -142,7 +142,7 @@ def reactnet18(
 ) -> tuple[keras.Model, Slots]:
     """Builds a ReActNet with one convolution per block; returns it and its slots."""
     width, channels, kernel, _ = shape_of(state, "conv1.weight", 4)
-    # Our builders choose the stem by the image size, so the size is chosen by the stem.
+    # Our builders derive the stem from the image size, so pick a size with this stem.
     shape, size = ((64, 64), _IMAGENET) if kernel == 7 else (_CIFAR, _CIFAR)
     blocks: list[int] = []
     while any(name.startswith(f"layer{len(blocks) + 1}.") for name in state):
@@ -183,7 +183,7 @@ def reactnet_a(
         if widens or not blocks:
             blocks.append(0)
         blocks[-1] += 1
-    # BNN-BN's code has no other stem, for small images either.
+    # BNN-BN's code has this one stem, for small images, too.
     small = arguments["power_of_two"] and arguments["classes"] < _CLASSES
     ours = ReActNetA(
         (*_IMAGENET, channels),
