@@ -111,7 +111,7 @@ class Grouped(Command):
 
 
 def _check_value(name: str, value: Any) -> None:
-    """Checks an argument by its name: a setting, a list of it, or a number."""
+    """Checks an argument by its name: the values of a setting, or a number."""
     if name in SETTINGS:
         SETTINGS[name].check(value)
     elif name.removesuffix("s") in SETTINGS and isinstance(value, list):
@@ -137,7 +137,7 @@ def given_settings(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any
 
 
 def check_run(ctx: click.Context, runs: Collection[Settings]) -> None:
-    """Rejects options beside the settings that would have no effect on a run."""
+    """Rejects options, other than settings, that would not affect a run."""
     if ctx.params.get("strategy") != "multi_worker":
         check_unused(ctx, ["wait"], "without --strategy multi_worker")
     if not any(each.init or each.teacher not in (None, "train") for each in runs):

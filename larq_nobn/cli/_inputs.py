@@ -31,7 +31,7 @@ class Origin:
         """Returns an origin that has the path of the image folder, from `dataset`.
 
         Raises:
-            FileNotFoundError: If neither this nor `dataset` has the path.
+            FileNotFoundError: If neither the origin nor `dataset` has the path.
         """
         name = self.info.name
         nowhere = (*DATASETS, GIVEN)
@@ -87,7 +87,7 @@ def open_run_or_file(path: Path, trust: bool) -> tuple[keras.Model, Origin | Non
 def open_network(
     path: Path, trust: bool, signature: str | None = None
 ) -> tuple[keras.Model, Origin | None]:
-    """Opens also a function of a SavedModel, which can only be run."""
+    """Opens a run, a file or a SavedModel, which has no origin and can only be run."""
     of_keras = trust and signature is None and (path / "keras_metadata.pb").exists()
     if of_keras or not loading.is_saved_model(path):
         return open_run_or_file(path, trust)
@@ -102,7 +102,7 @@ def is_lite(path: Path) -> bool:
 def open_any(
     path: Path, trust: bool, strict: bool = False
 ) -> tuple[keras.Model | None, Origin | None]:
-    """Opens also a `.tflite` file: returns None, and the origin in its metadata.
+    """Opens a network, or returns None for a `.tflite` file; reads the origin of both.
 
     Damaged metadata raise an error, and missing metadata if `strict`.
     """

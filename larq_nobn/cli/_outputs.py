@@ -21,7 +21,7 @@ _MAY_BE_READ = ("init", "teacher", *_OF_IMAGES)
 
 
 class Output(click.Path):
-    """A file that a command writes; if it `plots`, with matplotlib, an extra."""
+    """A file that a command writes; a plot needs matplotlib, an extra."""
 
     name = "file"
 
@@ -96,7 +96,7 @@ def check_outputs(ctx: click.Context, force: bool) -> None:
 
 
 def _is_input(path: Path, read: Path, of_images: bool) -> bool:
-    """Returns whether a file is the one that is read, also via links, or inside it.
+    """Returns whether an output is an input, also via links, or inside of one.
 
     Inside a run folder, files of the run count; inside an image folder, all images.
     """

@@ -157,7 +157,8 @@ def import_(
         )
         training.save_model(model, output)
     height, width, channels = model.input_shape[1:]
+    name = model.name.replace("reactnet", "ReActNet").replace("_a", "A")
     say(
-        f"{output} contains {model.name}: {model.count_params():,} values, inputs of "
+        f"{output} contains {name}: {model.count_params():,} values, inputs of "
         f"{height}x{width}x{channels}, {model.output_shape[-1]} classes."
     )

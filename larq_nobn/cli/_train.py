@@ -180,7 +180,7 @@ def _explained(settings: training.RunSettings) -> Table:
 def start_of(
     dataset: str, decided: Collection[str] = (), **which: Any
 ) -> tuple[str | None, dict[str, Any]]:
-    """Returns the start of a training on a folder: a line that says it, and settings.
+    """Returns how a training on a folder starts: a line for the user, and settings.
 
     With few images START is fine-tuned: gray images become three equal channels, and
     images with sides that do not suit it are scaled. Else the number of images decides

@@ -106,7 +106,7 @@ def test_command_for_a_first_stage(tmp_path):
     result = command(path, output, *words, "--image-size", *SIZE)
     assert result.exit_code == 0, result.output
     model = open_model(output)
-    said = f"stage1.keras contains reactnet4: {model.count_params():,} values, inputs"
+    said = f"stage1.keras contains ReActNet4: {model.count_params():,} values, inputs"
     assert f"{said} of 16x16x3, 7 classes" in result.output
     assert_same_function(network, model, SIZE)
     result = command(tmp_path / "none.pth", tmp_path / "a.keras")
