@@ -569,7 +569,7 @@ def _of_convolution(graph: Subgraph, op: FileOperation) -> Iterator[Why]:
         if filters[1:3] == (1, 1):
             other = "Use padding='valid', which is the same for a 1x1 kernel."
         yield (
-            "Padding with zeros makes it write floats, of which a sign then takes bits",
+            "Padding with zeros makes it write floats, which a sign turns into bits",
             f"{other} Then it writes the bits itself.",
         )
     if op.options["channels_in"] % 32:

@@ -1,8 +1,8 @@
 """Finds what was meant to be binary, whether it is, and why not, in models and files.
 
 LCE has binary kernels for plain 2D convolutions of signs with ±c, and silently computes
-similar layers in float. So every float convolution and matrix product is named whose
-kernel has two values per output channel, and whose input has at most two. The kernel
+similar layers in float. So a float convolution or matrix product is named if its kernel
+has two values per output channel, and its input at most two. The kernel
 shows its values. The input is judged by the operations before it: without a step, such
 as a threshold or rounding, it may have any number of values. With a step, its values in
 the examples of the verification are counted. Layers of a few bits, which LCE computes
@@ -78,8 +78,8 @@ def check_float(
 ) -> list[FloatFallback]:
     """Returns the layers that become float; for LCE, raises if that was not allowed.
 
-    In files for LiteRT all layers are ordinary ones, so there these are the layers that
-    should be ±1 and are not. `examples` is called only if examples are needed.
+    A file for LiteRT has no binary kernels, so for it, the layers that should be ±1 and
+    are not are returned. `examples` is called only if examples are needed.
     """
     model, in_float = stages.traced.model, _float_layers(stages, examples)
     if runtime == "litert":
@@ -243,7 +243,7 @@ def _why_float(
     bits: tuple[int, int],
     between: str | None,
 ) -> Why:
-    """Returns why a layer is float that was meant to be binary, and a remedy."""
+    """Returns why a layer meant to be binary is float, and a remedy."""
     label, sign = repr(name), sign_taken_by(uses[0].source) if uses else None
     if sign is not None and sign.of and sign.compare is None:
         return (
@@ -407,7 +407,7 @@ def check_count(found: Sequence[str], expected: Sequence[str], in_float: Any) ->
         return
     if len(found) > len(expected):
         why = (
-            "it takes for signs, or for ±c, what is not quite that, in "
+            "it binarized what is not exactly a sign, or not exactly ±c, in "
             f"{', '.join(repr(x) for x in found if x not in expected)}. Use quantizers "
             "such as 'ste_sign', or real weights."
         )

@@ -141,8 +141,8 @@ def convert(
         small: In C, whether real kernels with one magnitude per filter are stored as
             bits, too, which takes longer to run.
         pixels: Whether the input is an image of pixels from 0 to 255, which the file
-            normalizes as `preprocessing` says, in one operation in front. In C it is
-            `const uint8_t *`, else it has the type of other inputs.
+            normalizes as `preprocessing` says, in its first operation. In C the input
+            is `const uint8_t *`; other files keep its type.
         labels: One name per class. With `labels` or `preprocessing`, metadata for an
             app is written to `<path>.json`: see `read_card`. Without both, metadata of
             an earlier conversion at that path is removed.
@@ -448,7 +448,7 @@ def _steps(
     if own:
         raise ConversionError(
             f"pixels=True normalizes images in the file, and layer {own[0]!r} of model "
-            f"{model.name!r} does it already. Leave pixels out: the file takes them so."
+            f"{model.name!r} does it already. Leave pixels out: it takes pixels anyway."
         )
     std = np.array(preprocessing.std, np.float32)
     return 1 / (255 * std), -np.array(preprocessing.mean, np.float32) / std
@@ -547,7 +547,7 @@ def _proof(
     outputs: Sequence[np.ndarray],
     classes: np.ndarray | None,
 ) -> list[str]:
-    """Says on what a file was compared with Keras, and how often both are right."""
+    """Returns lines about the comparison with Keras: examples and agreement."""
     count, same = numbers["examples"], numbers["top1_agreement"]
     lines = [f"Verified against Keras on {count} examples: {source}."]
     lines.append(f"Same class as Keras on {same:.1%} of them.")
@@ -575,9 +575,9 @@ def _check_file(
         raise ConversionError(
             f"{many} would stay float ({kinds}), of {layers}: int8 has no form of "
             "them, or nothing says their ranges, as inside a layer of your own. Build "
-            "it of Keras' layers, with a FakeQuantization after each, make inputs of "
-            "whole numbers float32, which are int8 in the file, replace quantizers of "
-            "other values than -1 and +1 with 'ste_sign', or convert without int8."
+            "that of Keras' layers, with a FakeQuantization after each; make inputs "
+            "of whole numbers float32 (int8 in the file); replace quantizers of other "
+            "values than -1 and +1 with 'ste_sign'; or convert without int8."
         )
     if runtime == "lce":
         rows = (row for row in audit.operations if row["op"] == "LceBconv2d")

@@ -85,8 +85,8 @@ def with_known_sizes(
 ) -> keras.Model:
     """Returns a functional model of the same function; usually the given one.
 
-    Of Keras 3, functions and SavedModels, it has a single `Foreign` layer. A path of a
-    file is opened. `data` gives the size of a subclassed model that was never called.
+    For Keras 3, functions and SavedModels, it has a single `Foreign` layer. The path of
+    a file is opened. `data` gives the size of a subclassed model that was never called.
     """
     shape: tuple[int, ...] | None = None
     if input_shape is not None:

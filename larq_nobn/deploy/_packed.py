@@ -132,7 +132,7 @@ def packed_kernels(model: keras.Model) -> list[PackedKernel]:
 
 
 def _of_function(use: TracedKernel) -> LayerCall:
-    """A kernel of a function, which has no layers: from its sign to its sums."""
+    """Returns a kernel of a function, which has no layers, from sign to sums."""
     sign = sign_taken_by(use.source)
     given = [*sign.of] if sign and sign.of else [use.read]
     return LayerCall(None, given, [*use.op.outputs], [])
@@ -265,7 +265,7 @@ class _Layer(NamedTuple):
             f"Layer {self.name!r} ({type(self.layer).__name__}) computes more than a "
             "PackedKernel contains: a sign, one kernel of ±1, padded as 'same' or "
             "'valid', a scale and an offset per channel, and an activation of Keras "
-            "by its name. Put what it does besides into a layer of its own."
+            "by its name. Put the rest into a layer of its own."
         )
 
 

@@ -96,7 +96,7 @@ def prepared(
     trace = Trace(traced, open_batch)
 
     def key(node: Node) -> Any:
-        """Keeps nodes with numbers of their own apart, even if they are equal."""
+        """Returns a key that nodes with numbers share only within a layer."""
         call = trace.owners.get(node.name)
         own = call is not None and (node.reals or isinstance(node, Sign))
         return key_of(node), id(call.layer) if call and own else None
@@ -150,7 +150,7 @@ def _verify(
 def opened_model(
     model: Any, input_shape: Sequence[int] | None, data: Any = None, int8: bool = False
 ) -> tuple[keras.Model, keras.Model, str | None]:
-    """Returns the model with known sizes; it in one graph; and why not, if not."""
+    """Returns the model with known sizes, it in one graph, and why it has none."""
     whole = with_known_sizes(model, input_shape, data)
     given, reason = opened(whole)
     if reason is None:

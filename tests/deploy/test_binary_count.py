@@ -51,8 +51,6 @@ def test_kernels_that_are_nearly_binary_are_not_flattened(tmp_path):
     conv = binary_conv(8, name="x", kernel_quantizer=None)
     model = chain(conv, binary_conv(8), stem=False, shape=(8, 8, 8))
     conv.kernel.assign(np.sign(conv.kernel) * jitter(0.002))
-    message = (
-        "LCE found 2 .* has 1: it takes for signs, or for ±c, what .* that, in 'x'"
-    )
+    message = "LCE found 2 .* has 1: it binarized what is not .* ±c, in 'x'"
     refused(model, "kernel of layer 'x' is not ±c", tmp_path)
     refused(model, message, tmp_path, allow_float=True)

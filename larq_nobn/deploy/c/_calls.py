@@ -204,7 +204,7 @@ class Calls:
         if any(x.shape is None or None in x.shape for x in (*node.reads, *made)):
             raise ConversionError(
                 f"Layer {layer_name(node.name)!r} reads or makes a map of unknown "
-                "size, and a C file has a place for each. Fix the size of the input."
+                "size, but C files have fixed places. Fix the size of the input."
             )
         kind = _SAME.get(_kind(node), _kind(node))
         why = "which C files do not have"
@@ -302,7 +302,7 @@ class Calls:
         """Adds copies for a node that only moves numbers, as TensorFlow moves them."""
         reads = [x for x in node.reads if self.program.constant(x) is None]
         if any(not x.dtype.is_floating for x in reads):
-            raise InvalidValue("moves whole numbers, which may say where")
+            raise InvalidValue("moves whole numbers, which may be indices")
         for y, ways in zip(node.makes, moves(self.program, node, reads), strict=True):
             if y not in self._wanted:
                 continue

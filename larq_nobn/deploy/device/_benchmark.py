@@ -114,10 +114,10 @@ class Benchmark(Shown):
         return replace(self, timings=timings)
 
     def verdict(self) -> str:
-        """Says which file to ship: the fastest that is not clearly less accurate.
+        """Returns which file to ship: the fastest that is not clearly less accurate.
 
         A file is left out if the interval of its accuracy ends below the best accuracy.
-        Without accuracies none is. Returns '' for a single file.
+        Without accuracies, none is left out. Returns '' for a single file.
         """
         if len(self.timings) < 2:
             return ""

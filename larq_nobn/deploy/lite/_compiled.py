@@ -66,8 +66,8 @@ def compiler() -> list[str]:
     if not found or not shutil.which(found[0]):
         raise ConversionError(
             f"No C compiler ({found[0] if found else 'cc, gcc or clang'}) was found, "
-            "and C files are verified and run by one. Install one, name one by the "
-            "variable CC, or convert with verify=False."
+            "and C files are verified and run by one. Install one, name one in the "
+            "environment variable CC, or convert with verify=False."
         )
     return found
 

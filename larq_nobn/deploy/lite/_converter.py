@@ -50,7 +50,7 @@ _TYPES = ("float32", "uint8", "int8", "int16", "int32", "int64", "bool")
 # The batch size for models that take any number of examples.
 _BATCH = 32
 
-# It takes one array or tensor per input of the Keras model, and returns one per output.
+# Takes one array or tensor per input of the Keras model, and returns one per output.
 Function = Callable[[Sequence[Any]], Sequence[Any]]
 
 
@@ -235,7 +235,7 @@ def in_batches(
         if missing:
             parts = [np.concatenate([p, p[-1:].repeat(missing, 0)]) for p in parts]
         results = [np.atleast_1d(result) for result in function(parts)]
-        # An example may have several rows, when time or windows are folded in front.
+        # An example may have several rows, if time or windows are folded into them.
         batches.append([r[: len(r) - len(r) * missing // size] for r in results])
     return [np.concatenate(results) for results in zip(*batches, strict=True)]
 
@@ -551,7 +551,7 @@ class Runner:
 
 
 def _array(numbers: Any) -> np.ndarray:
-    """Returns an array; of lists that make none, one of their types."""
+    """Returns an array; for lists of unequal lengths, one of their types."""
     with suppress(ValueError):
         return np.asarray(numbers)
     return np.asarray(list(map(type, numbers)))

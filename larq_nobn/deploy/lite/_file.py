@@ -43,7 +43,7 @@ _MACS = {
     **dict.fromkeys(("LceBconv2d", "CONV_2D", "DEPTHWISE_CONV_2D"), 4),
     **{"TRANSPOSE_CONV": 4, "FULLY_CONNECTED": 2, "BATCH_MATMUL": None},
 }
-# Bytes of one element, where NumPy does not tell; strings have no fixed size.
+# Bytes of one element of types that NumPy lacks; strings have no fixed size.
 _BYTES_EACH = {"int4": 0.5, "string": 0, "resource": 0, "variant": 0}
 # The fields of builtin options that say how an operation computes.
 _OPTIONS = {
@@ -236,7 +236,7 @@ def read_file(
 
 @contextmanager
 def parsing(path: str) -> Iterator[None]:
-    """Raises a `ConversionError` for any error; damaged files may cause each kind."""
+    """Raises a `ConversionError` for any error; damaged files may cause all kinds."""
     try:
         yield
     except (ConversionError, MemoryError):

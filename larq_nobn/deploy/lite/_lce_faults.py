@@ -1,8 +1,8 @@
-"""Faults of LCE 0.16 and TensorFlow Lite that raise no error, and how they are met.
+"""Faults of LCE 0.16 and TensorFlow Lite that raise no error, and how to avoid them.
 
-Each fault has the measurement that found it. Rules rewrite most of them away. What
-rules leave is checked here. The rest is found by the verification, such as sums that
-TensorFlow Lite writes over a map that is still needed:
+Each fault has the measurement that found it. Rules avoid most of them. The faults that
+they leave are checked here, or found by the verification, such as sums that TensorFlow
+Lite writes over a map that is still needed:
 | fault | checked by |
 |---|---|
 | zero-padded maps smaller than the kernel | `missed_reach`, of sizes |

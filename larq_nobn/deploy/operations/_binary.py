@@ -1,7 +1,7 @@
 r"""Rules that write binary convolutions in the few forms that runtimes have.
 
 LCE knows signs of ±1, padded with 0 or 1, and kernels of ±c. With t = ±1, a map of 0
-and 1 is (t + 1) / 2, and a sign that is -1 at 0 is -t of the opposite. An affine
+and 1 is (t + 1) / 2, and a sign of x that is -1 at 0 is minus the sign of -x. An affine
 function of t is absorbed by the kernel:
 
 \[ W (k t + b) = (k W) t + W b, \qquad
@@ -62,7 +62,7 @@ _NEAR = 1e-6
 def spell_signs(program: Program) -> Program:
     """Writes functions that step between two values, before kernels, as signs.
 
-    The sign is of x if the value at the step is the one above it; otherwise of -x.
+    It is the sign of x if the value at the step is that above it, else the sign of -x.
     """
     for node in program.nodes:
         if not node.is_a(Sum, Other) or not _is_elementwise(node):
@@ -306,7 +306,7 @@ def plain_sign(program: Program, node: Sign, step: float | None = None) -> Edit:
 
 
 def plain_pad(program: Program, node: Pad) -> Edit:
-    """Pads with zeros before a sign instead of ones after it: delegates lack ones."""
+    """Pads with zeros before a sign, not ones after it, which delegates cannot do."""
     sign = program.maker(node.x, SaturatingSign)
     if sign is None or sign.padding is not None:
         return "it is not of signs without a border"

@@ -71,7 +71,7 @@ def form_of(
     return Form(starts, ends, lambda x: tensors[value_of(x)], numbers)
 
 
-# Rounding noise of counted weights: 4 float32 epsilons, where others have 32.
+# Rounding noise of sums that count bits: 4 float32 epsilons, while others have 32.
 _OF_COUNTS = 1 / 8
 
 

@@ -253,7 +253,7 @@ def clip_before_join(program: Program, node: Clip) -> Edit:
     """Moves the clip of a convolution in groups before the join, into each group."""
     join = program.sole_maker(node.x, Joined)
     if join is None or node.bounds not in FUSED:
-        return "it alone reads no concatenation, or is no part of operations"
+        return "it reads no concatenation alone, or no operation can contain it"
     if not all(program.sole_maker(part, Kernel) for part in join.reads):
         return "not only kernels make the parts"
     made = [node.between(part, part.like()) for part in join.reads]

@@ -191,7 +191,7 @@ class Node:
         return numbers
 
     def absorb_input(self, k: np.ndarray, b: np.ndarray) -> Node | None:
-        """Returns one node that does of x what this does of k x + b; else None."""
+        """Returns one node that makes of x what this makes of k x + b; else None."""
         return None
 
     def absorb_output(self, k: np.ndarray, b: np.ndarray) -> Node | None:
@@ -463,8 +463,8 @@ class PReLU(Node):
 class SummedPReLU(Node):
     """A PReLU in int8 as a sum, of operations that delegates have in int8.
 
-    One of the two summands is always 0. The first is rounded as x is, so only the
-    second and the sum are rounded again. If no slope is negative, the second is
+    One summand is max(x, 0), rounded as x is; the other is slope * min(x, 0), which is
+    rounded again, and so is the sum. Without negative slopes, the other is written as
     slope * x in a range that ends at 0.
 
     Attributes:

@@ -163,7 +163,7 @@ class _Lowering:
         return None if any(value is None for value in known) else known
 
     def numbers(self, node: Other) -> tuple[int, np.ndarray] | None:
-        """Returns the place of an input with one number per channel, and these."""
+        """Returns the place of an input with a number per channel, and the numbers."""
         for place, value in enumerate(node.reads):
             numbers = self.constant(value)
             if numbers is None or node.reads[1 - place].shape != node.y.shape:

@@ -134,7 +134,7 @@ class Program:
     ) -> Program:
         """Returns the program with nodes `new` in the place of nodes `old`.
 
-        All other readers of a key of `moved`, outputs included, read its value instead.
+        Other readers of a key of `moved`, and outputs, read the key's value instead.
         A rule that replaces a sign says in `origins` how to recover it.
         """
         gone, to = {*old}, moved or {}

@@ -135,7 +135,7 @@ def before_join(program: Program, node: Affine) -> Edit:
     """Moves an affine operation before a concatenation, to the kernels there."""
     join = program.sole_maker(node.x, Joined)
     if join is None or not all(program.sole_maker(x, Kernel) for x in join.reads):
-        return "it alone reads no concatenation of what kernels make"
+        return "it does not read a concatenation of kernels' outputs alone"
     numbers = zip(*(np.split(n, join.ends) for n in (node.k, node.b)), strict=True)
     made = [
         Affine(f"{node.name}_{i}", (part,), (part.like(),), k, b)
@@ -154,12 +154,12 @@ def scale_beside_signs(program: Program, node: Affine) -> Edit:
         return "it is no factor k > 0"
     kernel = program.maker(node.x, Kernel)
     if kernel is None or program.is_output(node.x):
-        return "it is not of a kernel, or what that makes is an output"
+        return "it reads no kernel, or one that makes an output"
     signs = [reader for reader in program.readers(node.x) if reader is not node]
     made = list[Node]()
     for sign in signs:
         if not isinstance(sign, Sign):
-            return "others than signs read the kernel beside it"
+            return "besides it, others than signs read the kernel"
         read = sign.reading(node.x, node.y)
         made.append(replace(read, shift=sign.shift * node.k))
     scaled = kernel.absorb_output(node.k, node.b).making(node.y)
@@ -173,14 +173,14 @@ def into_sign(program: Program, node: Sign) -> Edit:
     if before is None or made is None:
         return "it reads no affine operation with k > 0"
     if np.any(made.shift) and program.reader(before.y) is None:
-        return "the affine operation would stay, beside a shift"
+        return "the affine operation would stay, in addition to a shift"
     return program.with_nodes([node], [made.reading(node.x, before.x)])
 
 
 def sign_of_tanh(program: Program, node: Sign) -> Edit:
     """Replaces the sign of tanh(x) + b by that of x + artanh(b), |b| at most 1."""
     if np.any(np.abs(node.shift) == 1):
-        return "its shift is that of a limit"
+        return "its shift is ±1, which tanh never reaches"
     tanh, shape, value = program.maker(node.x), None, node.x
     if tanh is not None and tanh.keeps_channels and program.reader(node.x):
         shape, tanh, value = tanh, program.maker(tanh.x), node.x.like()
@@ -256,7 +256,7 @@ def _is_after_binary(program: Program, value: Value) -> bool:
 
 
 def scale_apart(program: Program, node: Kernel) -> Edit:
-    """Scales binary sums in an operation of their own, if a sign reads them where 0.
+    """Scales binary sums in an operation of their own, if a sign may read a 0 of them.
 
     LCE subtracts the part of padded zeros, and a bias, after scaling, so a sum of 0
     becomes about 1e-8, whose sign is noise; with a power of two as scale, it stays 0.
@@ -265,7 +265,7 @@ def scale_apart(program: Program, node: Kernel) -> Edit:
     rounds = (inner != 0) | (zeros is not None and np.any(zeros.sides))
     inexact = _reaches_0(node) & rounds & (np.frexp(node.scale)[0] != 0.5)
     if not np.any(inexact) or not _has_sign_at_0(program, node):
-        return "its sums are exact where they are 0, or no sign sees it"
+        return "its sums are exact where they are 0, or no sign reads these"
     sums, copy = node.y.like(), node.y.like()
     made = [
         replace(node, scale=1.0, bias=inner).making(sums),
@@ -310,7 +310,7 @@ def _has_sign_at_0(program: Program, kernel: Kernel) -> bool:
 
 
 def scale_after_relu(program: Program, node: Kernel) -> Edit:
-    """Moves the scale after a ReLU, since LCE's binary convolutions end scale last."""
+    """Moves the scale after a ReLU, since LCE's binary convolutions scale last."""
     relu = program.reader(node.y, "Relu")
     if relu is None or not node.binary or np.any(node.bias) or node.is_plain:
         return "no ReLU alone reads it, or it is not a scale of binary sums"
@@ -325,7 +325,7 @@ def scale_into_readers(program: Program, node: Affine) -> Edit:
     readers = program.readers(node.y)
     handing = [r for r in readers if not r.is_a(Kernel, Sign)]
     if len(handing) > 1 or (handing and _is_after_relu(program, node)):
-        return "several hand it on, or one does where it costs nothing"
+        return "several readers pass it on, or one does, and here it costs nothing"
     return scale_into_all(program, node)
 
 
@@ -355,7 +355,7 @@ def shift_into_readers(program: Program, node: Affine) -> Edit:
         return "it has no shift"
     handed = not all(x.is_a(Sign, Kernel, Affine) for x in program.readers(node.y))
     if handed and _is_after_relu(program, node):
-        return "it would be handed on where it costs nothing"
+        return "a reader would pass it on, and here it costs nothing"
     scale = Affine(node.name, node.reads, (node.x.like(),), node.k)
     last = Affine(node.name, scale.makes, node.makes, 1.0, node.b)
     return _into_readers(program, scale, last)
@@ -383,7 +383,7 @@ def _into_readers(program: Program, first: Affine, last: Affine) -> Edit:
             old.append(other)
             new += _times(other, 1 / k)
         elif not reader.lets_through(k, b):
-            return "a node that reads it neither contains it nor hands it on"
+            return "a node that reads it neither absorbs it nor passes it on"
         made = reader.y.like()
         spread = (reader.spread(last.y, *x) for x in ((k, 1.0), (b, 0.0)))
         new += [read.making(made), Affine(last.name, (made,), reader.makes, *spread)]
@@ -541,7 +541,7 @@ def _scales_before(program: Program, relu: Node) -> bool:
 def opposite_sign(program: Program, node: Affine) -> Edit:
     """Replaces sign(k x + b), k < 0, by the opposite of a sign of x; kernels undo it.
 
-    The opposite differs at the threshold; between two sums, no number is there.
+    The opposite differs only at the threshold, where no sum is if it is between two.
     """
     k, readers, old = node.k, program.readers(node.y), list[Node]([node])
     if np.all(k > 0) or np.any(np.abs(k) < _LEAST_FACTOR):
@@ -662,12 +662,12 @@ def shift_into_maker(program: Program, node: Sign) -> Edit:
     taker, moved = takers[0]
     others = [reader for reader in program.readers(node.x) if reader is not node]
     if (others or program.is_output(node.x)) and _drowns(taker, moved):
-        return "in what others read, the shift would leave nothing of the map"
+        return "other readers would get the map rounded away by so large a shift"
     ends = program.ends(node.x, lambda x: Through.FACTOR in x.through)
     if isinstance(taker, Kernel) and not np.any(taker.bias):
         tells = any(end is not node and end.is_a(*_SIGNS) for end in ends)
         if tells and _sums_whole_numbers(program, taker):
-            return "another sign sees where sums are 0, as they would not be quite"
+            return "another sign reads sums of 0, which would not be exactly 0"
     # The map's other readers get it with the shift subtracted again.
     name, without = f"{node.name}_back", (node.x.like(),)
     back = Affine(name, node.reads, without, 1.0, -node.shift)
@@ -704,9 +704,9 @@ def _drowns(node: Node, shift: np.ndarray) -> bool:
 
 
 def drop_scale(program: Program, node: Kernel) -> Edit:
-    """Leaves the scale out of a binary kernel of which only signs are read.
+    """Leaves the scale out of a binary kernel whose output only signs read.
 
-    In steps of the scale, what should be 0 is not, and its sign is noise.
+    Multiples of the scale that should cancel to 0 do not, and their sign is noise.
     """
     if not node.binary or np.any(node.bias):
         return "it is not binary, or has a bias"

@@ -25,7 +25,7 @@ from ._kinds import (
 )
 from ._program import Edit, Origin, Program
 
-# What float32 leaves of a whole number, as a part of it.
+# The relative rounding error of a whole number in float32.
 _ROUNDED = 1e-6
 
 

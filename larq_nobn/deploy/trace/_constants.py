@@ -14,7 +14,7 @@ from ._form import LARGE, session
 from ._inference import LayerCall
 from ._names import Names
 
-# The types of lists of tensors, which loops use, and of tables.
+# The types of tensor lists, which loops use, and of tables.
 _NO_NUMBERS = (tf.variant, tf.resource)
 _LARGE = "large_constants"  # a collection of a graph, by operation name
 
@@ -84,7 +84,7 @@ def frozen(concrete: Any, model: keras.Model) -> Frozen:
             raise ConversionError(
                 f"Model {model.name!r} reads a table, or another state that is no "
                 f"variable, in operation {inner.op.name!r}, which no file can contain. "
-                "Pass the model what the table gives."
+                "Look the table up outside, and pass its numbers to the model."
             )
     numbers = {inner.op.name: tensor.numpy() for tensor, inner in there}
     starts = concrete.inputs[: -len(concrete.captured_inputs) or None]

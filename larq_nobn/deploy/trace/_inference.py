@@ -162,9 +162,9 @@ _batch_mat_mul: Any = gen_math_ops.batch_mat_mul_v3
 
 
 def _product(x: Any, y: Any, Tout: Any, *rest: Any, **more: Any) -> Any:
-    """A product of int8, as layers of Keras 3 after `quantize("int8")` take it.
+    """Returns a product of int8, as Keras 3 computes it after `quantize("int8")`.
 
-    TensorFlow Lite has it of float32, which has room for sums of a thousand products.
+    TensorFlow Lite has it for float32, which has room for sums of a thousand products.
     """
     if not (x.dtype.is_integer and y.dtype.is_integer):
         return _batch_mat_mul(x, y, Tout, *rest, **more)

@@ -16,7 +16,7 @@ from . import _segments
 # Below these fractions a warning follows: of examples that are equal within tolerance,
 # and of examples with the same top class.
 EXACT, TOP1 = 0.9, 0.99
-# Ties of a smaller fraction of a layer's signs occur by chance in any network.
+# A smaller fraction of ties among a layer's signs occurs by chance in any network.
 _SHARE = 1e-3
 _MOST = 3
 

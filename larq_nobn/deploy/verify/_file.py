@@ -166,20 +166,20 @@ def _probe(
     if stages.steps is not None:
         content = with_note(content, stages.steps)
     probe = _converter.Runner(content, runtime)
-    # Counted from the end, since the outputs are in front.
+    # Counted from the end, since the outputs come first.
     sizes = [prod(x.sizes) // io.batch_size for x in values]
     starts = np.cumsum([-size for size in sizes[::-1]])[::-1]
     return lambda examples: np.split(probe.outputs(examples)[0], starts, axis=1)
 
 
-# --- thresholds: examples do not test one that none of them comes near, so each is
-# compared as a number, with what the program computes for every possible sum
+# --- thresholds: examples do not test a threshold that none of them comes near, so
+# each is compared as a number, with what the program computes for every possible sum
 
 
 def differing_threshold(program: Program, graph: Subgraph) -> str:
     """Says which threshold of a file differs from its program's; '' if none does.
 
-    Kernels tell which it belongs to. The converter negates channels of negative scale.
+    Kernels tell its layer. The converter negates channels of negative scale.
     """
     convolutions = _binary_kernels(program)
     for op in graph.operations:

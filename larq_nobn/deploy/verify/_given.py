@@ -133,8 +133,8 @@ def _check_independent(
         raise ConversionError(
             f"In model {model.name!r}, the output for an example depends on the others "
             f"of its batch, from layer {layer_of(tensors[first].op)!r} on, while a "
-            "file answers for each example alone. Compute for each example what that "
-            "layer takes of the batch, or make it a weight."
+            "file answers for each example alone. Compute from each example what that "
+            "layer computes from the batch, or make it a weight."
         )
 
 
@@ -147,7 +147,7 @@ def _has(tensor: Any, size: int) -> bool:
 def _at_signs(
     model: keras.Model, trace: Trace, size: int
 ) -> tuple[list[TracedSign], Callable[[Examples], Recording]]:
-    """Returns the signs of a trace that Keras has, too, and records them there."""
+    """Returns the signs of a trace that Keras has, too, and how Keras records them."""
     found, calls = list[TracedSign](), list[LayerCall]()
 
     def shown(inputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:

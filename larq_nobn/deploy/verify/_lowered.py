@@ -30,7 +30,7 @@ from ._segments import Examples, Recording, compare, recorder
 
 REFERENCE = "the given model"
 NOTHING_WRITTEN = " No file was written."
-# Rounding between the two; a trace computes constants once that operations merge.
+# Rounding between a trace and its operations, which merge its constants.
 _EQUAL = 1e-5
 # Differences up to this may still be rounding, which a norm has magnified.
 _MAGNIFIED = 1e-3
@@ -124,7 +124,7 @@ def verify_file(
 def mismatch(
     segments: _segments.Segments, what: str, tolerance: float, ending: str
 ) -> VerificationError:
-    """Returns an error that says how many examples differ, and where first."""
+    """Returns an error that says how many examples differ, and where they first do."""
     return VerificationError(
         f"{what}: {len(segments.faulty)} of {segments.examples} examples differ by "
         f"more than tolerance={tolerance:g}, and not by the rounding of a sign: "

@@ -35,7 +35,7 @@ def check_same_function(given: keras.Model, made: keras.Model, what: str) -> Non
 
     Arguments:
         given: A flat functional model.
-        made: Another one, whose signs are in layers of the same names.
+        made: The rewritten model, whose signs are in layers of the same names.
         what: What was done, for the message, such as "Folding batch norm".
 
     Raises:

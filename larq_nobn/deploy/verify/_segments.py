@@ -31,22 +31,22 @@ from ..trace._signs import TracedSign, TracedSum
 # convolution over 256 channels). A wrong weight changes pre-activations by fractions of
 # 1e-2 and more.
 MARGIN = 1e-5
-# A channel of small numbers may be a sum of large terms, which rounds as these do. How
-# far, is measured by more runs, in each of which every constant is changed at random by
-# about this fraction of itself, 16 float32 epsilons. The changes go to one side and to
-# the other, since a ReLU may hide one of them, and come from two draws, since one may
-# cancel by chance. Numbers may differ by `_TIMES` times what such a run moves them, but
-# by no more than the same fraction of the largest number of all channels: a step that
-# jumps there says nothing of rounding. Two last runs have `_FARTHER` times the noise. A
-# channel that these move `_BY_FAR` times further does not jump. What moves it counts in
-# full, however small the other channels are, since these may cancel, too.
+# A channel of small numbers may be a sum of large terms, which rounds as these do. More
+# runs measure how far: each changes every constant at random by about this fraction of
+# itself, 16 float32 epsilons. The changes go to one side and to the other, since a ReLU
+# may hide one of them, and come from two draws, since one may cancel by chance. Numbers
+# may differ by `_TIMES` times what such a run moves them, but by no more than the same
+# fraction of the largest number of all channels: a step that jumps there says nothing
+# of rounding. The last two runs have `_FARTHER` times the noise. A channel that they
+# move `_BY_FAR` times further does not jump, so its movement counts in full, however
+# small the other channels are, since these may cancel, too.
 _NOISE, _FARTHER = 2e-6, 64
 _NEAR = (_NOISE, -_NOISE, 1.25 * _NOISE, -1.25 * _NOISE)
 NOISES = (*_NEAR, _FARTHER * _NEAR[0], _FARTHER * _NEAR[2])
 _TIMES, _BY_FAR = 4, 16
 # The inputs of networks are usually no larger than this.
 _USUAL = 300.0
-# Processors may turn smaller numbers, such as some of a softmax, into 0.
+# Processors may turn smaller numbers than this, such as a softmax's, into 0.
 _NOTHING = 1e-30
 
 
