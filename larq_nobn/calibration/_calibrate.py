@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -12,8 +15,10 @@ import tensorflow as tf
 from .._checks import check_integer
 from .._errors import InvalidValue
 from .._keras import alias, keras
+from .._larq import unmeasured
 from .._progress import step
-from ..graph import _errors, _graph, _kinds, _models, _signs
+from ..graph import _errors, _graph, _kinds, _models, _operation, _signs
+from ..graph._probe import is_users
 from ..layers import ChannelAffine, RPReLU
 from ..layers._kernel_layers import has_kernel
 from ..population import moments_of, pooled
@@ -22,6 +27,9 @@ from ..quantizers import BinaryRegularized
 from ..quantizers._kernel_quantizer import ScaledKernel
 from ..quantizers._rsign import ThresholdSign
 
+_log = logging.getLogger("larq_nobn.start")
+# Thresholds are looked for up to so many times a weight, by so many halvings.
+_FARTHEST, _HALVINGS = 64.0, 30
 # Examples that are computed at a time, to limit the temporary memory of layers.
 _BATCH = 128
 
@@ -51,6 +59,9 @@ def calibrate(model: keras.Model, data: Any, examples: int = 512) -> None:
       normalization, also through sums, pools and concatenations. The mean of a shortcut
       from an activation is kept, as with batch norm.
     - `ChannelAffine`: β, so that the output has mean 0.
+    - Signs and kernel quantizers of your own with one trainable weight, (C,), are known
+      by what they compute: a sign whose threshold is proportional to it, and a kernel
+      that is. Those with other weights are left as they are, and named in a warning.
 
     Nothing else changes; so the pre-activation of a sign without a shift has mean 0
     only if a bias provides it. A channel keeps its gain if its standard deviation is
@@ -103,6 +114,12 @@ def calibrate(model: keras.Model, data: Any, examples: int = 512) -> None:
     except BaseException:
         rules.undo()
         raise
+    if rules.left:
+        _log.warning(
+            "calibrate leaves weights of %s as they are: no weight is proportional to "
+            "the threshold or the kernel.",
+            ", ".join(rules.left),
+        )
     if not rules.before:
         raise _errors.ModelError(
             f"Model {model.name!r} has no shift, gain or bias to calibrate. Pass a "
@@ -212,6 +229,7 @@ class Rules:
 
     def __init__(self) -> None:
         self.before: dict[Any, Any] = {}  # old values, by reference to the weight
+        self.left: list[str] = []  # layers with quantizers that are not known
 
     def undo(self) -> None:
         """Restores the old values of all weights."""
@@ -235,9 +253,16 @@ class Rules:
         """Sets the weights of a call's layer, then makes the call."""
         layer, first = call.layer, values[0]
         sign = _signs.sign_of_call(call)
-        if isinstance(sign, ThresholdSign) and self._is_new(sign.shift):
+        shape = tuple(first.batches[0].shape[1:])
+        shift, factor = _shift_of(sign, shape) or (None, 0.0)
+        if self._is_new(shift):
             mean = _finite(call, mean_of(first.batches))
-            self._assign(sign.shift, -sign.scale * mean)
+            self._assign(shift, factor * mean)
+        kernel = _kernel_of(layer)
+        quantizer = getattr(layer, "kernel_quantizer", None)
+        for part, known in ((sign, shift), (quantizer, kernel)):
+            if known is None and _is_users_with_weights(part):
+                self.left.append(layer.name)
         if isinstance(layer, RPReLU) and self._is_new(layer.shift_in):
             offset = tf.zeros(layer.shift_in.shape)
             if first.offset is not None:
@@ -246,7 +271,7 @@ class Rules:
         if isinstance(layer, ChannelAffine) and self._is_new(layer.beta):
             mean = _finite(call, mean_of(first.batches))
             self._assign(layer.beta, -layer.gamma.numpy() * mean)
-        if _kernel_of(layer) is not None:
+        if kernel is not None:
             self._scale(graph, call, values)
         return self._call(call, values)
 
@@ -266,7 +291,7 @@ class Rules:
     ) -> None:
         """Sets gain and bias of a layer with a scaled kernel."""
         layer, kernel = call.layer, _kernel_of(call.layer)
-        gain = None if isinstance(kernel.gain, bool) else kernel.gain
+        gain = _gain_of(layer, kernel)
         bias = layer.bias if layer.use_bias else None
         if not any(self._is_new(weight) for weight in (gain, bias)):
             return
@@ -278,7 +303,7 @@ class Rules:
         _finite(call, mean + std)
         factor = np.ones_like(mean)
         if gain is not None:
-            target = kernel.scale if _reads_signs(call) else 1.0
+            target = getattr(kernel, "scale", 1.0) if _reads_signs(call) else 1.0
             varies = std > np.maximum(_OF_MEAN * abs(mean), _OF_TARGET * target)
             np.divide(target, std, out=factor, where=varies)
             self._assign(gain, gain.numpy() * factor)
@@ -300,7 +325,81 @@ def _kernel_of(layer: keras.layers.Layer) -> Any:
     quantizer = getattr(layer, "kernel_quantizer", None)
     if isinstance(quantizer, BinaryRegularized):
         quantizer = quantizer.quantizer
-    return quantizer if isinstance(quantizer, ScaledKernel) else None
+    if isinstance(quantizer, ScaledKernel) or _gain_of(layer, quantizer) is not None:
+        return quantizer
+    return None
+
+
+def _gain_of(layer: keras.layers.Layer, quantizer: Any) -> Any:
+    """Returns the weight, (C,), that a quantized kernel is proportional to, or None."""
+    if isinstance(quantizer, ScaledKernel):
+        return None if isinstance(quantizer.gain, bool) else quantizer.gain
+    gain = _only_weight(quantizer)
+    if gain is None or gain.shape != layer.kernel.shape[-1:]:
+        return None
+    latent = _operation.latent(layer.kernel)
+    with _restored(gain), unmeasured(quantizer):
+        gain.assign(_draw(0, gain.shape))
+        once = np.asarray(quantizer(tf.convert_to_tensor(latent)))
+        gain.assign(_draw(1, gain.shape))
+        again = np.asarray(quantizer(tf.convert_to_tensor(latent)))
+    factor = _draw(1, gain.shape) / _draw(0, gain.shape)
+    return gain if np.allclose(again, once * factor, rtol=1e-5, atol=0) else None
+
+
+def _shift_of(sign: Any, shape: tuple[int, ...]) -> tuple[Any, float] | None:
+    """Returns the weight of a sign in proportion to its threshold, and the ratio.
+
+    `shape` is that of one example.
+    """
+    if isinstance(sign, ThresholdSign):
+        return None if sign.shift is None else (sign.shift, -sign.scale)
+    weight = _only_weight(sign)
+    if weight is None or weight.shape != shape[-1:]:
+        return None
+    ratios = []
+    with _restored(weight), unmeasured(sign):
+        for number in range(2):
+            weights = _draw(number, weight.shape)
+            weight.assign(weights)
+            low, high = (end * np.ones(shape[-1]) for end in (-_FARTHEST, _FARTHEST))
+            for _ in range(_HALVINGS):
+                middle = (low + high) / 2
+                x = np.broadcast_to(middle * weights, (1, *shape)).astype(np.float32)
+                positive = np.asarray(sign(x)).reshape(-1, shape[-1])[0] > 0
+                low, high = (
+                    np.where(positive, low, middle),
+                    np.where(positive, middle, high),
+                )
+            ratios += [*high]
+    ratio = float(np.mean(ratios))
+    same = np.allclose(ratios, ratio, rtol=1e-3, atol=0)
+    return (weight, 1 / ratio) if same and abs(ratio) < _FARTHEST - 1 else None
+
+
+def _only_weight(quantizer: Any) -> Any:
+    """Returns the trainable weight of a user's quantizer with a single one, or None."""
+    if not _is_users_with_weights(quantizer):
+        return None
+    first, *others = quantizer.trainable_weights
+    return None if others or first.shape.rank != 1 else first
+
+
+def _is_users_with_weights(quantizer: Any) -> bool:
+    return is_users(quantizer) and bool(getattr(quantizer, "trainable_weights", None))
+
+
+def _draw(number: int, shape: Any) -> np.ndarray:
+    return np.random.default_rng(number).uniform(1, 2, shape).astype(np.float32)
+
+
+@contextmanager
+def _restored(weight: Any) -> Iterator[None]:
+    before = weight.numpy()
+    try:
+        yield
+    finally:
+        weight.assign(before)
 
 
 def _reads_signs(call: _graph.Call) -> bool:

@@ -104,7 +104,7 @@ def is_function(layer: keras.layers.Layer) -> bool:
 
 def _config(layer: keras.layers.Layer, float32: bool) -> dict[str, Any]:
     """Returns the arguments of a layer, with functions as they are."""
-    ends = ("quantizer", "activation")
+    ends = ("quantizer", "activation", "estimator")
     own = vars(layer).items()
     functions = {name: x for name, x in own if name.endswith(ends) and callable(x)}
     if is_function(layer):
@@ -114,10 +114,9 @@ def _config(layer: keras.layers.Layer, float32: bool) -> dict[str, Any]:
             config |= {"output_shape": layer._output_shape, "mask": layer.mask}
     else:
         alone = copy(layer)  # without functions, since some have no name
-        for name, given in functions.items():
-            if not isinstance(given, keras.layers.Layer):
-                activation = name.endswith("activation")
-                vars(alone)[name] = keras.activations.linear if activation else None
+        for name in functions:
+            activation = name.endswith("activation")
+            vars(alone)[name] = keras.activations.linear if activation else None
         config = dict(alone.get_config())
     config = _rebuilt(config, float32, layer)
     for name in functions.keys() & config.keys():

@@ -178,7 +178,7 @@ class RSignArguments(NamedTuple):
     """The arguments of an `RSign`, and its shift, (C,); None for no shift."""
 
     scale: float
-    estimator: str
+    estimator: Any
     shift: np.ndarray | None = None
     power: float = 1.0
 

@@ -2,6 +2,7 @@
 
 from ._activation_standardization import ActivationStandardization
 from ._channel_affine import ChannelAffine
+from ._channelwise import ChannelwiseLayer
 from ._dynamic_tanh import DynamicTanh
 from ._evonorm import EvoNormS0
 from ._fake_quantization import FakeQuantization
@@ -23,6 +24,7 @@ __all__ = [
     "BatchKalmanNormalization",
     "BatchNormalizationPreconditioning",
     "ChannelAffine",
+    "ChannelwiseLayer",
     "DynamicTanh",
     "EvoNormS0",
     "FakeQuantization",

@@ -52,8 +52,8 @@ class ChannelAffine(ChannelwiseLayer):
     """
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        self.gamma = self._channel_weight("gamma", "ones", input_shape)
-        self.beta = self._channel_weight("beta", "zeros", input_shape)
+        self.gamma = self.add_channel_weight("gamma", "ones", input_shape)
+        self.beta = self.add_channel_weight("beta", "zeros", input_shape)
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:

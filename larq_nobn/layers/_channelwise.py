@@ -35,7 +35,45 @@ class SameShape(Configured, keras.layers.Layer):
 
 
 class ChannelwiseLayer(SameShape):
-    """Abstract base of layers of that shape with weights of shape (C,)."""
+    r"""Abstract base of layers with weights per channel that keep the input's shape.
+
+    \[ y_{n,\dots,c} = f_{w_c}(x)_{n,\dots,c} , \]
+
+    with weights \(w\) that stay float32 in mixed precision. A class of your own adds
+    them in `build` by `add_channel_weight`, computes f in `call`, and names its further
+    arguments, which are attributes too, in `_in_config`, such as `"epsilon"`; they are
+    then part of the configuration. Keras masks are passed on. At inference: **kept**,
+    unless a subclass computes something that folds.
+
+    Arguments:
+        **kwargs: Keras layer arguments, such as `name`.
+
+    Input shape:
+        (batch, ..., C), of known rank from 2.
+
+    Output shape:
+        The input shape.
+
+    Raises:
+        ValueError: For an input of unknown rank or an unknown number of channels.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+        import tensorflow as tf
+
+        @tf.keras.utils.register_keras_serializable("my_parts")
+        class Softsign(nobn.layers.ChannelwiseLayer):
+            def build(self, input_shape):
+                self.slope = self.add_channel_weight("slope", 1.0, input_shape)
+                super().build(input_shape)
+
+            def call(self, inputs):
+                return tf.nn.softsign(self.slope * inputs)
+
+        model = nobn.models.ResNet20((8, 8, 1), 10, activation=Softsign())
+        ```
+    """
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         # Keras does not check a shape of unknown rank.
@@ -47,10 +85,17 @@ class ChannelwiseLayer(SameShape):
                 )
         return super().__call__(inputs, *args, **kwargs)
 
-    def _channel_weight(
+    def add_channel_weight(
         self, name: str, initializer: Any, shape: tf.TensorShape, **how: Any
     ) -> Any:
-        """Adds and returns a weight with one number per channel of an input `shape`."""
+        """Adds and returns a weight with one number per channel of an input `shape`.
+
+        Arguments:
+            name: Its name in files.
+            initializer: A Keras initializer, or a number.
+            shape: That of the input, as `build` gets it.
+            **how: Arguments of Keras' `add_weight`, such as `regularizer`.
+        """
         channels = check_channels(type(self).__name__, tuple(shape))
         return self.add_weight(name, (channels,), initializer, **how)
 

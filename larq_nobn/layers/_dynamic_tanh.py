@@ -77,8 +77,8 @@ class DynamicTanh(ChannelwiseLayer):
 
     def build(self, input_shape: tf.TensorShape) -> None:
         self.alpha = self.add_weight("alpha", (), self._start)
-        self.gamma = self._channel_weight("gamma", "ones", input_shape)
-        self.beta = self._channel_weight("beta", self.beta_initializer, input_shape)
+        self.gamma = self.add_channel_weight("gamma", "ones", input_shape)
+        self.beta = self.add_channel_weight("beta", self.beta_initializer, input_shape)
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:

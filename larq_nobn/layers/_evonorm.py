@@ -150,9 +150,9 @@ class EvoNormS0(ChannelwiseLayer):
 
     def build(self, input_shape: tf.TensorShape) -> None:
         check_groups("EvoNormS0", self.groups, tuple(input_shape))
-        self.v = self._channel_weight("v", 1.0, input_shape)
-        self.gamma = self._channel_weight("gamma", 1.0, input_shape)
-        self.beta = self._channel_weight("beta", self.beta_initializer, input_shape)
+        self.v = self.add_channel_weight("v", 1.0, input_shape)
+        self.gamma = self.add_channel_weight("gamma", 1.0, input_shape)
+        self.beta = self.add_channel_weight("beta", self.beta_initializer, input_shape)
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:

@@ -139,7 +139,7 @@ class FilterResponseNormalization(ChannelwiseLayer):
                 f"{tuple(input_shape)}. Without positions to average over, it would be "
                 "little more than a sign. Pass learned_epsilon=True to use it there."
             )
-        weight = self._channel_weight
+        weight = self.add_channel_weight
         self.gamma = weight("gamma", 1.0, input_shape) if self.scale else None
         start = self.beta_initializer
         self.beta = weight("beta", start, input_shape) if self.center else None

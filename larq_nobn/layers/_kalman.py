@@ -209,8 +209,8 @@ class BatchKalmanNormalization(ChannelwiseLayer):
 
     def build(self, input_shape: Any) -> None:
         shape = _of_features(input_shape)
-        self.gamma = self._channel_weight("gamma", 1.0, shape)
-        self.beta = self._channel_weight("beta", self.beta_initializer, shape)
+        self.gamma = self.add_channel_weight("gamma", 1.0, shape)
+        self.beta = self.add_channel_weight("beta", self.beta_initializer, shape)
         shape = self.gamma.shape
         self.moving_mean = average_weight(self, "moving_mean", shape, "zeros")
         self.moving_variance = average_weight(self, "moving_variance", shape, "ones")

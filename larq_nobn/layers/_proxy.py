@@ -244,13 +244,15 @@ class ProxyNormalization(ChannelwiseLayer):
 
     def build(self, input_shape: tf.TensorShape) -> None:
         check_groups("ProxyNormalization", self.groups, tuple(input_shape))
-        self.gamma = self._channel_weight("gamma", 1.0, input_shape)
-        self.beta = self._channel_weight("beta", 0.0, input_shape)
+        self.gamma = self.add_channel_weight("gamma", 1.0, input_shape)
+        self.beta = self.add_channel_weight("beta", 0.0, input_shape)
         decay = {"regularizer": self.proxy_regularizer}
-        self.proxy_gamma = self._channel_weight(
+        self.proxy_gamma = self.add_channel_weight(
             "proxy_gamma", 0.0, input_shape, **decay
         )
-        self.proxy_beta = self._channel_weight("proxy_beta", 0.0, input_shape, **decay)
+        self.proxy_beta = self.add_channel_weight(
+            "proxy_beta", 0.0, input_shape, **decay
+        )
         super().build(input_shape)
 
     def _proxy_moments(

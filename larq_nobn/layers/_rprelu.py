@@ -119,12 +119,12 @@ class RPReLU(ChannelwiseLayer):
         self.power_of_two = check_flag("power_of_two", power_of_two)
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        self.shift_in = self._channel_weight("shift_in", 0.0, input_shape)
+        self.shift_in = self.add_channel_weight("shift_in", 0.0, input_shape)
         if self.power_of_two:
-            self.log2_slope = self._channel_weight("log2_slope", -3.0, input_shape)
+            self.log2_slope = self.add_channel_weight("log2_slope", -3.0, input_shape)
         else:
-            self.slope = self._channel_weight("slope", 0.25, input_shape)
-        self.shift_out = self._channel_weight("shift_out", 0.0, input_shape)
+            self.slope = self.add_channel_weight("slope", 0.25, input_shape)
+        self.shift_out = self.add_channel_weight("shift_out", 0.0, input_shape)
         super().build(input_shape)
 
     def effective_slope(self) -> tf.Tensor:

@@ -59,7 +59,7 @@ class ThresholdedLinearUnit(ChannelwiseLayer):
         self.tau_initializer = check_initializer("tau_initializer", tau_initializer)
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        self.tau = self._channel_weight("tau", self.tau_initializer, input_shape)
+        self.tau = self.add_channel_weight("tau", self.tau_initializer, input_shape)
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:

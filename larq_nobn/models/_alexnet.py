@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from .._keras import keras
 from ._frame import Frame, check_supported
@@ -13,14 +14,16 @@ from ._pretrained import opens_weights
 def BinaryAlexNet(
     input_shape: Sequence[int],
     classes: int,
-    normalization: str = "nobn",
+    normalization: Any = "nobn",
     width: int = 64,
     binary_weights: bool = True,
-    estimator: str = "approx_sign",
+    estimator: Any = "approx_sign",
     variance_preserving: bool = True,
     balanced: bool = True,
     head: str = "dense",
     name: str = "binaryalexnet",
+    kernel_quantizer: Any = None,
+    activation: Any = None,
 ) -> keras.Model:
     r"""Binary AlexNet: five convolutions and two fully connected layers, all binary.
 
@@ -47,8 +50,8 @@ def BinaryAlexNet(
             convolution but the first.
         width: Channels of the first convolution; the others have 3, 6, 6 and 4 times as
             many, the fully connected layers 64 times.
-        classes, binary_weights, estimator, variance_preserving, balanced, head, name:
-        As in `ReActNet18`.
+        classes, binary_weights, estimator, variance_preserving, balanced, head, name,
+        kernel_quantizer, activation: As in `ReActNet18`.
 
     Returns:
         A functional Keras model.
@@ -82,7 +85,8 @@ def BinaryAlexNet(
     """
     check_supported("BinaryAlexNet", normalization, BEFORE_SIGN)
     kernels = (binary_weights, estimator, variance_preserving, balanced)
-    parts = Parts(normalization, *kernels, shift=False, bias=True, quick=False)
+    own = (kernel_quantizer, activation)
+    parts = Parts(normalization, *kernels, *own, shift=False, bias=True, quick=False)
     frame = Frame("BinaryAlexNet", input_shape, classes, width, head, name)
     image = frame.image(8)
     large = min(image.shape[1:3]) >= LARGE

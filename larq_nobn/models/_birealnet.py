@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from .._keras import keras
 from ._frame import Frame
@@ -13,17 +14,19 @@ from ._residual18 import residual18
 def BiRealNet18(
     input_shape: Sequence[int],
     classes: int,
-    normalization: str = "nobn",
+    normalization: Any = "nobn",
     width: int = 64,
     binary_weights: bool = True,
     blocks: Sequence[int] = (4, 4, 4, 4),
     alpha: float = 0.5,
     variance_rule: str = "nf",
-    estimator: str = "approx_sign",
+    estimator: Any = "approx_sign",
     variance_preserving: bool = True,
     balanced: bool = True,
     head: str = "dense",
     name: str = "birealnet18",
+    kernel_quantizer: Any = None,
+    activation: Any = None,
 ) -> keras.Model:
     r"""Bi-Real Net-18: every binary convolution has a real-valued shortcut of its own.
 
@@ -43,7 +46,8 @@ def BiRealNet18(
             every convolution or those of branches; the paper has `"batch_norm"`.
         blocks: Number of blocks, of one convolution each, per stage.
         input_shape, classes, width, binary_weights, alpha, variance_rule, estimator,
-        variance_preserving, balanced, head, name: As in `ReActNet18`.
+        variance_preserving, balanced, head, name, kernel_quantizer, activation: As in
+        `ReActNet18`.
 
     Returns:
         A functional Keras model.
@@ -81,6 +85,7 @@ def BiRealNet18(
         that rounding does not decide the signs of flat patches.
     """
     kernels = (binary_weights, estimator, variance_preserving, balanced)
-    parts = Parts(normalization, *kernels, shift=False, lift=True)
+    own = (kernel_quantizer, activation)
+    parts = Parts(normalization, *kernels, *own, shift=False, lift=True)
     frame = Frame("BiRealNet18", input_shape, classes, width, head, name)
     return residual18(frame, parts, blocks, alpha, variance_rule, binary=False)

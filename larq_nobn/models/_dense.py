@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import tensorflow as tf
 
@@ -12,7 +13,8 @@ from .._keras import keras
 from ..layers import ProxyNormalization
 from ._frame import Frame, check_supported
 from ._normalizations import CONCATENATED, evonorm, normalization_of
-from ._parts import LARGE, Parts
+from ._own import is_own
+from ._parts import LARGE, Kernels, Parts
 
 # This factor times the ReLU of a standard normal has variance 1, and the mean below.
 RELU_SCALE = (0.5 - 0.5 / math.pi) ** -0.5
@@ -50,15 +52,21 @@ def grow(x: tf.Tensor, new: tf.Tensor, name: str) -> tf.Tensor:
     return keras.layers.Concatenate(name=f"{name}_concat")([x, new])
 
 
+def relu_of(parts: Parts) -> Callable[[tf.Tensor, str], tf.Tensor] | None:
+    """Returns the normalizer that replaces ReLUs; None if none or if one was given."""
+    chosen = parts.activation is not None or is_own(parts.normalization)
+    return None if chosen else RELU_REPLACED.get(parts.normalization)
+
+
 def rectify(
     parts: Parts, x: tf.Tensor, name: str, pool: keras.layers.Layer | None = None
 ) -> tf.Tensor:
     """Computes ReLU(pool(norm(x))); a norm with an activation replaces the ReLU."""
-    own = RELU_REPLACED.get(parts.normalization)
+    own = relu_of(parts)
     x = own(x, f"{name}_norm") if own else parts.normalize(x, name, start="zeros")
     if pool is not None:
         x = pool(x)
-    return x if own else keras.layers.ReLU(name=f"{name}_act")(x)
+    return x if own else parts.activate(x, keras.layers.ReLU(name=f"{name}_act"))
 
 
 def _transition(
@@ -90,14 +98,14 @@ def _stem(parts: Parts, x: tf.Tensor, width: int, design: Design) -> tf.Tensor:
 def dense_network(
     design: Design,
     frame: Frame,
-    normalization: str,
-    kernels: tuple[bool, str, bool, bool],
+    normalization: Any,
+    kernels: Kernels,
     blocks: Sequence[int],
 ) -> keras.Model:
     """Builds stem, stages with transitions between them, ReLU and classifier.
 
     The normalization is before the sign, or is the sign's shift. `kernels` are
-    `binary_weights`, `estimator`, `variance_preserving` and `balanced`.
+    the arguments of `Parts` from `binary_weights` on.
     """
     check_supported(frame.network, normalization, CONCATENATED)
     shift = normalization == "nobn"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import tensorflow as tf
 
@@ -35,15 +36,17 @@ _DESIGN_45 = Design(_stem, _layer, "layer", (2.7, 3.3, 4.0))
 def BinaryDenseNet28(
     input_shape: Sequence[int],
     classes: int,
-    normalization: str = "nobn",
+    normalization: Any = "nobn",
     width: int = 64,
     binary_weights: bool = True,
     blocks: Sequence[int] = (6, 6, 6, 5),
-    estimator: str = "approx_sign",
+    estimator: Any = "approx_sign",
     variance_preserving: bool = True,
     balanced: bool = True,
     head: str = "dense",
     name: str = "binarydensenet28",
+    kernel_quantizer: Any = None,
+    activation: Any = None,
 ) -> keras.Model:
     r"""BinaryDenseNet-28: every layer reads all earlier features of its stage.
 
@@ -70,8 +73,8 @@ def BinaryDenseNet28(
         width: Channels of the stem, and the number that each layer adds. Transitions
             have the published multiples of half the width.
         blocks: Number of layers in each of up to four stages.
-        classes, binary_weights, estimator, variance_preserving, balanced, head, name:
-        As in `ReActNet18`.
+        classes, binary_weights, estimator, variance_preserving, balanced, head, name,
+        kernel_quantizer, activation: As in `ReActNet18`.
 
     Returns:
         A functional Keras model.
@@ -103,24 +106,27 @@ def BinaryDenseNet28(
         `"dynamic_tanh"` subtract 0.68.
     """
     kernels = (binary_weights, estimator, variance_preserving, balanced)
+    own = (kernel_quantizer, activation)
     frame = Frame("BinaryDenseNet28", input_shape, classes, width, head, name)
-    return dense_network(_DESIGN_28, frame, normalization, kernels, blocks)
+    return dense_network(_DESIGN_28, frame, normalization, (*kernels, *own), blocks)
 
 
 @opens_weights
 def BinaryDenseNet37(
     input_shape: Sequence[int],
     classes: int,
-    normalization: str = "nobn",
+    normalization: Any = "nobn",
     width: int = 64,
     binary_weights: bool = True,
     blocks: Sequence[int] = (6, 8, 12, 6),
     dilated: bool = False,
-    estimator: str = "approx_sign",
+    estimator: Any = "approx_sign",
     variance_preserving: bool = True,
     balanced: bool = True,
     head: str = "dense",
     name: str = "binarydensenet37",
+    kernel_quantizer: Any = None,
+    activation: Any = None,
 ) -> keras.Model:
     """BinaryDenseNet-37: `BinaryDenseNet28` with more layers and smaller transitions.
 
@@ -128,7 +134,8 @@ def BinaryDenseNet37(
 
     Arguments:
         input_shape, classes, normalization, width, binary_weights, blocks, estimator,
-        variance_preserving, balanced, head, name: As in `BinaryDenseNet28`.
+        variance_preserving, balanced, head, name, kernel_quantizer, activation: As in
+        `BinaryDenseNet28`.
         dilated: Whether to build the paper's second form: the third and fourth stage
             keep the size of the map and dilate their kernels instead, by 2 and by 4.
 
@@ -147,23 +154,26 @@ def BinaryDenseNet37(
     if check_flag("dilated", dilated):
         design = replace(design, dilations=(1, 1, 2, 4))
     kernels = (binary_weights, estimator, variance_preserving, balanced)
+    own = (kernel_quantizer, activation)
     frame = Frame("BinaryDenseNet37", input_shape, classes, width, head, name)
-    return dense_network(design, frame, normalization, kernels, blocks)
+    return dense_network(design, frame, normalization, (*kernels, *own), blocks)
 
 
 @opens_weights
 def BinaryDenseNet45(
     input_shape: Sequence[int],
     classes: int,
-    normalization: str = "nobn",
+    normalization: Any = "nobn",
     width: int = 64,
     binary_weights: bool = True,
     blocks: Sequence[int] = (6, 12, 14, 8),
-    estimator: str = "approx_sign",
+    estimator: Any = "approx_sign",
     variance_preserving: bool = True,
     balanced: bool = True,
     head: str = "dense",
     name: str = "binarydensenet45",
+    kernel_quantizer: Any = None,
+    activation: Any = None,
 ) -> keras.Model:
     """BinaryDenseNet-45: `BinaryDenseNet28` with more layers and smaller transitions.
 
@@ -171,7 +181,8 @@ def BinaryDenseNet45(
 
     Arguments:
         input_shape, classes, normalization, width, binary_weights, blocks, estimator,
-        variance_preserving, balanced, head, name: As in `BinaryDenseNet28`.
+        variance_preserving, balanced, head, name, kernel_quantizer, activation: As in
+        `BinaryDenseNet28`.
 
     Example:
         ```python
@@ -185,5 +196,6 @@ def BinaryDenseNet45(
           Accurate BNNs from Scratch?", 2019, arXiv:1906.08637.
     """
     kernels = (binary_weights, estimator, variance_preserving, balanced)
+    own = (kernel_quantizer, activation)
     frame = Frame("BinaryDenseNet45", input_shape, classes, width, head, name)
-    return dense_network(_DESIGN_45, frame, normalization, kernels, blocks)
+    return dense_network(_DESIGN_45, frame, normalization, (*kernels, *own), blocks)

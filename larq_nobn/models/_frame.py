@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import tensorflow as tf
 
@@ -12,6 +13,7 @@ from .._errors import InvalidValue
 from .._keras import keras
 from ..layers import SymmetricHead
 from ._normalizations import normalization_of
+from ._own import is_own
 
 HEADS: dict[str, Callable[..., keras.layers.Layer]] = {
     "dense": keras.layers.Dense,
@@ -84,10 +86,10 @@ def check_image_shape(
     return height, width, channels
 
 
-def check_supported(name: str, normalization: str, supported: Sequence[str]) -> None:
+def check_supported(name: str, normalization: Any, supported: Sequence[str]) -> None:
     """Raises if a normalization is unknown, or not supported by this network."""
     normalization_of(normalization)
-    if normalization not in supported and ">" not in normalization:
+    if not is_own(normalization) and normalization not in supported:
         raise InvalidValue(
             f"normalization={normalization!r} is not supported by {name}. Choose from "
             f"{', '.join(supported)}."

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import tensorflow as tf
 
@@ -59,16 +60,18 @@ def _design(alpha: float, reductions: tuple[float, ...]) -> Design:
 def MeliusNet22(
     input_shape: Sequence[int],
     classes: int,
-    normalization: str = "nobn",
+    normalization: Any = "nobn",
     width: int = 64,
     binary_weights: bool = True,
     blocks: Sequence[int] = (4, 5, 4, 4),
     alpha: float = 0.5,
-    estimator: str = "approx_sign",
+    estimator: Any = "approx_sign",
     variance_preserving: bool = True,
     balanced: bool = True,
     head: str = "dense",
     name: str = "meliusnet22",
+    kernel_quantizer: Any = None,
+    activation: Any = None,
 ) -> keras.Model:
     r"""MeliusNet-22: every block adds features, and then improves the new ones.
 
@@ -94,8 +97,8 @@ def MeliusNet22(
             of half the width.
         blocks: Number of blocks in each of up to four stages.
         alpha: Positive factor of the improvements; `"nobn"` only.
-        classes, binary_weights, estimator, variance_preserving, balanced, head, name:
-        As in `ReActNet18`.
+        classes, binary_weights, estimator, variance_preserving, balanced, head, name,
+        kernel_quantizer, activation: As in `ReActNet18`.
 
     Returns:
         A functional Keras model.
@@ -127,24 +130,27 @@ def MeliusNet22(
     """
     design = _design(alpha, _REDUCTIONS_22)
     kernels = (binary_weights, estimator, variance_preserving, balanced)
+    own = (kernel_quantizer, activation)
     frame = Frame("MeliusNet22", input_shape, classes, width, head, name)
-    return dense_network(design, frame, normalization, kernels, blocks)
+    return dense_network(design, frame, normalization, (*kernels, *own), blocks)
 
 
 @opens_weights
 def MeliusNet29(
     input_shape: Sequence[int],
     classes: int,
-    normalization: str = "nobn",
+    normalization: Any = "nobn",
     width: int = 64,
     binary_weights: bool = True,
     blocks: Sequence[int] = (4, 6, 8, 6),
     alpha: float = 0.5,
-    estimator: str = "approx_sign",
+    estimator: Any = "approx_sign",
     variance_preserving: bool = True,
     balanced: bool = True,
     head: str = "dense",
     name: str = "meliusnet29",
+    kernel_quantizer: Any = None,
+    activation: Any = None,
 ) -> keras.Model:
     """MeliusNet-29: `MeliusNet22` with more blocks and smaller transitions.
 
@@ -152,7 +158,8 @@ def MeliusNet29(
 
     Arguments:
         input_shape, classes, normalization, width, binary_weights, blocks, alpha,
-        estimator, variance_preserving, balanced, head, name: As in `MeliusNet22`.
+        estimator, variance_preserving, balanced, head, name, kernel_quantizer,
+        activation: As in `MeliusNet22`.
 
     Example:
         ```python
@@ -167,5 +174,6 @@ def MeliusNet29(
     """
     design = _design(alpha, _REDUCTIONS_29)
     kernels = (binary_weights, estimator, variance_preserving, balanced)
+    own = (kernel_quantizer, activation)
     frame = Frame("MeliusNet29", input_shape, classes, width, head, name)
-    return dense_network(design, frame, normalization, kernels, blocks)
+    return dense_network(design, frame, normalization, (*kernels, *own), blocks)

@@ -15,13 +15,15 @@ from typing import Any
 import tensorflow as tf
 
 from .._checks import check_choice
-from .._keras import keras, registered
+from .._errors import InvalidType
+from .._keras import keras
 from ..layers import (
     DynamicTanh,
     EvoNormS0,
     FilterResponseNormalization,
     ProxyNormalization,
 )
+from ._own import found, fresh, is_own
 
 # Added before signs, so that rounding does not decide them. Some sums are exactly 0,
 # such as kernels of mean zero times a flat patch. Rounding makes ±1e-9 of such a sum,
@@ -134,15 +136,23 @@ NORMALIZATIONS = {
 
 
 def normalization_of(name: Any) -> Normalization:
-    """Returns the properties of a normalization; `package>Class` is a user's layer.
+    """Returns the properties of a normalization, which may be a user's layer.
 
     Raises:
-        ValueError: If there is none of this name.
+        TypeError, ValueError: If there is none of this name, or it is not a layer.
     """
-    if not isinstance(name, str) or ">" not in name:
+    if not is_own(name):
         return NORMALIZATIONS[check_choice("normalization", name, NORMALIZATIONS)]
-    layer = registered("normalization", name)
-    return Normalization(lambda x, name, branch, start: layer(name=name)(x))
+    layer = found("normalization", name)
+    kind = layer if isinstance(layer, type) else type(layer)
+    if not issubclass(kind, keras.layers.Layer):
+        raise InvalidType(
+            f"normalization={name!r} is not a layer. Pass a layer, its class or its "
+            f"registered name, or one of {', '.join(NORMALIZATIONS)}."
+        )
+    return Normalization(
+        lambda x, name, branch, start: fresh("normalization", layer, name)(x)
+    )
 
 
 BATCH_STATISTICS = frozenset(n for n, norm in NORMALIZATIONS.items() if norm.batch)

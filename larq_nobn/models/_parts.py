@@ -8,20 +8,26 @@ from typing import Any
 import tensorflow as tf
 
 from .._checks import check_choice, check_flag
-from .._keras import keras, registered
+from .._errors import InvalidValue
+from .._keras import keras
 from .._larq import lq, without_starvation_warning
+from ..graph._operation import rebuild
 from ..layers import IndependentComponent, SignFlipDropout
 from ..layers._grouped import GroupedConv2D
 from ..quantizers import ProgressiveSign, ScaledStandardization, ScaledStdSign
-from ..quantizers._rsign import ESTIMATORS, RSign, ThresholdSign
+from ..quantizers._kernel_quantizer import ScaledKernel, StandardizedKernel
+from ..quantizers._rsign import ESTIMATORS, RSign
 from ._moments import PropagatedMoments
 from ._normalizations import BATCH_NORM, OFFSET, START, batch_norm, normalization_of
+from ._own import fresh, is_own
 
 _PROGRESSIVE = "progressive_sign"
 # Expected maximum in a max pool of a size, in standard deviations of its values,
 # measured with random kernels on images. For independent normal values it would be 1.03
 # (2x2) and 1.49 (3x3), but neighboring values are similar.
 _MAXIMUM = {1: 0.0, 2: 0.85, 3: 1.03}
+# Arguments of `Parts`, from `binary_weights` to `activation`.
+Kernels = tuple[bool, Any, bool, bool, Any, Any]
 LARGE = 64  # pixels of the smallest image with the stem for ImageNet
 
 
@@ -30,12 +36,14 @@ class Parts:
     """The layers of a network with one normalization.
 
     Arguments:
-        normalization: One of `NORMALIZATIONS`.
+        normalization: One of `NORMALIZATIONS`, or a user's layer.
         binary_weights: Whether the binary layers have binary kernels; False is for the
             first stage of two-stage training, with the same weight names.
-        estimator: The gradient estimator of signs of activations, as in `RSign`, or
-            `"progressive_sign"` for `ProgressiveSign`.
+        estimator: The gradient estimator of signs of activations, as in `RSign`;
+            `"progressive_sign"` for `ProgressiveSign`; or a user's quantizer.
         variance_preserving, balanced: As in `ScaledStdSign`; for `"nobn"` only.
+        kernel_quantizer: That of binary kernels; None for the network's own.
+        activation: A name, layer or function; None for the network's own.
         shift: Whether the signs learn a shift.
         lift: Whether `OFFSET` is added after convolutions, not in signs.
         norm_first: Whether a normalization precedes the sign of a binary convolution,
@@ -48,11 +56,13 @@ class Parts:
             shortcuts rarely survive that.
     """
 
-    normalization: str
+    normalization: Any
     binary_weights: bool
-    estimator: str
+    estimator: Any
     variance_preserving: bool = False
     balanced: bool = False
+    kernel_quantizer: Any = None
+    activation: Any = None
     shift: bool = True
     lift: bool = False
     norm_first: bool = False
@@ -62,7 +72,7 @@ class Parts:
 
     def __post_init__(self) -> None:
         normalization_of(self.normalization)
-        if ">" not in str(self.estimator):  # otherwise a user's quantizer
+        if not is_own(self.estimator):
             check_choice("estimator", self.estimator, (*ESTIMATORS, _PROGRESSIVE))
         check_flag("binary_weights", self.binary_weights)
         check_flag("variance_preserving", self.variance_preserving)
@@ -92,10 +102,19 @@ class Parts:
         """Adds a branch to `x`."""
         return self.apply(keras.layers.Add(name=f"{name}_add"), [branch, x])
 
+    def activate(self, x: tf.Tensor, usual: keras.layers.Layer) -> tf.Tensor:
+        """Adds the activation that was given, or else the usual one of the network."""
+        made = usual
+        if self.activation is not None:
+            made = fresh("activation", self.activation, usual.name)
+        if not isinstance(made, keras.layers.Layer):
+            made = keras.layers.Activation(made, name=usual.name)
+        return self.apply(made, x)
+
     def clip(self, x: tf.Tensor, name: str) -> tf.Tensor:
         """Adds a hard tanh, which converters fuse into a sum or a pool before it."""
         hard_tanh = lq.activations.hard_tanh
-        return self.apply(keras.layers.Activation(hard_tanh, name=f"{name}_clip"), x)
+        return self.activate(x, keras.layers.Activation(hard_tanh, name=f"{name}_clip"))
 
     def normalize(
         self, x: tf.Tensor, name: str, branch: bool = False, start: Any = START
@@ -137,10 +156,13 @@ class Parts:
         initializers = keras.initializers
         options: dict[str, Any] = {"use_bias": False}
         signs = binary and self.binary_weights
+        own = self._own_kernel(f"{name}_kernel") if signs else None
         if not self.is_free:
             if signs:
-                options["kernel_quantizer"] = lq.quantizers.MagnitudeAwareSign()
-                options["kernel_constraint"] = lq.constraints.WeightClip(1.0)
+                quantizer = own or lq.quantizers.MagnitudeAwareSign()
+                options["kernel_quantizer"] = quantizer
+                if (limit := getattr(quantizer, "latent_limit", 1.0)) is not None:
+                    options["kernel_constraint"] = lq.constraints.WeightClip(limit)
             if self.norm_first:
                 if not binary:
                     options["kernel_initializer"] = "he_normal"
@@ -156,14 +178,32 @@ class Parts:
             arguments["variance_preserving"] = self.variance_preserving
             arguments["balanced"] = self.balanced
         kind = ScaledStdSign if signs else ScaledStandardization
-        options["kernel_quantizer"] = kind(**arguments)
-        if binary and self.quick:
+        quantizer = options["kernel_quantizer"] = kind(**arguments)
+        if own is not None:
+            std, quantizer = scale, rebuild(own, scale=scale * own.scale)
+            options["kernel_quantizer"] = quantizer
+        # Of positive weights, only a standardized kernel has both signs.
+        if binary and self.quick and isinstance(quantizer, StandardizedKernel):
             options["kernel_initializer"] = initializers.RandomUniform(0.0, 1e-3)
         if self.bias:
             # If all maxima were above zero, all signs after the pool would be +1.
             centered = initializers.Constant(OFFSET - std * _MAXIMUM[pool])
             options |= {"use_bias": True, "bias_initializer": centered}
         return options
+
+    def _own_kernel(self, name: str) -> Any:
+        """Returns a new kernel quantizer of the user; None if there is none."""
+        if self.kernel_quantizer is None:
+            return None
+        made = fresh("kernel_quantizer", self.kernel_quantizer, name)
+        if self.is_free and not isinstance(made, ScaledKernel):
+            raise InvalidValue(
+                f"kernel_quantizer={self.kernel_quantizer!r} has no scale, but the "
+                "kernels of normalization='nobn' are scaled instead of normalized. "
+                "Derive its class from quantizers.ScaledKernel, or choose another "
+                "normalization, such as batch_norm."
+            )
+        return made
 
     @without_starvation_warning()
     def _convolved(
@@ -196,7 +236,7 @@ class Parts:
             x, name, channels, size, strides, "same", groups=groups, **kernel
         )
 
-    def _sign(self, name: str, beta: float) -> ThresholdSign:
+    def _sign(self, name: str, beta: float) -> Any:
         beta, name = beta if self.is_free else 1.0, f"{name}_sign"
         # The offset is the initial value of a learned shift. Networks of `"nobn"`
         # without shifts have biases that start at it.
@@ -204,8 +244,10 @@ class Parts:
         offset = OFFSET if needed and not self.lift else 0.0
         if self.estimator == _PROGRESSIVE:
             return ProgressiveSign(beta, self.shift, offset, name=name)
-        if ">" in self.estimator:
-            return registered("estimator", self.estimator)(name=name)
+        if is_own(self.estimator):
+            own = fresh("estimator", self.estimator, name)
+            if isinstance(own, keras.layers.Layer):
+                return own
         return RSign(beta, self.estimator, self.shift, offset=offset, name=name)
 
     def signs(self, x: tf.Tensor, name: str, beta: float = 1.0) -> tf.Tensor:
@@ -255,9 +297,11 @@ class Parts:
             pad_values=1.0,
             dilation_rate=dilation,
             input_quantizer=marker if signed else self._sign(name, beta),
-            activation=activation,
+            activation=activation if self.activation is None else None,
             **self._kernel(name, alpha, True, pool.pool_size[0] if pool else 1),
         )
+        if activation is not None and self.activation is not None:
+            x = self.activate(x, keras.layers.ReLU(name=f"{name}_act"))
         if pool is not None:
             x = self.apply(pool, x)
         return x if self.norm_first else self.normalize(x, name, branch=True)
@@ -302,6 +346,6 @@ class Parts:
         x = self.beside(x, "stem") if added else self.normalize(x, "stem")
         x = self._lifted(x, "stem")
         if activation is not None:
-            x = self.apply(activation, x)
+            x = self.activate(x, activation)
         max_pool = keras.layers.MaxPool2D(3, 2, padding="same", name="stem_pool")
         return self.apply(max_pool, x) if large else x

@@ -1,16 +1,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
 from .._errors import InvalidValue
 from .._keras import keras
 from ._blur_pool import blur_pool
-from ._dense import RELU_MEAN, RELU_REPLACED, RELU_SCALE, rectify
+from ._dense import RELU_MEAN, RELU_SCALE, rectify, relu_of
 from ._frame import Frame, check_supported
 from ._normalizations import BATCH_NORM, CONCATENATED
-from ._parts import LARGE, Parts
+from ._parts import LARGE, Kernels, Parts
 from ._pretrained import opens_weights
 from ._variance import check_variance, expected_variances
 
@@ -63,7 +64,7 @@ def _block(
 ) -> tf.Tensor:
     """Adds x + norm(ReLU(conv(sign(beta·x)))), with alpha in the kernel's scale."""
     # A normalizer with an activation replaces both.
-    relu = None if parts.normalization in RELU_REPLACED else "relu"
+    relu = None if relu_of(parts) else "relu"
     branch = parts.binary_conv(
         x, x.shape[-1], 3, 1, name, alpha * RELU_SCALE, beta, activation=relu
     )
@@ -77,7 +78,7 @@ def _transition(
     parts: Parts, x: tf.Tensor, channels: int, name: str, beta: float
 ) -> tf.Tensor:
     """Adds a transition to the next stage, of half the size."""
-    x = keras.layers.ReLU(name=f"{name}_act")(x)
+    x = parts.activate(x, keras.layers.ReLU(name=f"{name}_act"))
     x = keras.layers.MaxPool2D(2, 1, name=f"{name}_pool")(x)
     x = parts.components(blur_pool(f"{name}_blur")(x), name)
     x = parts.float_conv(x, channels, 1, 1, name, beta * RELU_SCALE)
@@ -87,8 +88,8 @@ def _transition(
 def _quick_net(
     frame: Frame,
     multiples: Sequence[int],
-    normalization: str,
-    kernels: tuple[bool, str, bool, bool],
+    normalization: Any,
+    kernels: Kernels,
     blocks: Sequence[int],
     alpha: float,
     variance_rule: str,
@@ -96,7 +97,7 @@ def _quick_net(
     """Builds stem, stages with transitions between them, ReLU and classifier.
 
     `multiples` are the channels of each stage, as multiples of the width; `kernels` are
-    `binary_weights`, `estimator`, `variance_preserving` and `balanced`.
+    the arguments of `Parts` from `binary_weights` on.
     """
     check_supported(frame.network, normalization, CONCATENATED)
     # Signs learn a shift if no normalization has a bias.
@@ -115,7 +116,7 @@ def _quick_net(
         for block, variance in enumerate(variances):
             block_name = f"stage{stage + 1}_block{block + 1}"
             x = _block(parts, x, block_name, alpha, variance**-0.5)
-    x = keras.layers.ReLU(name="final_act")(x)
+    x = parts.activate(x, keras.layers.ReLU(name="final_act"))
     return frame.classifier(image, x)
 
 
@@ -123,17 +124,19 @@ def _quick_net(
 def QuickNet(
     input_shape: Sequence[int],
     classes: int,
-    normalization: str = "nobn",
+    normalization: Any = "nobn",
     width: int = 64,
     binary_weights: bool = True,
     blocks: Sequence[int] = (4, 4, 4, 4),
     alpha: float = 0.5,
     variance_rule: str = "nf",
-    estimator: str = "approx_sign",
+    estimator: Any = "approx_sign",
     variance_preserving: bool = True,
     balanced: bool = True,
     head: str = "dense",
     name: str = "quicknet",
+    kernel_quantizer: Any = None,
+    activation: Any = None,
 ) -> keras.Model:
     r"""QuickNet: designed for low latency, with few float operations.
 
@@ -172,7 +175,7 @@ def QuickNet(
             more; every further stage doubles them.
         blocks: Number of blocks, of one convolution each, in each of up to four stages.
         classes, binary_weights, alpha, variance_rule, estimator, variance_preserving,
-        balanced, head, name: As in `ReActNet18`.
+        balanced, head, name, kernel_quantizer, activation: As in `ReActNet18`.
 
     Returns:
         A functional Keras model.
@@ -203,9 +206,10 @@ def QuickNet(
         norm has momentum 0.9 and ε 1e-5. `head` returns logits.
     """
     kernels = (binary_weights, estimator, variance_preserving, balanced)
+    own = (kernel_quantizer, activation)
     frame = Frame("QuickNet", input_shape, classes, width, head, name)
     return _quick_net(
-        frame, _DOUBLING, normalization, kernels, blocks, alpha, variance_rule
+        frame, _DOUBLING, normalization, (*kernels, *own), blocks, alpha, variance_rule
     )
 
 
@@ -213,17 +217,19 @@ def QuickNet(
 def QuickNetSmall(
     input_shape: Sequence[int],
     classes: int,
-    normalization: str = "nobn",
+    normalization: Any = "nobn",
     width: int = 32,
     binary_weights: bool = True,
     blocks: Sequence[int] = (4, 4, 4, 4),
     alpha: float = 0.5,
     variance_rule: str = "nf",
-    estimator: str = "approx_sign",
+    estimator: Any = "approx_sign",
     variance_preserving: bool = True,
     balanced: bool = True,
     head: str = "dense",
     name: str = "quicknet_small",
+    kernel_quantizer: Any = None,
+    activation: Any = None,
 ) -> keras.Model:
     """`QuickNet` with fewer channels in the first stages.
 
@@ -232,8 +238,8 @@ def QuickNetSmall(
     Arguments:
         width: Channels of the first stage; the others have 2, 8 and 16 times as many.
         input_shape, classes, normalization, binary_weights, blocks, alpha,
-        variance_rule, estimator, variance_preserving, balanced, head, name: As in
-        `QuickNet`.
+        variance_rule, estimator, variance_preserving, balanced, head, name,
+        kernel_quantizer, activation: As in `QuickNet`.
 
     Example:
         ```python
@@ -248,9 +254,10 @@ def QuickNetSmall(
           State-of-the-Art Binarized Neural Networks", MLSys 2021, arXiv:2011.09398.
     """
     kernels = (binary_weights, estimator, variance_preserving, balanced)
+    own = (kernel_quantizer, activation)
     frame = Frame("QuickNetSmall", input_shape, classes, width, head, name)
     return _quick_net(
-        frame, _SMALL, normalization, kernels, blocks, alpha, variance_rule
+        frame, _SMALL, normalization, (*kernels, *own), blocks, alpha, variance_rule
     )
 
 
@@ -258,17 +265,19 @@ def QuickNetSmall(
 def QuickNetLarge(
     input_shape: Sequence[int],
     classes: int,
-    normalization: str = "nobn",
+    normalization: Any = "nobn",
     width: int = 64,
     binary_weights: bool = True,
     blocks: Sequence[int] = (6, 8, 12, 6),
     alpha: float = 0.5,
     variance_rule: str = "nf",
-    estimator: str = "approx_sign",
+    estimator: Any = "approx_sign",
     variance_preserving: bool = True,
     balanced: bool = True,
     head: str = "dense",
     name: str = "quicknet_large",
+    kernel_quantizer: Any = None,
+    activation: Any = None,
 ) -> keras.Model:
     """`QuickNet` with more blocks.
 
@@ -276,8 +285,8 @@ def QuickNetLarge(
 
     Arguments:
         input_shape, classes, normalization, width, binary_weights, blocks, alpha,
-        variance_rule, estimator, variance_preserving, balanced, head, name: As in
-        `QuickNet`.
+        variance_rule, estimator, variance_preserving, balanced, head, name,
+        kernel_quantizer, activation: As in `QuickNet`.
 
     Example:
         ```python
@@ -292,7 +301,8 @@ def QuickNetLarge(
           State-of-the-Art Binarized Neural Networks", MLSys 2021, arXiv:2011.09398.
     """
     kernels = (binary_weights, estimator, variance_preserving, balanced)
+    own = (kernel_quantizer, activation)
     frame = Frame("QuickNetLarge", input_shape, classes, width, head, name)
     return _quick_net(
-        frame, _DOUBLING, normalization, kernels, blocks, alpha, variance_rule
+        frame, _DOUBLING, normalization, (*kernels, *own), blocks, alpha, variance_rule
     )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from .._checks import check_flag
 from .._keras import keras
@@ -15,19 +16,21 @@ from ._residual18 import residual18
 def ReActNet18(
     input_shape: Sequence[int],
     classes: int,
-    normalization: str = "nobn",
+    normalization: Any = "nobn",
     width: int = 64,
     binary_weights: bool = True,
     blocks: Sequence[int] = (4, 4, 4, 4),
     alpha: float = 0.5,
     variance_rule: str = "nf",
-    estimator: str = "approx_sign",
+    estimator: Any = "approx_sign",
     variance_preserving: bool = True,
     balanced: bool = True,
     head: str = "dense",
     scaled_shortcut: bool = True,
     power_of_two: bool = False,
     name: str = "reactnet18",
+    kernel_quantizer: Any = None,
+    activation: Any = None,
 ) -> keras.Model:
     r"""ReActNet-18: a residual network of one binary convolution per block.
 
@@ -52,7 +55,7 @@ def ReActNet18(
             `"filter_response"`, `"proxy"` (layer norm and a leaky ReLU) or `"evonorm"`;
             or `"independent_component"`, before every convolution but the first. Only
             `"batch_norm"`, `"kalman"` and `"independent_component"` depend on the batch
-            in training.
+            in training. Or a layer of your own after every convolution.
         width: Channels of the first stage; every further stage doubles them.
         binary_weights: Whether the kernels of the blocks are binary. False is for the
             first stage of two-stage training; names and shapes of weights are the same.
@@ -61,8 +64,9 @@ def ReActNet18(
             only. The defaults for `"nobn"` are those of the recipe of that name.
         variance_rule: `"nf"`, which counts every block, or `"vita"`, as in the
             published code; `"nobn"` only.
-        estimator: Gradient estimator of the sign, as in `quantizers.RSign`, or
-            `"progressive_sign"` for `quantizers.ProgressiveSign`.
+        estimator: Gradient estimator of the sign: a name or a function, as in
+            `quantizers.RSign`; `"progressive_sign"` for `quantizers.ProgressiveSign`;
+            or a quantizer of your own, which replaces `RSign`.
         variance_preserving, balanced: As in `quantizers.ScaledStdSign`; `"nobn"` only.
         head: `"dense"`, or `"symmetric"` for a `layers.SymmetricHead`.
         scaled_shortcut: Whether shortcuts of new stages average βx. False averages x,
@@ -70,6 +74,17 @@ def ReActNet18(
         power_of_two: Whether the slopes of the RPReLUs are powers of two, as in A&B
             BNN.
         name: Name of the model.
+        kernel_quantizer: Quantizer of the binary kernels; None for that of the
+            normalization. `"nobn"` multiplies its `scale`, so its class must be derived
+            from `quantizers.ScaledKernel`. If the object has no attribute
+            `latent_limit`, all other normalizations clip latent weights to [-1, 1].
+        activation: Activation in place of the network's own, here the RPReLUs, at each
+            of their places; a layer or a function. None for the network's own. α, β and
+            constants of `"nobn"` remain those of the own activation.
+
+    A part of your own is given by its registered name (`"package>Class"`, or the alias
+    of a quantizer), its class or an object. Each place gets a new layer or quantizer,
+    made from the configuration of the object.
 
     Returns:
         A functional Keras model.
@@ -107,7 +122,8 @@ def ReActNet18(
     """
     check_flag("scaled_shortcut", scaled_shortcut)
     kernels = (binary_weights, estimator, variance_preserving, balanced)
-    parts = Parts(normalization, *kernels)
+    own = (kernel_quantizer, activation)
+    parts = Parts(normalization, *kernels, *own)
     frame = Frame("ReActNet18", input_shape, classes, width, head, name)
     return residual18(
         frame,

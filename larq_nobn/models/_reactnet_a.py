@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -43,20 +44,22 @@ def _pointwise(
 def ReActNetA(
     input_shape: Sequence[int],
     classes: int,
-    normalization: str = "nobn",
+    normalization: Any = "nobn",
     width: int = 32,
     binary_weights: bool = True,
     blocks: Sequence[int] = (1, 2, 2, 6, 2),
     stem_stride: int | None = None,
     alpha: float = 0.5,
     variance_rule: str = "nf",
-    estimator: str = "approx_sign",
+    estimator: Any = "approx_sign",
     variance_preserving: bool = True,
     balanced: bool = True,
     head: str = "dense",
     scaled_shortcut: bool = True,
     power_of_two: bool = False,
     name: str = "reactnet_a",
+    kernel_quantizer: Any = None,
+    activation: Any = None,
 ) -> keras.Model:
     r"""ReActNet-A: like MobileNet v1, with binary 3x3 and 1x1 convolutions.
 
@@ -89,7 +92,8 @@ def ReActNetA(
             average of a block with stride 2 resets the variance within the block;
             `"nobn"` only.
         classes, binary_weights, alpha, estimator, variance_preserving, balanced, head,
-        scaled_shortcut, power_of_two, name: As in `ReActNet18`.
+        scaled_shortcut, power_of_two, name, kernel_quantizer, activation: As in
+        `ReActNet18`.
 
     Returns:
         A functional Keras model.
@@ -132,7 +136,8 @@ def ReActNetA(
     check_variance(alpha, variance_rule)
     check_flag("scaled_shortcut", scaled_shortcut)
     kernels = (binary_weights, estimator, variance_preserving, balanced)
-    parts = Parts(normalization, *kernels)
+    own = (kernel_quantizer, activation)
+    parts = Parts(normalization, *kernels, *own)
     frame = Frame("ReActNetA", input_shape, classes, width, head, name)
     halvings = 2 ** (len(stages) - 1)
     large = min(frame.image(halvings).shape[1:3]) >= LARGE
@@ -149,8 +154,8 @@ def ReActNetA(
                 scale = beta if scaled_shortcut else 1.0
                 x = _average(parts, x, f"{place}_shortcut", scale)
             x = parts.add(branch, x, place)
-            x = parts.apply(RPReLU(power_of_two, name=f"{place}_act"), x)
+            x = parts.activate(x, RPReLU(power_of_two, name=f"{place}_act"))
             place = f"stage{stage + 1}_block{block + 1}_1x1"
             x = _pointwise(parts, x, block == 0, place, alpha, second**-0.5)
-            x = parts.apply(RPReLU(power_of_two, name=f"{place}_act"), x)
+            x = parts.activate(x, RPReLU(power_of_two, name=f"{place}_act"))
     return frame.classifier(image, x)

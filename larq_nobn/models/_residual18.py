@@ -52,7 +52,7 @@ def residual18(
                 x = parts.projection(x, channels, shortcut, scale, **projection)
             x = parts.add(branch, x, name)
             if activation is not None:
-                x = parts.apply(activation(f"{name}_act"), x)
+                x = parts.activate(x, activation(f"{name}_act"))
     if activation is None:
-        x = parts.apply(_prelu("last_act"), x)
+        x = parts.activate(x, _prelu("last_act"))
     return frame.classifier(image, x)

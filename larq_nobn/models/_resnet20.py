@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from .._checks import check_blocks, check_number
 from .._keras import keras
@@ -44,16 +45,18 @@ def expected_variances(stages: Sequence[int], alpha: float) -> list[list[float]]
 def ResNet20(
     input_shape: Sequence[int],
     classes: int,
-    normalization: str = "nobn",
+    normalization: Any = "nobn",
     width: int = 16,
     binary_weights: bool = True,
     blocks: Sequence[int] = (3, 3, 3),
     alpha: float = 0.5,
-    estimator: str = "approx_sign",
+    estimator: Any = "approx_sign",
     variance_preserving: bool = True,
     balanced: bool = True,
     head: str = "dense",
     name: str = "resnet20",
+    kernel_quantizer: Any = None,
+    activation: Any = None,
 ) -> keras.Model:
     r"""ResNet-20 for small images, with a shortcut around every binary convolution.
 
@@ -76,7 +79,7 @@ def ResNet20(
             after every convolution or those of branches; the paper has `"batch_norm"`.
         blocks: Number of blocks, of two convolutions each, per stage.
         classes, width, binary_weights, alpha, estimator, variance_preserving, balanced,
-        head, name: As in `ReActNet18`.
+        head, name, kernel_quantizer, activation: As in `ReActNet18`.
 
     Returns:
         A functional Keras model.
@@ -112,7 +115,8 @@ def ResNet20(
     stages = check_blocks(blocks)
     check_number("alpha", alpha, "(0, inf)", "Use 0.5.")
     kernels = (binary_weights, estimator, variance_preserving, balanced)
-    parts = Parts(normalization, *kernels, shift=False, bias=True)
+    own = (kernel_quantizer, activation)
+    parts = Parts(normalization, *kernels, *own, shift=False, bias=True)
     frame = Frame("ResNet20", input_shape, classes, width, head, name)
     image = frame.image(2 ** (len(stages) - 1))
     x = parts.clip(parts.stem(image, width), "stem")

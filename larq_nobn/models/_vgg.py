@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from .._keras import keras
 from ._frame import Frame, check_supported
@@ -13,14 +14,16 @@ from ._pretrained import opens_weights
 def VGGSmall(
     input_shape: Sequence[int],
     classes: int,
-    normalization: str = "nobn",
+    normalization: Any = "nobn",
     width: int = 128,
     binary_weights: bool = True,
-    estimator: str = "approx_sign",
+    estimator: Any = "approx_sign",
     variance_preserving: bool = True,
     balanced: bool = True,
     head: str = "dense",
     name: str = "vggsmall",
+    kernel_quantizer: Any = None,
+    activation: Any = None,
 ) -> keras.Model:
     r"""VGG-small: six 3x3 convolutions in a row, all but the first binary.
 
@@ -45,8 +48,8 @@ def VGGSmall(
             convolution but the first.
         width: Channels of the first two convolutions; the next pair has twice as many,
             the last four times.
-        classes, binary_weights, estimator, variance_preserving, balanced, head, name:
-        As in `ReActNet18`.
+        classes, binary_weights, estimator, variance_preserving, balanced, head, name,
+        kernel_quantizer, activation: As in `ReActNet18`.
 
     Returns:
         A functional Keras model.
@@ -82,7 +85,8 @@ def VGGSmall(
     """
     check_supported("VGGSmall", normalization, BEFORE_SIGN)
     kernels = (binary_weights, estimator, variance_preserving, balanced)
-    parts = Parts(normalization, *kernels, shift=False, bias=True, quick=False)
+    own = (kernel_quantizer, activation)
+    parts = Parts(normalization, *kernels, *own, shift=False, bias=True, quick=False)
     frame = Frame("VGGSmall", input_shape, classes, width, head, name)
     image = frame.image(8)
     x = parts.stem(image, width, added=False)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from .._keras import keras
 from ._frame import Frame, check_supported
@@ -14,17 +15,19 @@ from ._residual18 import residual18
 def XNORNet18(
     input_shape: Sequence[int],
     classes: int,
-    normalization: str = "nobn",
+    normalization: Any = "nobn",
     width: int = 64,
     binary_weights: bool = True,
     blocks: Sequence[int] = (4, 4, 4, 4),
     alpha: float = 0.5,
     variance_rule: str = "nf",
-    estimator: str = "approx_sign",
+    estimator: Any = "approx_sign",
     variance_preserving: bool = True,
     balanced: bool = True,
     head: str = "dense",
     name: str = "xnornet18",
+    kernel_quantizer: Any = None,
+    activation: Any = None,
 ) -> keras.Model:
     r"""XNOR-Net with 18 layers: normalization, then sign, then convolution.
 
@@ -48,7 +51,8 @@ def XNORNet18(
         estimator: Gradient estimator of the sign, as in `quantizers.RSign`; the paper
             has `"ste_sign"`.
         input_shape, classes, width, binary_weights, alpha, variance_rule,
-        variance_preserving, balanced, head, name: As in `ReActNet18`.
+        variance_preserving, balanced, head, name, kernel_quantizer, activation: As in
+        `ReActNet18`.
 
     Returns:
         A functional Keras model.
@@ -87,6 +91,9 @@ def XNORNet18(
     """
     check_supported("XNORNet18", normalization, BEFORE_SIGN)
     kernels = (binary_weights, estimator, variance_preserving, balanced)
-    parts = Parts(normalization, *kernels, shift=False, lift=True, norm_first=True)
+    own = (kernel_quantizer, activation)
+    parts = Parts(
+        normalization, *kernels, *own, shift=False, lift=True, norm_first=True
+    )
     frame = Frame("XNORNet18", input_shape, classes, width, head, name)
     return residual18(frame, parts, blocks, alpha, variance_rule, pooled=False)

@@ -3,6 +3,7 @@
 from ._bernoulli_sign import BernoulliSign
 from ._binary_regularized import BinaryRegularized
 from ._biper import BiPer
+from ._kernel_quantizer import KernelQuantizer, ScaledKernel
 from ._progressive_sign import ProgressiveSign
 from ._recu import ReCU
 from ._reste import ReSTE
@@ -16,10 +17,12 @@ __all__ = [
     "BernoulliSign",
     "BiPer",
     "BinaryRegularized",
+    "KernelQuantizer",
     "ProgressiveSign",
     "RSign",
     "ReCU",
     "ReSTE",
+    "ScaledKernel",
     "ScaledStandardization",
     "ScaledStdSign",
     "SigmoidSign",

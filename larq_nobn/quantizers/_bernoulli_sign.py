@@ -135,6 +135,9 @@ class BernoulliSign(RandomLayer, KernelQuantizer):
     """
 
     precision = 1
+    # Beyond it, a sample has the less probable sign once in 22,000 draws, and the
+    # gradient of that one step would outweigh all others.
+    latent_limit = 5.0
     # `BayesianLearningRule` reads this attribute, as Larq's `Bop` reads `precision`.
     natural_parameters = True
     _in_config = "temperature hard"

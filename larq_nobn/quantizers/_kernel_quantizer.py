@@ -21,7 +21,56 @@ _OTHER_KERNELS = (
 
 
 class KernelQuantizer(MeasuredQuantizer):
-    """Abstract base of kernel quantizers, whose weights belong to a single layer."""
+    r"""Abstract base of kernel quantizers that read float32 latent weights.
+
+    \[ q = f(W) . \]
+
+    A layer of mixed precision rounds its kernel to 16 bits before other quantizers, in
+    which weights on both sides of a threshold can become equal; subclasses get the
+    stored kernel. Their weights belong to a single layer: a second one raises an error.
+    A class of your own computes f in `call`, ends it by `return self._measured(value)`
+    for Larq's metrics, and has `precision = 1` if the values are ±c with one c per
+    filter. `_in_config` names its further arguments, which are attributes too.
+    `latent_limit` is the bound of latent weights in the networks of this package, 1 as
+    in Larq's `weight_clip`; None for none. At inference: **removed**; the file contains
+    the quantized kernel.
+
+    Arguments:
+        metrics: `["flip_ratio"]` or `[]`; None takes those of Larq's `metrics_scope`.
+        **kwargs: Keras layer arguments, such as `name`.
+
+    Input shape:
+        A kernel.
+
+    Output shape:
+        The input shape.
+
+    Raises:
+        ValueError: For one object with weights that is given to two layers.
+
+    Example:
+        ```python
+        import larq as lq
+        import larq_nobn as nobn
+        import tensorflow as tf
+
+        @tf.keras.utils.register_keras_serializable("my_parts")
+        class Ternary(nobn.quantizers.KernelQuantizer):
+            precision = 2
+            _in_config = "width"
+
+            def __init__(self, width=0.05, **kwargs):
+                super().__init__(**kwargs)
+                self.width = width
+
+            def call(self, inputs):
+                large = tf.cast(tf.abs(inputs) > self.width, inputs.dtype)
+                value = large * lq.math.sign(inputs)
+                return self._measured(inputs + tf.stop_gradient(value - inputs))
+
+        conv = lq.layers.QuantConv2D(8, 3, kernel_quantizer=Ternary())
+        ```
+    """
 
     # Layers of mixed precision pass other quantizers their kernel in 16 bits.
     reads_stored_kernel = True
@@ -74,9 +123,56 @@ class KernelQuantizer(MeasuredQuantizer):
 
 
 class ScaledKernel(KernelQuantizer):
-    """Abstract base of quantizers with a fixed scale and a learned gain per filter."""
+    r"""Abstract base of kernel quantizers with a fixed scale and a gain per filter.
+
+    \[ q_o = a\, \gamma_o\, f(W)_o , \]
+
+    with fixed scale \(a\) and learned gain \(\gamma_o\). Networks of `"nobn"` put the
+    factors of their blocks into the scale, and `calibrate` sets the gain, so quantizers
+    of your own for them are subclasses: `call` multiplies f by `self.scale` and
+    `self._gain_for(inputs)`. The rest is as in `KernelQuantizer`. At inference:
+    **removed**; the factors become the multiplier of the binary convolution.
+
+    Arguments:
+        gain: Whether to learn one factor per output channel, starting at 1.
+        scale: Fixed positive factor a.
+        metrics: `["flip_ratio"]` or `[]`; None takes those of Larq's `metrics_scope`.
+        **kwargs: Keras layer arguments, such as `name`.
+
+    Weights:
+        gain: Shape (C,), C the output channels; only with `gain=True`.
+
+    Input shape:
+        A kernel whose last axis contains the output channels: Conv1D to Conv3D, Dense.
+
+    Output shape:
+        The input shape.
+
+    Raises:
+        TypeError, ValueError: For a gain that is not a flag, a scale that is not a
+            positive number, another kernel, or one object given to two layers.
+
+    Example:
+        ```python
+        import larq as lq
+        import larq_nobn as nobn
+        import tensorflow as tf
+
+        @tf.keras.utils.register_keras_serializable("my_parts")
+        class CubeRootSign(nobn.quantizers.ScaledKernel):
+            precision = 1
+
+            def call(self, inputs):
+                smooth = tf.sign(inputs) * tf.pow(tf.abs(inputs) + 1e-3, 1 / 3)
+                value = smooth + tf.stop_gradient(lq.math.sign(inputs) - smooth)
+                return self._measured(self.scale * self._gain_for(inputs) * value)
+
+        model = nobn.models.ResNet20((8, 8, 1), 10, kernel_quantizer=CubeRootSign())
+        ```
+    """
 
     by_filter = True
+    latent_limit = None
     _in_config = "gain=_use_gain scale"
 
     def __init__(self, gain: bool = True, scale: float = 1.0, **kwargs: Any):

@@ -85,6 +85,9 @@ class MeasuredQuantizer(Configured, lq.quantizers.Quantizer):
     """
 
     flip_ratio: lq.metrics.FlipRatio | None = None
+    # Bound of latent weights in training, as Larq's `WeightClip`; None for none, if
+    # gradients do not end there.
+    latent_limit: float | None = 1.0
     _in_config = "metrics=given_metrics"
 
     def __init__(self, metrics: Sequence[str] | None = None, **kwargs: Any):

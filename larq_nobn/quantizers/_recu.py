@@ -136,6 +136,7 @@ class ReCU(KernelQuantizer):
     """
 
     precision = 1
+    latent_limit = None
     by_filter = True
     _in_config = "tau=_initial_tau"
 

@@ -89,6 +89,7 @@ class ReSTE(MeasuredQuantizer):
     """
 
     precision = 1
+    latent_limit = None
     _in_config = "power=_initial_power"
 
     def __init__(self, power: float = 1.0, **kwargs: Any):

@@ -7,7 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from .._checks import check_channels, check_choice, check_flag, check_number
-from .._keras import register
+from .._errors import InvalidValue
+from .._keras import keras, register, registered
 from .._larq import lq
 from .._math import at_least_float32, beside, channel_sum, fused, with_gradient
 from ._measured import MeasuredQuantizer
@@ -15,7 +16,9 @@ from ._reste import check_power, reste_slope
 from ._sigmoid_sign import sigmoid_slope
 from ._sign_swish import sign_swish_slope
 
-# The pseudo-derivative of sign(z) of each estimator; the last also takes a power.
+# A pseudo-derivative of sign(z), or its name.
+Estimator = str | Callable[[tf.Tensor], tf.Tensor]
+# The pseudo-derivative of each estimator; the last also takes a power.
 ESTIMATORS: dict[str, Callable[..., tf.Tensor]] = {
     "approx_sign": lambda z: tf.nn.relu(2 - tf.abs(z + z)),
     "ste_sign": lambda z: tf.cast(tf.abs(z) <= 1, z.dtype),
@@ -37,10 +40,11 @@ def rsign_gradient(
     shift: tf.Tensor,
     scale: tf.Tensor,
     *power: tf.Tensor,
-    estimator: str,
+    estimator: Estimator,
 ) -> tf.Tensor:
     """Returns the gradient in x; `power` is that of an estimator that has one."""
-    slope = ESTIMATORS[estimator](scale * at_least_float32(x) + shift, *power)
+    derivative = estimator if callable(estimator) else ESTIMATORS[estimator]
+    slope = derivative(scale * at_least_float32(x) + shift, *power)
     return tf.cast(scale * at_least_float32(upstream) * slope, x.dtype)
 
 
@@ -50,7 +54,7 @@ def rsign(
     shift: tf.Tensor,
     *,
     scale: float,
-    estimator: str,
+    estimator: Estimator,
     power: tuple[tf.Tensor, ...] = (),
 ) -> tuple[tf.Tensor, Callable]:
     """Computes sign(scale·x + shift), with the estimator's gradient, fused."""
@@ -62,6 +66,15 @@ def rsign(
 
     # A positive scale does not change a sign, only the threshold.
     return _value(x, -shift / scale), grad
+
+
+def check_estimator(estimator: Any) -> Estimator:
+    """Returns an estimator; the function itself for a registered name."""
+    if isinstance(estimator, str) and ">" in estimator:
+        estimator = registered("estimator", estimator)
+    if isinstance(estimator, type) or not callable(estimator):
+        return check_choice("estimator", estimator, ESTIMATORS)
+    return estimator
 
 
 class ThresholdSign(MeasuredQuantizer):
@@ -126,7 +139,8 @@ class RSign(ThresholdSign):
     Arguments:
         scale: Fixed positive factor a.
         estimator: `"approx_sign"`, `"ste_sign"`, `"sigmoid_sign"`, `"sign_swish"` or
-            `"reste"`.
+            `"reste"`; or e itself, an elementwise function of TensorFlow operations, or
+            its registered name. A model can be saved if the function is registered.
         shift: Whether to learn b; without it b = 0, and the threshold is 0.
         offset: Initial value of the shift; with `shift=False`, a constant shift.
         power: Initial power of `"reste"`, 1 or more; others ignore it.
@@ -177,21 +191,36 @@ class RSign(ThresholdSign):
         PyTorch's sign(0) = 0 becomes +1. `scale` is an addition; 1 changes nothing.
     """
 
-    _in_config = "estimator power=_initial_power"
+    _in_config = "estimator=_estimator_name power=_initial_power"
 
     def __init__(
         self,
         scale: float = 1.0,
-        estimator: str = "approx_sign",
+        estimator: Estimator = "approx_sign",
         shift: bool = True,
         power: float = 1.0,
         offset: float = 0.0,
         **kwargs: Any,
     ):
         super().__init__(scale=scale, shift=shift, offset=offset, **kwargs)
-        self.estimator = check_choice("estimator", estimator, ESTIMATORS)
+        self.estimator = check_estimator(estimator)
         self._initial_power = check_power(power)
         self.power: Any = None
+
+    @property
+    def _estimator_name(self) -> Any:
+        """The estimator in configurations; raises for a function without a name."""
+        if not callable(self.estimator):
+            return self.estimator
+        known = keras.utils.get_custom_objects().items()
+        for name, value in known:
+            if value is self.estimator and ">" in name:
+                return name
+        raise InvalidValue(
+            f"{type(self).__name__} {self.name!r} has estimator={self.estimator!r}, "
+            "which is not registered, so it cannot be saved. Write above the function: "
+            "@tf.keras.utils.register_keras_serializable('my_parts')."
+        )
 
     def build(self, input_shape: tf.TensorShape) -> None:
         super().build(input_shape)

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from .._errors import InvalidValue
 from .._files import sha256_of
-from .._keras import keras, registered
+from .._keras import keras
 from .._larq import lq, without_starvation_warning
 from .._names import GIVEN
 from .._names import KERNELS as NAMES
@@ -25,6 +25,7 @@ from ..data import DatasetInfo
 from ..graph import _errors, _graph, _models, _operation, _signs
 from ..layers import ActivationStandardization, SymmetricHead
 from ..loading import open_model
+from ..models._own import fresh
 from ..models._weights import weights_by_name
 from ..optimizers import AdaptiveGradientClipping, BayesianLearningRule, ParameterGroups
 from ..optimizers._names import first_match, key_of, paths_of, tell
@@ -36,6 +37,7 @@ from ..quantizers import (
     ScaledStdSign,
     SignSwish,
 )
+from ..quantizers._kernel_quantizer import ScaledKernel
 from ._run_settings import NETWORKS, TAKEN, RunSettings, weights_file
 from ._training_model import Probabilities
 
@@ -51,11 +53,6 @@ _REGISTERED = {
     "bnn_plus": lambda: BinaryRegularized(SignSwish(), order=1, strength=1e-7),
 }
 KERNELS: dict[str, Callable[[], Any]] = {name: _REGISTERED[name] for name in NAMES}
-# Kernel quantizers that scale latent weights, or have gradients beyond [-1, 1].
-_UNCLIPPED = {"scaled_std_sign", "recu", "reste", "biper"}
-# Limit of the natural parameter: beyond it, a sample has the less probable sign once in
-# 22,000 draws, and the gradient of that one step would outweigh all others.
-_LARGEST_NATURAL = 5.0
 # Thresholds, the biases of convolutions in their place, and gains.
 _SHIFTS_AND_GAINS = r"(^|/)(shift|gain)(:|$)|_conv/bias(:|$)"
 _GAINS = r"(^|/)gain(:|$)"
@@ -187,14 +184,16 @@ def with_kernels(network: keras.Model, recipe: Recipe) -> keras.Model:
             changes["kernel_initializer"] = initializer
         if kernel is not None and binary:
             own = layer.kernel_quantizer
-            made = (KERNELS.get(kernel) or registered("kernel", kernel))()
+            make = KERNELS.get(kernel) or partial(fresh, "kernel", kernel, own.name)
+            made = make()
             if kernel == "biper" and isinstance(own, ScaledStdSign):
                 made = BiPer(scale=own.scale, variance_preserving=True, name=own.name)
-            if kernel in _UNCLIPPED:
-                changes["kernel_constraint"] = None
             elif kernel == "bernoulli_sign":
                 made = BernoulliSign(recipe.temperature)
-                clip = lq.constraints.WeightClip(_LARGEST_NATURAL)
+            elif isinstance(own, ScaledKernel) and kernel not in KERNELS:
+                made = _operation.rebuild(made, scale=own.scale)
+            if (limit := getattr(made, "latent_limit", 1.0)) != 1.0:
+                clip = None if limit is None else lq.constraints.WeightClip(limit)
                 changes["kernel_constraint"] = clip
             changes["kernel_quantizer"] = made
         return _operation.rebuild(layer, **changes)

@@ -28,6 +28,7 @@ from ..config._settings import Settings
 from ..data import WHICH
 from ..models._float_resnet import float_resnet
 from ..models._normalizations import NORMALIZATIONS, normalization_of
+from ..quantizers._kernel_quantizer import ScaledKernel
 
 # The float network is not a public model: it is only a teacher.
 NETWORKS: dict[str, Callable[..., keras.Model]] = {
@@ -111,8 +112,10 @@ class RunSettings(Settings):
             self._check_taken()
         else:
             normalization_of(self.normalization)
+        kind: Any = None
         if self.kernel is not None and ">" in self.kernel:
-            registered("kernel", self.kernel)
+            kind = registered("kernel", self.kernel)
+        scaled = isinstance(kind, type) and issubclass(kind, ScaledKernel)
         for name in [*self.network, *["blocks"] * (self.blocks is not None)]:
             if name not in known:
                 raise InvalidValue(
@@ -134,15 +137,17 @@ class RunSettings(Settings):
                 f"{self.normalization!r}: it initializes thresholds, biases and gains "
                 "of networks without batch statistics. Leave it out."
             )
-        if self.kernel not in (None, "biper") and self.normalization == "nobn":
+        scaled = scaled or self.kernel in (None, "biper")
+        if not scaled and self.normalization == "nobn":
             raise InvalidValue(
                 f"kernel={self.kernel!r} needs a normalization after the convolution; "
                 "'nobn' has none, and scales its kernels instead. Choose the kernel "
-                "biper, which has a scale, or another normalization, such as "
-                "batch_norm, or leave the kernel out."
+                "biper, or a class derived from quantizers.ScaledKernel, which have a "
+                "scale, or another normalization, such as batch_norm, or leave the "
+                "kernel out."
             )
         fresh = self.model not in TAKEN and self.latent_initializer is None
-        if self.kernel == "biper" and fresh:
+        if scaled and self.kernel is not None and fresh:
             # 'nobn' starts all latent weights above zero: for biper, all signs are +1.
             object.__setattr__(self, "latent_initializer", "glorot_uniform")
         if self.init is not None and self.init_sha256 is None:

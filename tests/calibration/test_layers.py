@@ -117,3 +117,56 @@ def test_models_inside_models(x):
     assert_allclose(deviation(value(flat, real)), 1.0, rtol=1e-5)
     assert_allclose(deviation(value(flat, binary)), 1.0, rtol=1e-5)
     assert_allclose(act.shift_in, -mean(value(flat, binary)), rtol=1e-5)
+
+
+class Lifted(lq.quantizers.Quantizer):
+    """sign(3x - w): its threshold is a third of the weight."""
+
+    precision = 1
+
+    def build(self, shape):
+        self.w = self.add_weight("w", (shape[-1],), initializer="zeros")
+
+    def call(self, inputs):
+        return lq.math.sign(3.0 * inputs - self.w)
+
+
+class Curved(Lifted):
+    """sign(x - w²): no weight is proportional to the threshold."""
+
+    def call(self, inputs):
+        return lq.math.sign(inputs - tf.square(self.w))
+
+
+class Stretched(lq.quantizers.Quantizer):
+    """k·sign(W)."""
+
+    precision = 1
+
+    def build(self, shape):
+        self.k = self.add_weight("k", (shape[-1],), initializer="ones")
+
+    def call(self, inputs):
+        return self.k * lq.math.sign(inputs)
+
+
+def test_signs_and_gains_of_a_user_are_known_by_what_they_compute(caplog):
+    """Means of 0 and deviations of 1, in NumPy; what is not known is named."""
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    x = rng.normal(rng.normal(size=6), rng.uniform(1, 2, 6), (64, 5, 5, 6))
+    x = x.astype(np.float32)
+    conv = lq.layers.QuantConv2D(
+        4, 3, use_bias=False, name="conv",
+        input_quantizer=Lifted(), kernel_quantizer=Stretched(),
+    )  # fmt: skip
+    last = lq.layers.QuantDense(2, name="last", input_quantizer=Curved())
+    pool = keras.layers.GlobalAveragePooling2D()
+    model = keras.Sequential([keras.Input((5, 5, 6)), conv, pool, last])
+    with caplog.at_level("WARNING"):
+        nobn.calibrate(model, x, examples=64)
+    mean = x.astype(np.float64).mean((0, 1, 2))
+    assert_allclose(conv.input_quantizer.w, 3 * mean, rtol=1e-4)
+    assert_allclose(conv(x).numpy().std((0, 1, 2)), 1, rtol=1e-3)
+    assert_array_equal(last.input_quantizer.w, np.zeros(4))
+    assert "leaves weights of last as they are" in caplog.text

@@ -178,7 +178,7 @@ class ChannelShift(ChannelwiseLayer):
     """
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        self.shift = self._channel_weight("shift", "zeros", input_shape)
+        self.shift = self.add_channel_weight("shift", "zeros", input_shape)
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
