@@ -86,36 +86,33 @@ def evaluate(
         )
     images = _inputs.ModelImages(dataset, origin, data_dir, model if lite else network)
     batches, info = images.batches(split, limit), images.info
-    files = images.files(split, limit)
     confusion = diagnostics.ConfusionMatrix(info.class_names or None)
     worst = diagnostics.Mistakes(_MISTAKES)
-    sampled: dict[str, Any] = {}
+
+    def count(x: np.ndarray, labels: np.ndarray, outputs: np.ndarray) -> None:
+        confusion.update(labels, outputs)
+        worst.update(x, labels, outputs)
+        advance(1)
+
     with _console.progress(f"evaluating {model}", len(batches)) as advance:
+        sampled, few = dict[str, Any](), None
         if samples is not None:
-            few = None
             if population.has_batch_norm(network):
                 few = _inputs.statistics_images(dataset, origin, data_dir, network)
             sampled = _sampled(network, batches, samples, few)
-
-        def count(x: np.ndarray, labels: np.ndarray, outputs: np.ndarray) -> None:
-            confusion.update(labels, outputs)
-            worst.update(x, labels, outputs)
-            advance(1)
-
         classifier = _inputs.lite_predictor(model) if lite else network
         scores = training.evaluate(classifier, batches, count)
-    names = confusion.class_names
+    names, files = confusion.class_names, images.files(split, limit) or ()
     drawn = f"{model.absolute().name} on {Path(name).name}"  # without paths
     if plot is not None:
         confusion.draw(plot, drawn)
     if mistakes is not None:
-        shown = [Path(file).name for file in files or ()]
+        shown = [Path(file).name for file in files]
         worst.draw(mistakes, names, info.mean, info.std, drawn, shown)
+    source, examples = "the options" if own else info.name, int(scores["examples"])
     result: dict[str, Any] = {"path": str(model), "dataset": name, "split": split}
-    said = "the options" if own else info.name
-    result |= {"mean_and_std_of": said, **scores, **confusion.to_dict()}
-    known = scores["accuracy"], int(scores["examples"])
-    result["accuracy_interval"] = wilson_interval(*known)
+    result |= {"mean_and_std_of": source, **scores, **confusion.to_dict()}
+    result["accuracy_interval"] = wilson_interval(scores["accuracy"], examples)
     result["mistakes"] = [
         {
             "image": files[mistake.index] if files else mistake.index,
@@ -128,8 +125,8 @@ def evaluate(
     holdout, size = images.dataset.holdout, images.size
     held = "" if holdout in (None, 1) else f" (--holdout {holdout:g})"
     rows = _rows(result) | {
-        f"{split} images": f"{scores['examples']:,}{held}",
-        "mean and std of": said,
+        f"{split} images": f"{examples:,}{held}",
+        "mean and std of": source,
         "image size": f"{size[0]}x{size[1]}, of the model" if size else None,
         "confusion matrix": plot,
         "mistakes": mistakes,

@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -179,22 +179,12 @@ def convert(
         ```
     """
     path = check_path("path", path)
-    suffix = Path(path).suffix.lower()
-    runtime = runtime or ("c" if suffix == ".c" else "lce")
-    check_choice("runtime", runtime, RUNTIMES)
-    ending = ".c" if runtime == "c" else ".tflite"
-    if suffix != ending:
-        kind = "a C file" if runtime == "c" else "a TFLite model"
-        raise InvalidValue(
-            f"path={path!r} is not a name for {kind}. Choose one that ends in {ending}."
-        )
-    check_flag("verify", verify)
+    flags = {"verify": verify, "int8": int8, "small": small, "pixels": pixels}
+    for option, flag in {**flags, "allow_float": allow_float}.items():
+        check_flag(option, flag)
     check_bounds("tolerance", tolerance)
     check_integer("batch_size", batch_size, 1, "A device sees one example at a time.")
-    check_flag("int8", int8)
-    check_flag("allow_float", allow_float)
-    check_flag("small", small)
-    check_flag("pixels", pixels)
+    runtime = _checked_runtime(path, runtime, int8, small, verify)
     int8 = int8 or runtime == "micro"
     if calibrate is not None and not int8:
         raise InvalidValue(
@@ -202,23 +192,6 @@ def convert(
             "too, or leave it out."
         )
     outside = _outside(io, runtime, int8)
-    if runtime == "c":
-        check_prefix(path)
-        if int8:
-            raise InvalidValue(
-                "int8=True is not for C files, which compute in float32 what is not "
-                "binary. Leave it out, or choose another runtime."
-            )
-        if verify:
-            compiler()
-    elif small:
-        raise InvalidValue(
-            "small=True is for C files. Leave it out, or choose a path that ends in .c."
-        )
-    elif runtime == "lce":
-        compute_engine()
-    elif runtime == "micro":
-        check_micro()
     if not isinstance(model, keras.Model):
         model = with_known_sizes(model, input_shape, data, signature)
     name, holdout, source = None, None, ON_GIVEN_DATA
@@ -248,24 +221,22 @@ def convert(
     in_float = check_float(stages, base, allow_float, lambda: examples)
     if not verify:
         examples = [x[:_FEW] for x in examples]
-    taken = examples
+    taken = examples  # as the file takes them
     if steps is not None:
-        scale, offset = steps
         taken = [_converter.pixels_of(x, steps) for x in examples]
-        examples = [x * scale + offset for x in taken]
-    same: dict[str, Any] = {}
-    numbers: dict[str, Any] = {}
+        examples = [x * steps[0] + steps[1] for x in taken]
+    prepared, verified = dict[str, Any](), dict[str, Any]()
     with replacing(path) as temporary, ExitStack() as stack:
         if runtime == "c":
             step("Writing C")
             file = _as_c(stages, path, small, class_names)
             _check_c(file, allow_float)
             if verify:
-                same, outputs = verify_operations(model, stages, examples)
-                numbers = verify_c(stages, outputs, file, examples, tolerance)
+                prepared, outputs = verify_operations(model, stages, examples)
+                verified = verify_c(stages, outputs, file, examples, tolerance)
             if pixels:
                 file = _as_c(stages, path, small, class_names, steps)
-            proof = _proof(source, numbers, outputs, classes) if verify else ()
+            proof = _proof(source, verified, outputs, classes) if verify else ()
             file.about = _about(model, name, proof)
             content, runner = file.source.encode(), None
             header = stack.enter_context(replacing(Path(path).with_suffix(".h")))
@@ -281,11 +252,11 @@ def convert(
                 stages, path, int8, base, outside, tflite_metadata
             )
             if int8:
-                same = verify_without_rounding(given, stages, examples)
-                numbers = verify_int8(stages, runner, taken)
+                prepared = verify_without_rounding(given, stages, examples)
+                verified = verify_int8(stages, runner, taken)
             else:
-                same, outputs = verify_operations(model, stages, examples)
-                numbers = verify_file(
+                prepared, outputs = verify_operations(model, stages, examples)
+                verified = verify_file(
                     stages, outputs, content, runner, examples, tolerance
                 )
             if runtime == "micro":
@@ -300,39 +271,69 @@ def convert(
             )
     if not described:
         remove_metadata(path)
-    warnings = tie_warnings(same, numbers) if numbers and not int8 else []
+    warnings = tie_warnings(prepared, verified) if verified and not int8 else []
     if audit.board() == "none":
-        sizes = (
-            f"{(x or 0) / 1024:,.0f}" for x in (audit.flash_bytes, audit.arena_bytes)
-        )
-        warnings.append(
-            f"{path} fits none of the usual boards, which have up to 2,048 kB of flash "
-            f"and of memory: it takes {' and '.join(sizes)} kB. For networks that fit: "
-            "larq-nobn models --for 2m,2m."
-        )
+        warnings.append(_too_large(audit))
     for warning in warnings:
         _log.warning(warning)
-    return ConversionReport(
-        path=audit.path,
-        size_bytes=audit.size_bytes,
+    findings = {x.name: getattr(audit, x.name) for x in fields(Findings)}
+    findings |= dict(
         runtime=runtime,
-        binary_layers=len(binary),
-        lce_bconv2d=audit.lce_bconv2d,
-        float_ops=audit.float_ops,
+        in_float=[asdict(x) for x in in_float],
         binary_macs=audit.binary_macs // batch_size,
         float_macs=audit.float_macs // batch_size,
-        int8_ops=audit.int8_ops,
         int8_macs=audit.int8_macs // batch_size,
-        verify={**numbers, "data": source, "prepared": same} if verify else None,
-        in_float=[asdict(x) for x in in_float],
-        flash_bytes=audit.flash_bytes,
-        arena_bytes=audit.arena_bytes,
-        unpacked_bytes=audit.unpacked_bytes,
-        resolver=audit.resolver,
+    )
+    return ConversionReport(
+        **findings,
+        binary_layers=len(binary),
         merged=merged,
+        verify={**verified, "data": source, "prepared": prepared} if verify else None,
         not_prepared=reason,
         feed=_feed(stages.io, runner, preprocessing, pixels),
         warnings=warnings,
+    )
+
+
+def _checked_runtime(
+    path: str, runtime: str | None, int8: bool, small: bool, verify: bool
+) -> str:
+    """Returns the runtime for a path; rejects options that do not suit it."""
+    suffix = Path(path).suffix.lower()
+    runtime = runtime or ("c" if suffix == ".c" else "lce")
+    check_choice("runtime", runtime, RUNTIMES)
+    kind, ending = ("C file", ".c") if runtime == "c" else ("TFLite model", ".tflite")
+    if suffix != ending:
+        raise InvalidValue(
+            f"path={path!r} is not a name for a {kind}. Choose one that ends in "
+            f"{ending}."
+        )
+    if runtime == "c":
+        check_prefix(path)
+        if int8:
+            raise InvalidValue(
+                "int8=True is not for C files, which compute in float32 what is not "
+                "binary. Leave it out, or choose another runtime."
+            )
+        if verify:
+            compiler()
+    elif small:
+        raise InvalidValue(
+            "small=True is for C files. Leave it out, or choose a path that ends in .c."
+        )
+    elif runtime == "lce":
+        compute_engine()
+    elif runtime == "micro":
+        check_micro()
+    return runtime
+
+
+def _too_large(audit: Audit) -> str:
+    sizes = (f"{(x or 0) / 1024:,.0f}" for x in (audit.flash_bytes, audit.arena_bytes))
+    return (
+        f"{audit.path} fits none of the usual boards, which have up to 2,048 kB of "
+        f"flash and of memory: it takes {' and '.join(sizes)} kB. For networks that "
+        "fit: larq-nobn models --for 2m,2m."
     )
 
 

@@ -469,64 +469,56 @@ class Calls:
 
     def _kernel(self, node: Any) -> None:
         x, before, around, sign = self._meeting(node)
-        weights, name, small = np.asarray(node.weights), _name(node), None
-        sizes, y = sizes_of(x), sizes_of(node.y)
+        weights, name = np.asarray(node.weights), _name(node)
+        sizes, made = sizes_of(x), sizes_of(node.y)
         if node.of == "MatMul":
-            sizes, y, weights = (1, 1, *sizes), (1, 1, *y), weights[None, None]
-        scale, bias = (np.broadcast_to(n, y[-1]) for n in (node.scale, node.bias))
-        lengths = weights.shape[:2], node.strides[1:3], node.dilations[1:3]
-        rest = *lengths, before, (int(around), node.groups)
-        taps, options = prod(weights.shape[:3]), dict[str, Any](reads=(x,))
-        options["macs"] = prod(y[:-1]) * weights.size
+            sizes, made, weights = (1, 1, *sizes), (1, 1, *made), weights[None, None]
+        scale, bias = (np.broadcast_to(n, made[-1]) for n in (node.scale, node.bias))
         sums = np.abs(weights).reshape(-1, weights.shape[-1]).sum(axis=0).max()
-        options["terms"] = float(sums * np.abs(scale).max() + np.abs(bias).max())
-        if self.small and node.groups == 1 and node.of != "DepthwiseConv2dNative":
-            small = _signs.split_kernel(weights)
-        numbers: dict[str, Any] = {"bias": bias}
+        terms = float(sums * np.abs(scale).max() + np.abs(bias).max())
+        lengths = weights.shape[:2], node.strides[1:3], node.dilations[1:3]
+        taps, depthwise = prod(weights.shape[:3]), node.of == "DepthwiseConv2dNative"
+        small = self.small and node.groups == 1 and not depthwise
+        split = _signs.split_kernel(weights) if small else None
+        numbers: dict[str, Any] = {"bias": bias}  # arguments after the kernel
+        y, scratch = node.y, None  # words of scratch; None for no such argument
         if sign is not None:
-            function, after = "binary_convolution", self._signed.get(node.y)
-            signs, scale = weights * np.where(scale < 0, -1, 1), np.abs(scale)
-            # A word contains as many taps as fit.
-            joined = max(32 // weights.shape[2], 1)
-            each = signs.reshape(-1, *weights.shape[2:])
-            each = np.pad(each, [(0, -len(each) % joined), (0, 0), (0, 0)])
-            each = each.reshape(-1, joined * weights.shape[2], y[-1]).swapaxes(1, 2)
-            kernel = packed(each).swapaxes(1, 2)
-            numbers = {"scale": scale, **numbers}
-            size = taps // weights.shape[2] * -(-weights.shape[2] // 32)
-            options["scratch"] = (1 if around else 2) * size
-            bits = self._bits.setdefault(sign.y, sign.y.like())
-            options |= {"binary": True, "reads": (bits,)}
-            self.packed.add(bits)
-            self.same_as[bits] = sign.y
-            if after is not None:
-                options["y"] = self._bits[after.y]
-                numbers = {"least": thresholds(scale, bias, after.shift, taps)}
-        elif node.of == "DepthwiseConv2dNative":
+            function, words = "binary_convolution", -(-weights.shape[2] // 32)
+            kernel = _packed_taps(weights * np.where(scale < 0, -1, 1))
+            scratch = (1 if around else 2) * prod(weights.shape[:2]) * words
+            numbers = {"scale": np.abs(scale), "bias": bias, "least": None}
+            x = self._bits.setdefault(sign.y, sign.y.like())
+            self.packed.add(x)
+            self.same_as[x] = sign.y
+            if (after := self._signed.get(y)) is not None:
+                least = thresholds(numbers["scale"], bias, after.shift, taps)
+                numbers = {"scale": None, "bias": None, "least": least}
+                y = self._bits[after.y]
+        elif depthwise:
             function = "depthwise_convolution"
             kernel = weights.reshape(*weights.shape[:2], -1) * scale
-        elif small is not None:
-            function, options["scratch"] = "convolution_of_signs", taps
-            kernel = packed(small[0].reshape(taps, -1).T)
-            numbers = {"scale": scale * small[1], **numbers}
+        elif split is not None:
+            function, scratch = "convolution_of_signs", taps
+            kernel = packed(split[0].reshape(taps, -1).T)
+            numbers = {"scale": scale * split[1], "bias": bias}
         else:
             function, kernel = "convolution", weights * scale
-            steps = (*lengths[0], *lengths[1])
-            plain = steps == (1, 1, 1, 1) and node.groups == 1 and not any(before)
-            plain = plain and sizes[1:3] == y[1:3]
-            options["scratch"] = 0 if plain else 4 * taps
+            plain = {*lengths[0], *lengths[1], node.groups} == {1} and not any(before)
+            scratch = 0 if plain and sizes[1:3] == made[1:3] else 4 * taps
         kind = "uint32_t" if kernel.dtype == np.uint32 else "float"
         given = [self.constant(kind, f"kernel_{name}", kernel)]
         for what, each in numbers.items():
             kind = "int32_t" if what == "least" else "float"
-            given.append(self.constant(kind, f"{what}_{name}", each))
-        if sign is not None:
-            given[1:] = ["0", "0", *given[1:]] if after else [*given[1:], "0"]
-        if "scratch" in options:
-            given.append("{scratch}" if options["scratch"] else "0")
-        window = self._window(name, sizes, y, *rest)
-        line = f"{function}({{0}}, {window}, {', '.join(given)}, {{y}});"
-        self._add(node, function, line, **options)
+            own = f"{what}_{name}"
+            given += ["0" if each is None else self.constant(kind, own, each)]
+        if scratch is not None:
+            given.append("{scratch}" if scratch else "0")
+        rest = *lengths, before, (int(around), node.groups)
+        given.insert(0, self._window(name, sizes, made, *rest))
+        macs, binary = prod(made[:-1]) * weights.size, sign is not None
+        options = dict(reads=(x,), y=y, macs=macs, terms=terms, binary=binary)
+        line = f"{function}({{0}}, {', '.join(given)}, {{y}});"
+        self._add(node, function, line, scratch=scratch or 0, **options)
 
     def _transposed(self, node: Any) -> None:
         weights, small = self.program.constant(node.reads[1]), node.reads[2]
@@ -622,6 +614,15 @@ def number(value: Any) -> str:
         return "NAN" if np.isnan(exact) else "-INFINITY" if exact < 0 else "INFINITY"
     text = f"{exact:.9g}"
     return f"{text}{'' if {*text} & {*'.e'} else '.0'}f"
+
+
+def _packed_taps(signs: np.ndarray) -> np.ndarray:
+    """Packs a kernel (H, W, C, out); a word contains as many taps as fit."""
+    joined = max(32 // signs.shape[2], 1)
+    taps = signs.reshape(-1, *signs.shape[2:])
+    taps = np.pad(taps, [(0, -len(taps) % joined), (0, 0), (0, 0)])
+    taps = taps.reshape(-1, joined * signs.shape[2], signs.shape[3]).swapaxes(1, 2)
+    return packed(taps).swapaxes(1, 2)
 
 
 def packed(signs: np.ndarray) -> np.ndarray:
