@@ -41,6 +41,11 @@ class Recipe:
     Example:
         >>> Recipe(epochs=5, learning_rate=3e-3).optimizer
         'adam'
+
+    Differences from the papers:
+        The learning rate falls at every step instead of every epoch, and ε of Adam is
+        Keras' 1e-7 instead of PyTorch's 1e-8. Weight decay applies to kernels alone. A
+        second stage starts from the last weights of the first, not from the best.
     """
 
     epochs: int = setting(

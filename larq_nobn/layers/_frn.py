@@ -109,7 +109,8 @@ class FilterResponseNormalization(ChannelwiseLayer):
 
     Differences from the paper:
         The paper learns ε for 1x1 maps; here the user enables that. Its thresholded
-        activation is a layer of its own, `ThresholdedLinearUnit`.
+        activation is a layer of its own, `ThresholdedLinearUnit`. The paper warms up
+        the learning rate; the recipe `"filter_response"` does not.
     """
 
     _in_config = "epsilon learned_epsilon=_learn_epsilon center scale beta_initializer"

@@ -49,7 +49,8 @@ class ThresholdedLinearUnit(ChannelwiseLayer):
           arXiv:1911.09737.
 
     Differences from the paper:
-        None known.
+        The paper puts it after every filter response norm; the networks of this package
+        have none, since its output may be constant in sign.
     """
 
     _in_config = "tau_initializer"

@@ -119,6 +119,10 @@ def ReActNet18(
         [-1, 1], and initialize them on both sides of zero, not above it; `"none"`,
         `"independent_component"`, `"evonorm"` and `"dynamic_tanh"` start from Glorot's
         larger weights, since small ones would make their branches too weak to learn.
+        The pseudo-gradient of their binary kernels has the factor mean |W|, as Larq's
+        `MagnitudeAwareSign`. Real-valued kernels of the first of two stages start as
+        the binary ones. Thresholds of `"none"` and biases of normalizations start at
+        1e-5, so that rounding does not decide the signs of sums that are 0.
     """
     check_flag("scaled_shortcut", scaled_shortcut)
     kernels = (binary_weights, estimator, variance_preserving, balanced)

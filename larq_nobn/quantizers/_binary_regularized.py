@@ -96,7 +96,8 @@ class BinaryRegularized(KernelQuantizer):
 
     Differences from the paper:
         The paper multiplies the signs by the scale; here the quantizer inside decides
-        the value. The default strength and initial scale are choices of this package.
+        the value. The default strength and initial scale are choices of this package;
+        the recipe `"bnn_plus"` has a strength of 1e-7.
     """
 
     _in_config = "quantizer order strength per_channel initial_scale"
