@@ -75,9 +75,12 @@ class Command(click.Command):
         """Checks values and outputs, then runs the command."""
         from ..data import reading
 
+        # A module that is imported later may register recipes.
+        later = {"recipe", "recipes"} if ctx.params.get("modules") else set()
         for parameter in self.params:
             value = ctx.params.get(parameter.name or "")
-            if value is not None and isinstance(parameter, click.Option):
+            given = value is not None and parameter.name not in later
+            if given and isinstance(parameter, click.Option):
                 _check_value(parameter.name or "", value)
         check_outputs(ctx, force=ctx.params.pop("force", False))
         if (memory := ctx.params.pop("memory", None)) is not None:
@@ -183,8 +186,18 @@ class Names(click.Choice):
     """One of several names, in upper or lower case; `--help` shows them as they are."""
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        return super().convert(self._known(value), param, ctx)
+
+    def _known(self, value: Any) -> Any:
         names = {name.casefold(): name for name in self.choices}
-        return super().convert(names.get(str(value).casefold(), value), param, ctx)
+        return names.get(str(value).casefold(), value)
+
+
+class RecipeNames(Names):
+    """A recipe; other names are checked later, since --import may register them."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        return self._known(value)
 
 
 class NamesOrClass(Names):
@@ -420,7 +433,7 @@ config_option = click.option(
 data_dir_option = option_of(SETTINGS["data_dir"])
 recipe_option = click.option(
     "--recipe",
-    type=Names(list(RECIPES)),
+    type=RecipeNames(list(RECIPES)),
     show_default="that of the normalization",
     help=SETTINGS["recipe"].help,
 )

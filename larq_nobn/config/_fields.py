@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import os
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import get_annotations
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -90,7 +90,7 @@ class Setting:
     help: str
     group: str
     range: _checks.Bounds | None = None
-    choices: Sequence[str] | None = None
+    choices: Collection[str] | None = None
     offered: Sequence[str] | None = None
     kind: str | None = None
     absent: str = "none"

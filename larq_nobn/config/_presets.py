@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from .._checks import check_choice, check_kind
+from .._errors import InvalidType, InvalidValue
+from .._names import NORMALIZATIONS
 from ._recipe import Recipe
 
 # Chen et al. 2021, as in the published code.
@@ -133,3 +136,51 @@ RECIPES: dict[str, Recipe] = {
         calibrate=False,
     ),
 }
+
+
+def register_recipe(
+    name: str, recipe: Recipe, normalization: str | None = None
+) -> Recipe:
+    """Adds a recipe of your own under a name for `RunSettings`, `grid` and commands.
+
+    Commands find it once they have imported the module that registers it: `--import
+    my_parts --recipe "my_parts>fast"`. It changes nothing else; a run saves its name
+    and all of its values.
+
+    Arguments:
+        name: Any name that no other recipe has, such as `"my_parts>fast"`.
+        recipe: The settings, such as `dataclasses.replace(RECIPES["nobn"], epochs=5)`.
+        normalization: The normalization that the recipe selects if no other is chosen;
+            None for the usual one.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        TypeError, ValueError: For a recipe that is no `Recipe`, a name that is empty or
+            belongs to another recipe, or an unknown normalization.
+
+    Example:
+        ```python
+        from dataclasses import replace
+
+        import larq_nobn as nobn
+
+        recipe = replace(nobn.training.RECIPES["nobn"], epochs=5, batch_size=64)
+        nobn.training.register_recipe("my_parts>short", recipe)
+        settings = nobn.training.RunSettings("my_parts>short", dataset="digits")
+        ```
+    """
+    if not isinstance(name, str) or not name.strip():
+        raise InvalidType(f"name={name!r} is not a name. Give one as 'my_parts>fast'.")
+    check_kind("recipe", recipe, Recipe, "a Recipe. Change one by dataclasses.replace")
+    if normalization is not None and ">" not in str(normalization):
+        check_choice("normalization", normalization, NORMALIZATIONS)
+    known = RECIPES.get(name), REQUIRED_NORMALIZATION.get(name)
+    if name in RECIPES and known != (recipe, normalization):
+        raise InvalidValue(
+            f"name={name!r} already belongs to another recipe. Choose another name."
+        )
+    if normalization is not None:
+        REQUIRED_NORMALIZATION[name] = normalization
+    return RECIPES.setdefault(name, recipe)

@@ -164,7 +164,7 @@ class Settings(Recipe):
     recipe: str = setting(
         "plain",
         "Preset of training settings; other options change single ones.",
-        choices=tuple(RECIPES),
+        choices=RECIPES,
         option=False,
     )
     init: str | None = setting(

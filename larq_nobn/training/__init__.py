@@ -9,7 +9,7 @@ from .._names import (
     STRATEGIES,
 )
 from .._signals import Terminated
-from ..config._presets import RECIPES
+from ..config._presets import RECIPES, register_recipe
 from ..config._recipe import Recipe
 from ..loading import open_model, save_model
 from ._compare import compare, grid
@@ -45,6 +45,7 @@ __all__ = [
     "load_record",
     "load_run",
     "open_model",
+    "register_recipe",
     "report",
     "save_model",
     "train",

@@ -29,7 +29,8 @@ def test_recipes():
     section = PAGE.split("\n## Recipes\n")[1].split("\n## ")[0]
     cells = re.findall(r"^\|([^|]+)\|", section, re.MULTILINE)
     named = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
-    assert {*named} == {*training.RECIPES}
+    # Pages that other tests have run may have registered their own.
+    assert {*named} == {name for name in training.RECIPES if ">" not in name}
 
 
 def test_columns_of_the_history(tiny_run: training.Run):

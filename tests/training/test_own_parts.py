@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from larq_nobn import data, models, training
 from click.testing import CliRunner
 from larq_nobn._keras import keras
 from larq_nobn.cli import main
+from larq_nobn.config import _presets
 from larq_nobn.graph._signs import is_binary
 from larq_nobn.training import RunSettings
 from larq_nobn.training._network import build_network
@@ -101,6 +104,76 @@ def test_a_network_that_is_given_keeps_its_kernels():
     for recipe in ("batch_norm", "recu_cifar", "bnn_plus"):
         assert RunSettings(recipe, init="a", normalization=None).kernel is None
     assert RunSettings("batch_norm", init="a", normalization=None, kernel="recu").kernel
+
+
+# A recipe of one's own.
+
+
+@pytest.fixture
+def own_recipe() -> Iterator[training.Recipe]:
+    made = replace(_presets.RECIPES["bnn_plus"], epochs=3, kernel=KERNEL)
+    yield training.register_recipe("own_parts>fast", made, "group")
+    del _presets.RECIPES["own_parts>fast"]
+    del _presets.REQUIRED_NORMALIZATION["own_parts>fast"]
+
+
+def test_a_recipe_is_registered(own_recipe: training.Recipe, tmp_path: Path):
+    """Its values are those of settings, grids and commands that name it."""
+    settings = RunSettings("own_parts>fast", dataset="digits")
+    assert (settings.recipe, settings.normalization) == ("own_parts>fast", "group")
+    for name, value in vars(own_recipe).items():
+        assert getattr(settings, name) == value, name
+    assert settings.sources["epochs"] == "recipe own_parts>fast"
+    assert RunSettings.from_recipe("own_parts>fast", epochs=4).epochs == 4
+    (cell,) = training.grid(recipes=["own_parts>fast"], dataset="digits").values()
+    assert cell == settings
+    leave_run(tmp_path / "a", settings, [0.5])
+    leave_run(tmp_path / "b", RunSettings(dataset="digits"), [0.5])
+    comparison = training.report([tmp_path / "a", tmp_path / "b"])
+    assert set(comparison.compared) == {"normalization", "recipe"}
+    # The same again changes nothing; another one does not replace it.
+    training.register_recipe("own_parts>fast", own_recipe, "group")
+    for wrong in (("own_parts>fast", own_recipe), ("nobn", own_recipe)):
+        with pytest.raises(ValueError, match="already belongs to another recipe"):
+            training.register_recipe(*wrong)
+    with pytest.raises(ValueError, match="normalization must be one of"):
+        training.register_recipe("x", own_recipe, "layer")
+    for name, recipe in (("", own_recipe), ("x", {"epochs": 5})):
+        with pytest.raises(TypeError, match="a Recipe|is not a name"):
+            training.register_recipe(name, recipe)
+
+
+MODULE = """
+from dataclasses import replace
+import larq_nobn as nobn
+nobn.training.register_recipe(
+    "plain_name", replace(nobn.training.RECIPES["nobn"], epochs=7)
+)
+"""
+
+
+@pytest.mark.parametrize("command", ["train", "compare"])
+def test_commands_import_a_recipe(command, tmp_path, monkeypatch):
+    """Without the import, its name is an error before anything else."""
+    (tmp_path / "my_recipes.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    seen = []
+
+    def stopped(given, *_, **__):
+        seen.extend(given.values() if isinstance(given, dict) else [given])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, command, stopped)
+    words = [command, "--recipe", "plain_name", "--dataset", "digits", "--output", "a"]
+    unknown = CliRunner().invoke(main, words)
+    assert unknown.exit_code == 2 and "got 'plain_name'" in unknown.output
+    try:
+        CliRunner().invoke(main, [*words, "--import", "my_recipes"])
+    finally:
+        sys.modules.pop("my_recipes", None)
+        _presets.RECIPES.pop("plain_name", None)
+    assert {(each.recipe, each.epochs) for each in seen} == {("plain_name", 7)}
 
 
 # A network of one's own, as an object.
