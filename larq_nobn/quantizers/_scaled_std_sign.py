@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -36,6 +37,7 @@ def scaled_std_sign(
     epsilon: float,
     variance_preserving: bool,
     balanced: bool,
+    power_of_two: bool,
 ) -> tuple[tf.Tensor, Callable]:
     """Computes the binary kernel, with its pseudo-gradient as one fused expression."""
     filters = measured_filters(kernel, deviation=not variance_preserving)
@@ -46,7 +48,12 @@ def scaled_std_sign(
         magnitude = (
             standardization_factor(filters, epsilon) * filters.absolute_deviation
         )
-    value = signed(filters.columns, center, scale * (magnitude * gain))
+    amplitude = scale * (magnitude * gain)
+    if power_of_two:
+        exponent = tf.round(tf.math.log(tf.abs(amplitude)) / math.log(2))
+        amplitude = tf.sign(amplitude) * tf.pow(tf.cast(2, gain.dtype), exponent)
+        gain = tf.math.divide_no_nan(amplitude, scale * magnitude)
+    value = signed(filters.columns, center, amplitude)
 
     def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         g = tf.reshape(upstream, filters.columns.shape)
@@ -93,6 +100,10 @@ class ScaledStdSign(StandardizedKernel):
         balanced: Whether the threshold is the median instead of the mean, so that a
             filter of even N has as many +1 as -1. The gradient remains that of the
             mean.
+        power_of_two: Whether \(a \gamma_o s_o\) is rounded to \(\pm 2^k\), in the
+            logarithm and halves to even, so that a shift of bits replaces the
+            multiplication. \(\gamma_o\) is then the gain of the rounded value, and its
+            gradient passes to the learned one unchanged.
         metrics: `["flip_ratio"]` or `[]`; None takes those of Larq's `metrics_scope`.
         **kwargs: Keras layer arguments, such as `name`.
 
@@ -126,15 +137,19 @@ class ScaledStdSign(StandardizedKernel):
         - T. Chen, Z. Zhang, X. Ouyang, Z. Liu, Z. Shen, Z. Wang, '"BNN - BN = ?":
           Training Binary Neural Networks without Batch Normalization', CVPR Workshops
           2021, arXiv:2104.08215.
+        - R. Ma, G. Qiao, Y. Liu, L. Meng, N. Ning, Y. Liu, S. Hu, "A&B BNN: Add&Bit-
+          Operation-Only Hardware-Friendly Binary Neural Network", CVPR 2024,
+          arXiv:2403.03739 (networks without multiplications).
 
     Differences from the paper:
         The paper multiplies the pseudo-gradient by \(s_o\); here, as in its code, it is
-        not. PyTorch's sign(0) = 0 becomes +1. `scale`, `variance_preserving` and
-        `balanced` are additions; their defaults change nothing.
+        not. PyTorch's sign(0) = 0 becomes +1. `scale`, `variance_preserving`,
+        `balanced` and `power_of_two` are additions; their defaults change nothing. The
+        published code of A&B BNN does not round its gains.
     """
 
     precision = 1
-    _in_config = "variance_preserving balanced"
+    _in_config = "variance_preserving balanced power_of_two"
 
     def __init__(
         self,
@@ -143,6 +158,7 @@ class ScaledStdSign(StandardizedKernel):
         epsilon: float = 1e-5,
         variance_preserving: bool = False,
         balanced: bool = False,
+        power_of_two: bool = False,
         **kwargs: Any,
     ):
         super().__init__(gain=gain, scale=scale, epsilon=epsilon, **kwargs)
@@ -150,6 +166,7 @@ class ScaledStdSign(StandardizedKernel):
             "variance_preserving", variance_preserving
         )
         self.balanced = check_flag("balanced", balanced)
+        self.power_of_two = check_flag("power_of_two", power_of_two)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         value = scaled_std_sign(
@@ -159,5 +176,6 @@ class ScaledStdSign(StandardizedKernel):
             epsilon=self.epsilon,
             variance_preserving=self.variance_preserving,
             balanced=self.balanced,
+            power_of_two=self.power_of_two,
         )
         return self._measured(value)

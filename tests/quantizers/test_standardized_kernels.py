@@ -52,6 +52,31 @@ def test_value_and_gradients(shape, preserving, balanced):
     assert_allclose(d_weights["gain"], expected["gain"], rtol=1e-8)
 
 
+@pytest.mark.parametrize("preserving", [False, True])
+def test_powers_of_two(preserving):
+    rng = np.random.default_rng(5)
+    kernel, upstream = rng.normal(size=(2, 3, 3, 4, 5))
+    gain = np.array([0.7, -1.3, 2.9, 1e-3, 0.0])
+    layer = ScaledStdSign(
+        scale=0.3, variance_preserving=preserving, power_of_two=True, dtype="float64"
+    )
+    layer.build(kernel.shape)
+    layer.gain.assign(gain)
+    value, d_kernel, d_weights = value_and_gradients(layer, kernel, upstream)
+    signs = std_signs(kernel, 0.3, 1e-5, preserving=preserving)
+    magnitude = np.abs(signs[0, 0, 0])
+    exponents = np.round(np.log2(np.abs(gain[:4]) * magnitude[:4]))
+    rounded = np.append(np.sign(gain[:4]) * 2**exponents / magnitude[:4], 0)
+    expected = scaled_std_sign(
+        kernel, {"gain": rounded}, upstream, 0.3, 1e-5, preserving=preserving
+    )
+    assert_allclose(value, rounded * signs, rtol=1e-12)
+    assert_allclose(d_kernel, expected["x"], rtol=1e-8, atol=1e-8)
+    assert_allclose(d_weights["gain"], expected["gain"], rtol=1e-8)
+    single = ScaledStdSign(power_of_two=True)(kernel.astype(np.float32)).numpy()
+    assert (np.frexp(np.abs(single))[0] == 0.5).all()  # exact, so a shift of bits
+
+
 def test_variance_preserving_output_has_unit_variance():
     rng = np.random.default_rng(8)
     kernel = rng.uniform(0, 1e-3, (3, 3, 64, 32)).astype(np.float32)
