@@ -163,6 +163,20 @@ class Recipe:
             )
         ],
     )
+    stochastic_depth: float = setting(
+        0.0,
+        "Stochastic depth: fraction of the images of a training step that skip the "
+        "last residual branch; falls linearly to the first one. Not for the "
+        "normalization kalman.",
+        range=("[0, 1)", "0 is none, 0.1 is usual."),
+        applies_when=[
+            unless(
+                *("normalization", "kalman"),
+                why="which propagates moments of all branches",
+            ),
+            unless("model", MODEL_FROM_INIT, GIVEN, why="whose branches are unknown"),
+        ],
+    )
     reflect: bool = setting(
         False,
         "Pad crops by reflection instead of zeros.",

@@ -46,7 +46,7 @@ def _block(
         both, width, 3, 1, f"{name}_improve", alpha, dilation=dilation
     )
     # Added only to the new features, since the change of the others is zero.
-    new = keras.layers.Add(name=f"{name}_improve_add")([new, change])
+    new = keras.layers.Add(name=f"{name}_improve_add")([change, new])
     return grow(x, new, f"{name}_improve")
 
 

@@ -51,7 +51,8 @@ def scaled_std_sign(
     amplitude = scale * (magnitude * gain)
     if power_of_two:
         exponent = tf.round(tf.math.log(tf.abs(amplitude)) / math.log(2))
-        amplitude = tf.sign(amplitude) * tf.pow(tf.cast(2, gain.dtype), exponent)
+        power = tf.pow(tf.cast(2, gain.dtype), exponent)
+        amplitude = tf.where(amplitude < 0, -power, power)
         gain = tf.math.divide_no_nan(amplitude, scale * magnitude)
     value = signed(filters.columns, center, amplitude)
 

@@ -162,7 +162,9 @@ def build_network(
             **{name: value for name, value in chosen.items() if value is not None},
             **settings.network,
         )
-    return with_kernels(network, settings)
+    network = with_kernels(network, settings)
+    rate = settings.stochastic_depth
+    return with_stochastic_depth(network, rate) if rate else network
 
 
 def with_kernels(network: keras.Model, recipe: Recipe) -> keras.Model:
@@ -220,6 +222,44 @@ def with_kernels(network: keras.Model, recipe: Recipe) -> keras.Model:
         if standardize:
             return _models.replace_layers(network, standardized)
         return keras.models.clone_model(network, clone_function=same_but)
+
+
+def with_stochastic_depth(network: keras.Model, rate: float) -> keras.Model:
+    r"""Returns a new network whose training steps drop residual branches.
+
+    Of the branches \(f_1, ..., f_L\), the first inputs of additions, an image skips
+    each at random in training; files and inference do not change:
+
+    \[ y = x + \frac{m_l}{1 - p_l} f_l(x), \qquad P(m_l = 0) = p_l = p\, l / L . \]
+
+    Raises:
+        ValueError: If the network has no additions.
+
+    References:
+        G. Huang, Y. Sun, Z. Liu, D. Sedra, K. Weinberger, "Deep Networks with
+        Stochastic Depth", ECCV 2016, arXiv:1603.09382.
+
+    Differences from the paper:
+        Each image has its own m instead of each batch. Branches are scaled up in
+        training instead of down at inference, so that files need no factor.
+    """
+    adds = [x.name for x in network.layers if isinstance(x, _layers.Add)]
+    if not adds:
+        raise InvalidValue(
+            f"stochastic_depth={rate} needs residual branches, which the network "
+            f"{network.name} does not have. Choose another model, or leave it out."
+        )
+
+    def dropping(call: _graph.Call) -> Any:
+        layer = _operation.rebuild(call.layer)
+        if layer.name not in adds:
+            return layer
+        share = rate * (adds.index(layer.name) + 1) / len(adds)
+        drop = _layers.Dropout(share, (None, 1, 1, 1), name=f"{layer.name}_drop")
+        return lambda given: layer([drop(given[0]), *given[1:]])
+
+    with without_starvation_warning():
+        return _models.replace_layers(network, dropping)
 
 
 def scale_latent_weights(network: keras.Model, factor: float) -> None:

@@ -251,6 +251,28 @@ def test_the_recipe_of_add_and_bit_is_that_of_its_code():
     }
 
 
+def test_stochastic_depth_drops_branches_of_single_images_in_training():
+    network = as_by("plain", width=4, blocks=(2, 2), stochastic_depth=0.8)
+    plain = as_by("plain", width=4, blocks=(2, 2))
+    plain.set_weights(network.get_weights())
+    x = np.random.default_rng(0).normal(size=(64, 8, 8, 1)).astype(np.float32)
+    np.testing.assert_array_equal(network(x), plain(x))
+    adds = [each for each in network.layers if each.name.endswith("_add")]
+    watched = [(add.input[0]._keras_history.layer.input, *add.input) for add in adds]
+    ends = keras.Model(network.input, [watched, [add.output for add in adds]])
+    for number, ((branch, dropped, rest), y) in enumerate(
+        zip(*ends(tf.repeat(x, 20, 0), training=True), strict=True), 1
+    ):
+        rate = 0.8 * number / 4
+        kept = np.any(dropped.numpy() != 0, (1, 2, 3))
+        assert abs(kept.mean() - (1 - rate)) < 4 * (rate * (1 - rate) / 1280) ** 0.5
+        expected = kept[:, None, None, None] * branch.numpy() / (1 - rate)
+        np.testing.assert_allclose(dropped, expected, rtol=1e-6)
+        np.testing.assert_array_equal(y, dropped + rest)
+    with pytest.raises(ValueError, match="VGGSmall|vgg_small|vggsmall"):
+        as_by("plain", model="VGGSmall", blocks=None, stochastic_depth=0.1)
+
+
 @pytest.mark.parametrize("recipe, each", [("vita_cifar", True), ("plain", False)])
 def test_gains_are_clipped_as_published(recipe: str, each: bool):
     """Of four channels one has a large gradient, of 1 where its gain is 1."""
