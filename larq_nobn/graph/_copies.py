@@ -64,7 +64,7 @@ def to_keras(graph: Graph, float32: bool = False, shared: bool = False) -> keras
     built: dict[int, keras.layers.Layer] = {}
     new: list[Call] = []
 
-    def make(call: Call, given: list[Any]) -> Any:
+    def make(call: Call, values: list[Any]) -> Any:
         operation = call.operation
         if id(operation) not in built:
             if shared and _stays(operation, float32):
@@ -74,7 +74,7 @@ def to_keras(graph: Graph, float32: bool = False, shared: bool = False) -> keras
                 new.append(call)
             built[id(operation)] = layer
         with _own_policy(built[id(operation)]):
-            return _models.run_call(call, built[id(operation)], given)
+            return _models.run_call(call, built[id(operation)], values)
 
     starts = _models.inputs_like(graph.model)
     # Larq leaves its scope open when a layer fails, and latent weights then read as ±1.

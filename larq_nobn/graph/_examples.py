@@ -41,16 +41,16 @@ def made_up(flat: keras.Model, random: int, size: int = SIZES[0]) -> list[np.nda
     generator = np.random.default_rng(0)
     ids, padding = _ids_and_padding(flat)
     arrays = []
-    for given in flat.inputs:
-        shape = tuple(side or size for side in given.shape[1:])
+    for tensor in flat.inputs:
+        shape = tuple(side or size for side in tensor.shape[1:])
         noise = generator.normal(size=(random, *shape))
         noise[1::3] *= _WIDE
         noise[2::3] = np.rint(noise[2::3])
         numbers = np.concatenate([_regular(shape), noise])
-        dtype = np.dtype(given.dtype.as_numpy_dtype)
-        array = in_range(numbers, dtype, ids.get(id(given)))
-        if id(given) in padding and shape:
-            _pad(array, padding[id(given)])
+        dtype = np.dtype(tensor.dtype.as_numpy_dtype)
+        array = in_range(numbers, dtype, ids.get(id(tensor)))
+        if id(tensor) in padding and shape:
+            _pad(array, padding[id(tensor)])
         arrays.append(array)
     return arrays
 
@@ -90,14 +90,14 @@ def called(model: keras.Model, examples: Sequence[np.ndarray]) -> list[np.ndarra
         LayerError: If some layer cannot be called on the examples.
     """
     pairs = zip(model.inputs, examples, strict=True)
-    inputs = [tf.constant(array, given.dtype) for given, array in pairs]
+    inputs = [tf.constant(array, tensor.dtype) for tensor, array in pairs]
     with raised_by(model, UNCALLED):
         return [output.numpy() for output in inference(model, inputs)]
 
 
 def batch_of(model: keras.Model) -> int:
     """Returns how many examples a model takes at once; 1 if it takes any number."""
-    return next(filter(None, (given.shape[0] for given in model.inputs)), 1)
+    return next(filter(None, (tensor.shape[0] for tensor in model.inputs)), 1)
 
 
 def _regular(shape: tuple[int, ...]) -> np.ndarray:
@@ -146,7 +146,7 @@ def _ids_and_padding(flat: keras.Model) -> tuple[dict[int, int], dict[int, float
     ids: dict[int, int] = {}
     padding: dict[int, float] = {}
     # Each tensor is visited once: residual sums multiply the number of paths.
-    origins = {id(given): frozenset([id(given)]) for given in flat.inputs}
+    origins = {id(tensor): frozenset([id(tensor)]) for tensor in flat.inputs}
     for call in calls_of(flat):
         layer, none = call.layer, frozenset[int]()
         starts = none.union(*(origins.get(id(x), none) for x in inputs_of(call.node)))
@@ -174,11 +174,11 @@ def _vocabulary(call: Call) -> int | None:
     if function not in (tf.one_hot, tf.gather, tf.nn.embedding_lookup):
         return None
     node = call.node
-    given = signature(function).bind(*node.call_args, **node.call_kwargs).arguments
+    arguments = signature(function).bind(*node.call_args, **node.call_kwargs).arguments
     if function is tf.one_hot:
-        depth = tf.get_static_value(given["depth"])
+        depth = tf.get_static_value(arguments["depth"])
         return None if depth is None else int(depth)
-    params, axis = given["params"], given.get("axis") or 0
+    params, axis = arguments["params"], arguments.get("axis") or 0
     if hasattr(params, "_keras_history"):  # the model computes the table
         return None
     count: int = tf.convert_to_tensor(params).shape[axis]

@@ -77,11 +77,11 @@ class Call(NamedTuple):
         """Returns the call, reading the tensor `new` instead of `old`."""
         return self._replace(reads=tuple(new if x is old else x for x in self.reads))
 
-    def arguments(self, given: Sequence[Any]) -> tuple[Any, Any]:
-        """Returns the arguments of the call, with `given` in place of its inputs."""
+    def arguments(self, values: Sequence[Any]) -> tuple[Any, Any]:
+        """Returns the arguments of the call, with `values` in place of its inputs."""
         # Keras takes one value off a list for each read of a tensor, as in x + x.
-        pairs = zip(inputs_of(self.node), given, strict=True)
-        lists = {str(id(old)): [new] * len(given) for old, new in pairs}
+        pairs = zip(inputs_of(self.node), values, strict=True)
+        lists = {str(id(old)): [new] * len(values) for old, new in pairs}
         return self.node.map_arguments(lists)
 
 

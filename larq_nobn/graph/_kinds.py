@@ -237,8 +237,8 @@ def int8_of(call: Call) -> str:
     if selection is None:
         return inherited(call.operation.kind).int8
     tensors = {id(tensor) for tensor in call.node.keras_inputs}
-    given = tf.nest.flatten([call.node.call_args, call.node.call_kwargs])
-    others = (np.asarray(x).dtype.kind for x in given if id(x) not in tensors)
+    passed = tf.nest.flatten([call.node.call_args, call.node.call_kwargs])
+    others = (np.asarray(x).dtype.kind for x in passed if id(x) not in tensors)
     return "shared" if "f" in others else selection  # its number is no input
 
 

@@ -61,8 +61,8 @@ def call_by_call(model: keras.Model, inputs: Sequence[Any]) -> list[Any]:
     they were made, and skips calls that no output depends on.
     """
 
-    def make(call: Call, given: list[Any]) -> Any:
-        return run_call(call, call.layer, given, False)
+    def make(call: Call, values: list[Any]) -> Any:
+        return run_call(call, call.layer, values, False)
 
     return rerun(Graph(model), inputs, make)
 
@@ -81,10 +81,10 @@ def replace_layers(
     """
     layers: dict[str, Layers] = {}
 
-    def make(call: Call, given: list[Any]) -> Any:
+    def make(call: Call, values: list[Any]) -> Any:
         if call.name not in layers:
             layers[call.name] = replacement(call)
-        return run_call(call, layers[call.name], given)
+        return run_call(call, layers[call.name], values)
 
     starts = inputs_like(model)
     return model_like(model, starts, rerun(Graph(model), starts, make))
@@ -93,8 +93,8 @@ def replace_layers(
 def inputs_like(model: keras.Model) -> list[Any]:
     """Returns new inputs with the shapes, types and names of a model's."""
     return [
-        keras.Input(batch_shape=given.shape, dtype=given.dtype, name=name)
-        for given, name in zip(model.inputs, model.input_names, strict=True)
+        keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=name)
+        for tensor, name in zip(model.inputs, model.input_names, strict=True)
     ]
 
 
@@ -106,7 +106,7 @@ def model_like(model: keras.Model, starts: list[Any], ends: list[Any]) -> keras.
 
 
 def run_call(
-    call: Call, layer: Layers, given: Sequence[Any], training: Any = None
+    call: Call, layer: Layers, values: Sequence[Any], training: Any = None
 ) -> Any:
     """Repeats a call with another layer, on other values.
 
@@ -118,9 +118,9 @@ def run_call(
     # The call is of a new operation, or its state is left out.
     if call.node is None or isinstance(own, BatchKalmanNormalization):
         with raised_by(named, UNCALLED):
-            return layer(given if len(given) > 1 else given[0])
+            return layer(values if len(values) > 1 else values[0])
     args, kwargs = tf.nest.map_structure(
-        partial(_as_wide, call, given), call.arguments(given)
+        partial(_as_wide, call, values), call.arguments(values)
     )
     if type(layer) is not type(own):
         # Another class need not take a fixed `training`.
@@ -136,9 +136,9 @@ def run_call(
         return layer(*args, **kwargs)
 
 
-def _as_wide(call: Call, given: Sequence[Any], argument: Any) -> Any:
+def _as_wide(call: Call, values: Sequence[Any], argument: Any) -> Any:
     """Returns a half-precision constant in the type that the tensors have now."""
-    for old, new in zip(inputs_of(call.node), given, strict=True):
+    for old, new in zip(inputs_of(call.node), values, strict=True):
         constant = argument is not new and isinstance(argument, tf.Tensor | np.ndarray)
         half = old.dtype in (tf.float16, tf.bfloat16)
         if constant and half and old.dtype == argument.dtype:
@@ -205,17 +205,17 @@ class _Opener:
     def run(self, model: keras.Model, starts: list[Any], training: Any) -> list[Any]:
         """Repeats a model's calls, in a mode of training if one is fixed."""
 
-        def make(call: Call, given: list[Any]) -> Any:
+        def make(call: Call, values: list[Any]) -> Any:
             if isinstance(call.layer, keras.Model):
-                (first, *_), _ = call.arguments(given)
+                (first, *_), _ = call.arguments(values)
                 flat = call.layer._flatten_to_reference_inputs(first)
                 inner = list(map(_as_own_input, call.layer.inputs, flat))
                 fixed = training_argument(call)
                 return self.run(call.layer, inner, training if fixed is None else fixed)
             # Layers that replace a batch norm later take only floats.
-            if is_batch_norm(call.layer) and not given[0].dtype.is_floating:
-                given[0] = tf.cast(given[0], call.first_output.dtype)
-            return run_call(call, self._layer(model, call), given, training)
+            if is_batch_norm(call.layer) and not values[0].dtype.is_floating:
+                values[0] = tf.cast(values[0], call.first_output.dtype)
+            return run_call(call, self._layer(model, call), values, training)
 
         return rerun(Graph(model), starts, make)
 
@@ -288,12 +288,12 @@ def check_readable(model: Any) -> None:
 
 def check_dense_inputs(model: keras.Model) -> None:
     """Raises a ModelError for a model that takes ragged or sparse tensors."""
-    for given in model.inputs or ():
-        spec = given.type_spec
+    for tensor in model.inputs or ():
+        spec = tensor.type_spec
         if not isinstance(spec, tf.TensorSpec):
             kind = type(spec).__name__.removesuffix("Spec")
             raise ModelError(
-                f"Input {given.name!r} of model {model.name!r} is a {kind}, and only "
+                f"Input {tensor.name!r} of model {model.name!r} is a {kind}, and only "
                 "dense inputs are known here. Build the model with an input of padded "
                 "sequences, which Embedding(mask_zero=True) or Masking leaves out."
             )
@@ -327,10 +327,10 @@ def training_argument(call: Call) -> Any:
 
     It is None if the call follows the mode of the model around it.
     """
-    given = call.node.call_args, call.node.call_kwargs
+    arguments = call.node.call_args, call.node.call_kwargs
     spec, where = call.node.layer._call_spec, {"inputs_in_args": True}
-    passed = spec.arg_was_passed("training", *given, **where)
-    return spec.get_arg_value("training", *given, **where) if passed else None
+    passed = spec.arg_was_passed("training", *arguments, **where)
+    return spec.get_arg_value("training", *arguments, **where) if passed else None
 
 
 def check_inference(model: keras.Model, batch_norms: bool = True) -> None:
@@ -360,8 +360,8 @@ def all_calls(model: keras.Model, outer: Any = None) -> Iterator[tuple[Call, Any
     That is None if no call fixes it.
     """
     for call in calls_of(model):
-        given = training_argument(call)
-        mode = outer if given is None else given
+        own = training_argument(call)
+        mode = outer if own is None else own
         if getattr(call.layer, "_is_graph_network", False):
             yield from all_calls(call.layer, mode)
         else:

@@ -120,10 +120,10 @@ def _config(layer: keras.layers.Layer, float32: bool) -> dict[str, Any]:
         config = dict(alone.get_config())
     config = _rebuilt(config, float32, layer)
     for name in functions.keys() & config.keys():
-        given = functions[name]
+        value = functions[name]
         # Two layers cannot share a quantizer with weights.
-        is_layer = isinstance(given, keras.layers.Layer)
-        config[name] = rebuild(given, float32) if is_layer else given
+        is_layer = isinstance(value, keras.layers.Layer)
+        config[name] = rebuild(value, float32) if is_layer else value
     # With virtual batches, Keras returns the axis counted one too high.
     virtual = layer.built and getattr(layer, "virtual_batch_size", None)
     if virtual and config["axis"] == layer.axis:
@@ -201,8 +201,8 @@ class Operation:
     @cached_property
     def arrays(self) -> dict[str, np.ndarray]:
         """All its weights by attribute, except those of layers inside."""
-        given = {} if self.base is None else named(self.base)
-        return {**{name: x.numpy() for name, x in given.items()}, **self.values}
+        weights = {} if self.base is None else named(self.base)
+        return {**{name: x.numpy() for name, x in weights.items()}, **self.values}
 
     def argument(self, name: str, default: Any = None) -> Any:
         """Returns an argument of its class, as far as the layer shows it."""
@@ -260,15 +260,15 @@ class Operation:
         if self.base is not None:
             gone = [] if self.argument("use_bias", True) else ["bias"]
             skipped = [*self.values, *self.arguments, *gone]
-            made, given = (_others(x, skipped) for x in (layer, self.base))
-            if [x.shape for x in made] != [x.shape for x in given]:
+            made, own = (_others(x, skipped) for x in (layer, self.base))
+            if [x.shape for x in made] != [x.shape for x in own]:
                 raise ModelError(
                     f"Layer {self.name!r} ({self.kind.__name__}) has other weights "
                     "when it is rebuilt from its configuration. Give the class a "
                     "get_config that lists every argument, and make all weights in "
                     "build."
                 )
-            for variable, value in zip(made, given, strict=True):
+            for variable, value in zip(made, own, strict=True):
                 variable.assign(tf.cast(value, variable.dtype))
         for name, value in self.values.items():
             variable = latent(getattr(layer, name))
@@ -281,11 +281,11 @@ class Operation:
 
     def _broken_constraints(self) -> list[str]:
         """Returns the constraints that only the base's weights obey."""
-        given = named(self.base) if self.values else {}
+        own = named(self.base) if self.values else {}
         broken = []
-        for name in set(self.values) & set(given) & set(_CONSTRAINTS):
+        for name in set(self.values) & set(own) & set(_CONSTRAINTS):
             constraint = getattr(self.base, _CONSTRAINTS[name])
-            if constraint is None or not _obeys(constraint, given[name].numpy()):
+            if constraint is None or not _obeys(constraint, own[name].numpy()):
                 continue
             if not _obeys(constraint, self.values[name]):
                 broken.append(_CONSTRAINTS[name])

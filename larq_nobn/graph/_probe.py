@@ -69,8 +69,8 @@ def bits_of_users(quantizer: Any) -> int:
     for side in (_POSITIVE, _NEGATIVE):
         numbers = np.resize(side, (len(side), *[2] * (len(shape) - 2), channels))
         made = _tried(quantizer, numbers)
-        given = np.where(numbers > 0, 1, np.where(numbers == 0, zero, low))
-        if made is None or not np.array_equal(made, given):
+        expected = np.where(numbers > 0, 1, np.where(numbers == 0, zero, low))
+        if made is None or not np.array_equal(made, expected):
             return 2
     return 1
 
