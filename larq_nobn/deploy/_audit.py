@@ -176,8 +176,8 @@ class Audit(Findings):
         table = super().table()
         peak = f"{self.peak_activation_bytes / 1e3:,.1f} kB"
         table.add_row("feature maps at one time", peak)
-        for given in self.open_inputs:
-            sides = f"{given['name']}: {_sides(given['shape'])}; MACs and bytes"
+        for tensor in self.open_inputs:
+            sides = f"{tensor['name']}: {_sides(tensor['shape'])}; MACs and bytes"
             table.add_row("open input", f"{sides} are those of size 1")
         return table
 
@@ -440,14 +440,14 @@ def _shown_bytes(count: int) -> str:
 
 def _described(row: dict[str, Any]) -> str:
     """Returns `"LceBconv2d (stride 2, zero-pad, relu)"`."""
-    parts = []
+    words = []
     if row["strides"] and row["strides"] != [1, 1]:
-        parts.append(f"stride {'x'.join(map(str, dict.fromkeys(row['strides'])))}")
+        words.append(f"stride {'x'.join(map(str, dict.fromkeys(row['strides'])))}")
     if row["op"] == "LceBconv2d":
-        parts.append("valid" if row["padding"] == "valid" else f"{row['padding']}-pad")
+        words.append("valid" if row["padding"] == "valid" else f"{row['padding']}-pad")
     if row["fused_activation"]:
-        parts.append(row["fused_activation"])
-    return f"{row['op']} ({', '.join(parts)})" if parts else row["op"]
+        words.append(row["fused_activation"])
+    return f"{row['op']} ({', '.join(words)})" if words else row["op"]
 
 
 # --- two files side by side

@@ -200,8 +200,8 @@ def compare_formats(
         examples, what = generated_examples(given)
         generated = f"{what}, seed 0"
     else:
-        parts, classes = zip(*given_batches(model, data, _GROUP), strict=True)
-        examples = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+        batches, classes = zip(*given_batches(model, data, _GROUP), strict=True)
+        examples = [np.concatenate(arrays) for arrays in zip(*batches, strict=True)]
         labels = None if classes[0] is None else np.concatenate(classes)
     if range_data is None:
         range_data = tf.nest.pack_sequence_as(model._nested_inputs, examples)
@@ -293,11 +293,11 @@ def _format(
     wanted: Sequence[np.ndarray],
     labels: np.ndarray | None,
 ) -> Format:
-    runner, parts = Runner(timing.path), []
+    runner, batches = Runner(timing.path), []
     for start in range(0, len(examples[0]), _GROUP):
         step(f"Running {name} on examples", start, len(examples[0]))
-        parts.append(runner.outputs([x[start : start + _GROUP] for x in examples]))
-    outputs = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+        batches.append(runner.outputs([x[start : start + _GROUP] for x in examples]))
+    outputs = [np.concatenate(arrays) for arrays in zip(*batches, strict=True)]
     pairs = zip(wanted, outputs, strict=True)
     known = {field.name for field in fields(Format)} - {"accuracy"}
     return Format(

@@ -49,11 +49,11 @@ def as_functional(model: Any) -> keras.Model:
         _models.check_dense_inputs(model)
     except _errors.ModelError as error:
         raise ConversionError(str(error)) from error
-    for given, name in zip(model.inputs, model.input_names, strict=True):
-        if None in given.shape[1:]:
+    for tensor, name in zip(model.inputs, model.input_names, strict=True):
+        if None in tensor.shape[1:]:
             raise ConversionError(
                 f"Input {name!r} of model {model.name!r} has the shape "
-                f"{tuple(given.shape)}, which leaves more open than the batch size. "
+                f"{tuple(tensor.shape)}, which leaves more open than the batch size. "
                 "Build the model with a fixed image size, or pass that to convert as "
                 "input_shape."
             )
@@ -129,10 +129,10 @@ def with_known_sizes(
             return model
         name = None if has_graph else first.name
         flat = [tf.TensorSpec((first.shape[0], *shape), first.dtype, name)]
-    for given in flat:
-        if None in given.shape[1:]:
+    for tensor in flat:
+        if None in tensor.shape[1:]:
             raise ConversionError(
-                f"Model {model.name!r} takes {given.shape}, which leaves more open "
+                f"Model {model.name!r} takes {tensor.shape}, which leaves more open "
                 "than the batch size. Pass the rest as input_shape."
             )
     wrapped = _wrapped(model, tf.nest.pack_sequence_as(specs, flat), outputs)
@@ -255,17 +255,17 @@ def verification_examples(
         examples = _examples.with_far(flat, usual, run)
         far = len(examples[0]) - len(usual[0])
         return examples, f"{what}, {far} of large numbers, seed 0", None
-    batches, given = zip(*given_batches(model, data, _MOST, _MOST), strict=True)
-    arrays = [np.concatenate(parts)[:_MOST] for parts in zip(*batches, strict=True)]
+    batches, labels = zip(*given_batches(model, data, _MOST, _MOST), strict=True)
+    arrays = [np.concatenate(each)[:_MOST] for each in zip(*batches, strict=True)]
     classes = None
-    if all(getattr(y, "ndim", 0) == 1 for y in given):
-        classes = np.concatenate(given)[:_MOST]
+    if all(getattr(y, "ndim", 0) == 1 for y in labels):
+        classes = np.concatenate(labels)[:_MOST]
     return arrays, name, classes
 
 
 def generated_examples(flat: keras.Model) -> tuple[list[np.ndarray], str]:
     """Returns examples of usual magnitude for every input, and a description."""
-    size = sum(prod(given.shape[1:]) for given in flat.inputs)
+    size = sum(prod(tensor.shape[1:]) for tensor in flat.inputs)
     random = _RANDOM if size < _LARGE else _RANDOM_LARGE
     return _examples.made_up(flat, random), f"{random} random and 5 regular inputs"
 
@@ -273,10 +273,10 @@ def generated_examples(flat: keras.Model) -> tuple[list[np.ndarray], str]:
 def range_batches(model: keras.Model, data: Any) -> Iterator[list[np.ndarray]]:
     """Yields batches of inputs for range calibration."""
     done = 0
-    for parts, _ in given_batches(model, data, _RANGED):
+    for batch, _ in given_batches(model, data, _RANGED):
         step("Calibrating ranges", done)
-        done += len(parts[0])
-        yield [x.numpy() for x in parts]
+        done += len(batch[0])
+        yield [x.numpy() for x in batch]
 
 
 def given_batches(

@@ -134,8 +134,8 @@ def packed_kernels(model: keras.Model) -> list[PackedKernel]:
 def _of_function(use: TracedKernel) -> LayerCall:
     """Returns a kernel of a function, which has no layers, from sign to sums."""
     sign = sign_taken_by(use.source)
-    given = [*sign.of] if sign and sign.of else [use.read]
-    return LayerCall(None, given, [*use.op.outputs], [])
+    inputs = [*sign.of] if sign and sign.of else [use.read]
+    return LayerCall(None, inputs, [*use.op.outputs], [])
 
 
 class _Layer(NamedTuple):
@@ -188,12 +188,12 @@ class _Layer(NamedTuple):
                 "the layer itself padding='same', pad_values or an input_quantizer."
             )
         half, middle, (x,) = (high - low) / 2, (high + low) / 2, own.inputs
-        bits, given = x.like(), x.like()
+        bits, real = x.like(), x.like()
         made = [
             Sign(_GIVEN, (x,), (bits,), -middle),
-            Affine(_GIVEN, (bits,), (given,), half, middle),
+            Affine(_GIVEN, (bits,), (real,), half, middle),
         ]
-        nodes = [node.reading(x, given) for node in own.nodes]
+        nodes = [node.reading(x, real) for node in own.nodes]
         return Program([x], [*made, *nodes], own.outputs)
 
     def _before(self, program: Program, kernel: Kernel) -> list[Node]:

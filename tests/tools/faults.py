@@ -543,7 +543,7 @@ operations: a kernel of 0 and -1 is one of 0 and 1
 +side, is_one = 1.0, np.abs(weights) > largest / 2
 operations: groups take shifts of their outputs
 -shift=sign.shift[taken]
-+shift=np.tile(sign.shift, filters)[given]
++shift=np.tile(sign.shift, filters)[made]
 operations: ones around a map where the padding is not
 -around = np.pad(around, pad.sides, constant_values=1.0 - pad.value)
 +around = np.pad(around, pad.sides, constant_values=pad.value)

@@ -506,18 +506,18 @@ class Calls:
             plain = {*lengths[0], *lengths[1], node.groups} == {1} and not any(before)
             scratch = 0 if plain and sizes[1:3] == made[1:3] else 4 * taps
         kind = "uint32_t" if kernel.dtype == np.uint32 else "float"
-        given = [self.constant(kind, f"kernel_{name}", kernel)]
+        arguments = [self.constant(kind, f"kernel_{name}", kernel)]
         for what, each in numbers.items():
             kind = "int32_t" if what == "least" else "float"
             own = f"{what}_{name}"
-            given += ["0" if each is None else self.constant(kind, own, each)]
+            arguments += ["0" if each is None else self.constant(kind, own, each)]
         if scratch is not None:
-            given.append("{scratch}" if scratch else "0")
+            arguments.append("{scratch}" if scratch else "0")
         rest = *lengths, before, (int(around), node.groups)
-        given.insert(0, self._window(name, sizes, made, *rest))
+        arguments.insert(0, self._window(name, sizes, made, *rest))
         macs, binary = prod(made[:-1]) * weights.size, sign is not None
         options = dict(reads=(x,), y=y, macs=macs, terms=terms, binary=binary)
-        line = f"{function}({{0}}, {', '.join(given)}, {{y}});"
+        line = f"{function}({{0}}, {', '.join(arguments)}, {{y}});"
         self._add(node, function, line, scratch=scratch or 0, **options)
 
     def _transposed(self, node: Any) -> None:

@@ -112,9 +112,9 @@ class CFile:
         self._arguments = dict(zip(calls.inputs, inputs, strict=True))
         self._arguments |= dict(zip(calls.outputs, outputs, strict=True))
         self.places, words = self._places()
-        given = [f"const {type_of(x)} *{self._arguments[x]}" for x in calls.inputs]
-        given += [f"float *{x}" for x in outputs]
-        self._run = f"void {prefix}_run({', '.join([*given, 'void *memory'])})"
+        arguments = [f"const {type_of(x)} *{self._arguments[x]}" for x in calls.inputs]
+        arguments += [f"float *{x}" for x in outputs]
+        self._run = f"void {prefix}_run({', '.join([*arguments, 'void *memory'])})"
         names, kinds = [spec.name for spec in io.inputs], map(type_of, calls.inputs)
         starts = zip(names, calls.inputs, kinds, strict=True)
         ends = zip(io.outputs, calls.program.outputs, strict=True)

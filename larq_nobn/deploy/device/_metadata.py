@@ -81,8 +81,8 @@ class Preprocessing:
             ("mean", "[0, 1]", "It is that of values / 255."),
             ("std", "(0, inf)", "Leave out constant channels."),
         ):
-            given = check_list(name, getattr(self, name))
-            numbers = tuple(check_number(name, x, interval, advice) for x in given)
+            values = check_list(name, getattr(self, name))
+            numbers = tuple(check_number(name, x, interval, advice) for x in values)
             object.__setattr__(self, name, numbers)
         if len(self.mean) not in (1, 3) or len(self.std) != len(self.mean):
             raise InvalidValue(
@@ -124,10 +124,10 @@ class Preprocessing:
                 "0 to 255, as decoders of JPEG and PNG give them."
             )
         batch = images[np.newaxis] if images.ndim == 3 else images
-        given = batch.shape[-1] if batch.ndim == 4 and all(batch.shape[1:]) else 0
-        if given != channels and {given, channels} != {1, 3}:
+        found = batch.shape[-1] if batch.ndim == 4 and all(batch.shape[1:]) else 0
+        if found != channels and {found, channels} != {1, 3}:
             raise InvalidValue(
-                f"images of shape {images.shape} have {given} channels, but the "
+                f"images of shape {images.shape} have {found} channels, but the "
                 f"network takes {channels}. Pass (height, width, channels) or (N, "
                 "height, width, channels)."
             )
@@ -239,19 +239,19 @@ def check_metadata(
             f"{model.name!r} has {len(model.inputs)} and {len(model.outputs)}. Leave "
             "them out."
         )
-    given = model.inputs[0]
+    tensor = model.inputs[0]
     if preprocessing is not None:
         check_kind("preprocessing", preprocessing, Preprocessing, "a Preprocessing")
-        if tuple(given.shape[1:]) != preprocessing.image_shape:
+        if tuple(tensor.shape[1:]) != preprocessing.image_shape:
             raise ConversionError(
                 f"preprocessing makes images of shape {preprocessing.image_shape}, but "
-                f"the model takes {tuple(given.shape[1:])}. Pass the model's height "
+                f"the model takes {tuple(tensor.shape[1:])}. Pass the model's height "
                 "and width as its size, and one mean and std per channel."
             )
-        if not given.dtype.is_floating:
+        if not tensor.dtype.is_floating:
             raise ConversionError(
                 f"preprocessing makes float32 images, but the model takes "
-                f"{given.dtype.name}. Leave it out: the model does that itself."
+                f"{tensor.dtype.name}. Leave it out: the model does that itself."
             )
     return None if labels is None else _checked_labels(labels, model.outputs[0].shape)
 

@@ -117,14 +117,14 @@ def runs(
     function.restype = None
 
     def predict(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        given = [
+        inputs = [
             np.ascontiguousarray(array, row["dtype"])
             for array, row in zip(arrays, info["inputs"], strict=True)
         ]
         made = [np.empty(row["shape"], np.float32) for row in info["outputs"]]
         if not hasattr(own, "memory"):
             own.memory = memory(info["memory_bytes"])
-        function(*map(pointer, (*given, *made, own.memory)))
+        function(*map(pointer, (*inputs, *made, own.memory)))
         return made
 
     return predict

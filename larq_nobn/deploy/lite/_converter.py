@@ -100,8 +100,8 @@ def io_spec(model: keras.Model, batch_size: int = 1) -> IoSpec:
         tries = (f"{plain}_{count}" for count in range(1, len(names) + 2))
         names.append(next(n for n in (plain, *tries) if n.lower() not in taken))
     inputs = [
-        tf.TensorSpec((batch_size, *given.shape[1:]), given.dtype, name)
-        for given, name in zip(model.inputs, names, strict=True)
+        tf.TensorSpec((batch_size, *tensor.shape[1:]), tensor.dtype, name)
+        for tensor, name in zip(model.inputs, names, strict=True)
     ]
     return IoSpec(inputs, _ends("output", model._nested_outputs, model.output_names))
 
@@ -124,11 +124,11 @@ _GELU = (
 )
 
 
-def why_lacking(operation: str, layer: str, given: str = "") -> str:
+def why_lacking(operation: str, layer: str, kind: str = "") -> str:
     """Returns the message about an operation that TensorFlow Lite lacks."""
-    given = given and f" that gives {given}"
+    kind = kind and f" that gives {kind}"
     return (
-        f"Layer {layer!r} needs the operation {operation!r}{given}, which TensorFlow "
+        f"Layer {layer!r} needs the operation {operation!r}{kind}, which TensorFlow "
         "Lite does not have. Write the layer with other functions, in float32."
         f"{_GELU * operation.startswith('Erf')}"
     )
@@ -230,11 +230,11 @@ def in_batches(
     """Applies a function to all examples, in batches of the one size that it takes."""
     batches = []
     for start in range(0, len(examples[0]), size):
-        parts = [array[start : start + size] for array in examples]
-        missing = size - len(parts[0])
+        batch = [array[start : start + size] for array in examples]
+        missing = size - len(batch[0])
         if missing:
-            parts = [np.concatenate([p, p[-1:].repeat(missing, 0)]) for p in parts]
-        results = [np.atleast_1d(result) for result in function(parts)]
+            batch = [np.concatenate([p, p[-1:].repeat(missing, 0)]) for p in batch]
+        results = [np.atleast_1d(result) for result in function(batch)]
         # An example may have several rows, if time or windows are folded into them.
         batches.append([r[: len(r) - len(r) * missing // size] for r in results])
     return [np.concatenate(results) for results in zip(*batches, strict=True)]
@@ -242,7 +242,7 @@ def in_batches(
 
 def run(model: keras.Model, examples: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Applies a model to all examples, in batches of the size that it was built for."""
-    sizes = [given.shape[0] for given in model.inputs]
+    sizes = [tensor.shape[0] for tensor in model.inputs]
     size = next(filter(None, sizes), min(_BATCH, len(examples[0])))
     return in_batches(called(model), examples, size)
 
@@ -477,8 +477,8 @@ class Runner:
     ):
         path = ""
         if not isinstance(flatbuffer, bytes):
-            given = flatbuffer
-            flatbuffer, path = read_file(given), os.fspath(given)
+            source = flatbuffer
+            flatbuffer, path = read_file(source), os.fspath(source)
         if runtime is not None:
             check_choice("runtime", runtime, RUNTIMES)
         # Threads of LCE that wait keep their cores busy, so that more take longer.

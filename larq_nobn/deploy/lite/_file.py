@@ -217,8 +217,8 @@ class Subgraph:
 
 def _layers_in(name: str) -> list[str]:
     """Returns the layers in 'model/layer/operation;other/fused/parts'."""
-    parts = (part.split("/") for part in name.split(";"))
-    return [scope[1] for scope in parts if len(scope) > 1]
+    scopes = (part.split("/") for part in name.split(";"))
+    return [scope[1] for scope in scopes if len(scope) > 1]
 
 
 def read_file(
@@ -273,10 +273,10 @@ def unpacked(content: bytes | bytearray) -> Any:
     return schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
 
 
-def packed(model: Any, size: int, shared: bool = False) -> bytes:
+def packed(model: Any, size: int, once: bool = False) -> bytes:
     """Returns the content of a file, of about `size` bytes, from its objects.
 
-    If `shared`, equal texts and arrays are stored once.
+    If `once`, equal texts and arrays are stored once.
     """
     import flatbuffers
 
@@ -295,7 +295,7 @@ def packed(model: Any, size: int, shared: bool = False) -> bytes:
             return self.place(s, super().CreateString, s)
 
         def place(self, key: Any, create: Callable[[Any], int], value: Any) -> int:
-            if not shared or key not in self.places:
+            if not once or key not in self.places:
                 self.places[key] = create(value)
             return self.places[key]
 
@@ -304,13 +304,11 @@ def packed(model: Any, size: int, shared: bool = False) -> bytes:
     return bytes(builder.Output())
 
 
-def edited(
-    content: bytes, change: Callable[[Any], None], shared: bool = False
-) -> bytes:
+def edited(content: bytes, change: Callable[[Any], None], once: bool = False) -> bytes:
     """Returns a file packed again, after `change` has edited its objects."""
     model = unpacked(content)
     change(model)
-    return packed(model, len(content), shared)
+    return packed(model, len(content), once)
 
 
 # The approximate bytes of an operation and two tensors in a file.

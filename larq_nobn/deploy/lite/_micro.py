@@ -115,7 +115,7 @@ def _lean(content: bytes) -> bytes:
                 elif not steps.zeroPoint.any():
                     steps.zeroPoint = steps.zeroPoint[:1]
 
-    return edited(content, strip, shared=True)
+    return edited(content, strip, once=True)
 
 
 def open_in_micro(content: bytes) -> Any:

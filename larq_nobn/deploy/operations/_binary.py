@@ -282,7 +282,7 @@ def _group(
     source, name = sign.x, f"{scope}/{number + 1}/{last}"
     channels = source.channels or 0
     size, filters = channels // node.groups, len(node.scale) // node.groups
-    taken, given = (slice(number * n, (number + 1) * n) for n in (size, filters))
+    taken, made = (slice(number * n, (number + 1) * n) for n in (size, filters))
     part, value = source.of_channels(size), source.of_channels(size)
     yield Part(f"{name}_part", (source,), (part,), (..., taken))
     own = replace(sign, makes=(value,), shift=sign.shift[taken])
@@ -291,7 +291,7 @@ def _group(
         longer = pad.y.of_channels(size)
         yield pad.between(value, longer)
         value = longer
-    numbers = {n: getattr(node, n)[..., given] for n in ("weights", "scale", "bias")}
+    numbers = {n: getattr(node, n)[..., made] for n in ("weights", "scale", "bias")}
     end = node.y.of_channels(filters)
     one = replace(node, name=name, reads=(value,), makes=(end,), groups=1, **numbers)
     yield replace(one, part_of=node.name)

@@ -123,11 +123,11 @@ class _Lowering:
         names = [tensor.name for tensor in op.outputs]
         reads = tuple(self.values[tensor.name] for tensor in op.inputs)
         place = always_selected(op)
-        given = op.type in NOTHING or place is not None
-        makes = reads if given else tuple(map(_value_of, op.outputs))
+        idle = op.type in NOTHING or place is not None
+        makes = reads if idle else tuple(map(_value_of, op.outputs))
         if place is not None:
             makes = reads[place : place + 1]
-        elif makes and not given and op not in self._inputs:
+        elif makes and not idle and op not in self._inputs:
             node = self._node(op, reads, makes)
             changes = op.op_def.is_stateful
             first = node if changes else self._firsts.setdefault(self._key(node), node)

@@ -36,8 +36,8 @@ def loops(*sequences: np.ndarray) -> tuple[list[int], list[list[int]]]:
         run = int(breaks[0]) + 1 if len(breaks) else rows.shape[1]
         if rows.shape[1] % run:
             raise InvalidValue("moves numbers in no regular steps")
-        parts = rows.reshape(len(rows), -1, run)
-        if np.any(parts - parts[..., :1] != apart[:, :1, None] * np.arange(run)):
+        runs = rows.reshape(len(rows), -1, run)
+        if np.any(runs - runs[..., :1] != apart[:, :1, None] * np.arange(run)):
             raise InvalidValue("moves numbers in no regular steps")
         sizes.insert(0, run)
         steps.insert(0, apart[:, 0].tolist())
@@ -65,8 +65,8 @@ def moves(
     found = []
     for array in _outputs(Program(reads, [*makers, inner], node.makes), numbers):
         of = np.ravel(array).astype(int)
-        parts = zip(ends[:-1], ends[1:], strict=True)
-        places = [np.flatnonzero((of > start) & (of <= end)) for start, end in parts]
+        limits = zip(ends[:-1], ends[1:], strict=True)
+        places = [np.flatnonzero((of > start) & (of <= end)) for start, end in limits]
         rows = enumerate(zip(places, ends[:-1], strict=True))
         found.append(
             [(i, to, of[to] - 1 - start) for i, (to, start) in rows if len(to)]

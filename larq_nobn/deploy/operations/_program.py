@@ -149,8 +149,8 @@ class Program:
         """Returns the values that a sign is recovered from; none if it is lost."""
         if value in self._makers or value not in self.origins:
             return [value] * (value in self._makers)
-        parts = [self.sources(x) for x in self.origins[value].of]
-        return [x for part in parts for x in part] if all(parts) else []
+        sources = [self.sources(x) for x in self.origins[value].of]
+        return [x for each in sources for x in each] if all(sources) else []
 
     def decoded(self, value: Value, arrays: Mapping[Value, np.ndarray]) -> np.ndarray:
         """Recovers a sign, ±1, from the arrays of its sources."""

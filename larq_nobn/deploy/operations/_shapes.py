@@ -182,8 +182,8 @@ def padded_apart(program: Program, node: Kernel) -> Edit:
     sides = same_sides(node, node.x)
     if sides is None or node.padding != "SAME":
         return 'it is no "same" convolution of a map of known size'
-    given, made, strides = node.x.sizes[1:3], node.y.sizes[1:3], node.strides[1:3]
-    axes = zip(given, made, strides, _reaches(node), strict=True)
+    read, made, strides = node.x.sizes[1:3], node.y.sizes[1:3], node.strides[1:3]
+    axes = zip(read, made, strides, _reaches(node), strict=True)
     if all((count - 1) * stride + reach >= n for n, count, stride, reach in axes):
         return "it reads all of its map"
     whole = replace(node, padding="VALID")

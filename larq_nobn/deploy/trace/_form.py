@@ -49,7 +49,7 @@ class Form:
 
     def run(
         self,
-        given: Mapping[Any, np.ndarray],
+        fed: Mapping[Any, np.ndarray],
         wanted: Sequence[Any],
         noise: float = 0.0,
         finish: Callable[[list[np.ndarray]], list[np.ndarray]] = list,
@@ -57,7 +57,7 @@ class Form:
         """Computes tensors for any number of examples.
 
         Arguments:
-            given: Values for the inputs, and for other tensors, which they replace. An
+            fed: Values for the inputs, and for other tensors, which they replace. An
                 example of such a tensor may have several rows, along one more axis.
             wanted: The tensors.
             noise: The relative size of random changes to the constants.
@@ -66,17 +66,17 @@ class Form:
         size = self.inputs[0].shape[0] or 1
         constants = self._large | (self._with_noise(noise) if noise else {})
 
-        def run(parts: Sequence[np.ndarray]) -> list[np.ndarray]:
+        def run(batch: Sequence[np.ndarray]) -> list[np.ndarray]:
             rows = {
                 tensor: part.reshape(
                     -1, *part.shape[part.ndim + 1 - tensor.shape.rank :]
                 )
-                for tensor, part in zip(given, parts, strict=True)
+                for tensor, part in zip(fed, batch, strict=True)
             }
             return finish(self._session.run([*wanted], {**constants, **rows}))
 
         with as_one_graph():
-            return in_batches(run, list(given.values()), size)
+            return in_batches(run, list(fed.values()), size)
 
     def outputs_of(self, examples: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Computes the outputs for any number of examples."""
@@ -93,9 +93,9 @@ class Form:
         for tensor, (value, reach) in self._numbers.items():
             if reach is None:
                 continue
-            parts = 2 * random.random(value.shape, np.float32) - 1
-            parts = np.float32(size) * (parts + np.copysign(np.float32(0.5), parts))
-            noisy[tensor] = (value + reach * parts).astype(value.dtype)
+            draws = 2 * random.random(value.shape, np.float32) - 1
+            draws = np.float32(size) * (draws + np.copysign(np.float32(0.5), draws))
+            noisy[tensor] = (value + reach * draws).astype(value.dtype)
         return noisy
 
 

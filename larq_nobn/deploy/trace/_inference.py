@@ -59,13 +59,13 @@ def noting_calls(calls: list[LayerCall]) -> Iterator[None]:
 
     def noting(own: Callable[..., Any], named: bool) -> Callable[..., Any]:
         @wraps(own)
-        def called(self: Any, *given: Any, **more: Any) -> Any:
+        def called(self: Any, *args: Any, **more: Any) -> Any:
             graph = tf.compat.v1.get_default_graph()
             before = len(graph.get_operations()) if named else 0
-            made = own(self, *given, **more)
+            made = own(self, *args, **more)
             new = graph.get_operations()[before:] if named else ()
             names = [op.name for op in new]
-            call = LayerCall(self, tensors((given, more)), tensors(made), names)
+            call = LayerCall(self, tensors((args, more)), tensors(made), names)
             calls.append(call)
             return made
 
@@ -100,7 +100,7 @@ def at_inference() -> Iterator[None]:
     """
     tensors = partial(tf.nest.map_structure, tf.convert_to_tensor)
     forward = lambda f, args, _: f(*tensors(args))[0]  # noqa: E731
-    plain = lambda layer, *given: layer.convolution_op(*given)  # noqa: E731
+    plain = lambda layer, *args: layer.convolution_op(*args)  # noqa: E731
     quantized = _once(_QUANTIZED._dense_var_to_tensor)
     with (
         patch.object(device_context, "enclosing_tpu_context", object),
@@ -135,9 +135,9 @@ def forgotten_gradients() -> Iterator[None]:
 _function: Any = polymorphic_function.Function.__init__
 
 
-def _interpreted(self: Any, *given: Any, **more: Any) -> None:
+def _interpreted(self: Any, *args: Any, **more: Any) -> None:
     """Creates a `tf.function` that is not compiled, unlike Keras 3's convolutions."""
-    _function(self, *given, **{**more, "jit_compile": None})
+    _function(self, *args, **{**more, "jit_compile": None})
 
 
 def _of_statistics(norm: Any) -> Callable[..., Any]:
@@ -209,8 +209,8 @@ def _max_pool(own: Callable[..., Any]) -> Callable[..., Any]:
         if count == 1 or set(positions) != {1} or input.shape[-1] is None:
             return own(input, ksize, *rest, **more)
         sizes = tf.shape(input)[:-1]
-        parts = tf.concat([sizes, [input.shape[-1] // count, count]], 0)
-        return tf.reduce_max(tf.reshape(input, parts), -1)
+        shape = tf.concat([sizes, [input.shape[-1] // count, count]], 0)
+        return tf.reduce_max(tf.reshape(input, shape), -1)
 
     return max_pool
 
@@ -236,12 +236,12 @@ def _once(quantized: Callable[..., Any]) -> Callable[..., Any]:
     """Returns a function that quantizes a kernel once, while a model is traced."""
 
     @wraps(quantized)
-    def once(self: Any, *given: Any, **more: Any) -> Any:
+    def once(self: Any, *args: Any, **more: Any) -> Any:
         # A user's quantizer is traced, so that all that it does is checked.
         if tf.executing_eagerly() or _probe.is_users(self.quantizer):
-            return quantized(self, *given, **more)
+            return quantized(self, *args, **more)
         with tf.init_scope(), unmeasured(self.quantizer):
-            kernel = quantized(self, *given, **more)
+            kernel = quantized(self, *args, **more)
         return tf.compat.v1.get_default_graph().capture(kernel, name="kernel")
 
     return once

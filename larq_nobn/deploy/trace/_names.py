@@ -70,15 +70,15 @@ class Names:
 
         Layer names may contain slashes. Without layers, the last scope counts as one.
         """
-        parts = name.split("/")
-        ends = range(len(parts) - 1, 0, -1)
-        for end in (len(parts), *ends) if self._calls else ():
-            if known := self._calls.get("/".join(parts[:end])):
+        pieces = name.split("/")
+        ends = range(len(pieces) - 1, 0, -1)
+        for end in (len(pieces), *ends) if self._calls else ():
+            if known := self._calls.get("/".join(pieces[:end])):
                 return known
-        scopes = ["/".join(parts[i:j]) for j in ends for i in range(j)]
-        for scope in (*scopes, parts[-1]):
+        scopes = ["/".join(pieces[i:j]) for j in ends for i in range(j)]
+        for scope in (*scopes, pieces[-1]):
             for known in (scope, re.sub(r"_\d+$", "", scope)):
                 if known in self._layers:
                     return known
-        own = self._by_scope and [x for x in parts[:-1] if "PartitionedCall" not in x]
+        own = self._by_scope and [x for x in pieces[:-1] if "PartitionedCall" not in x]
         return own[-1] if own else str(self._model)

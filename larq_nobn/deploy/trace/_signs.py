@@ -168,8 +168,8 @@ def _selected(op: Any) -> TracedSign | None:
     """
     if op.type not in _SELECTIONS:
         return None
-    given = map(constant, op.inputs[1:])
-    ends = [x for x in given if x is not None and np.all(np.abs(x) == 1)]
+    constants = map(constant, op.inputs[1:])
+    ends = [x for x in constants if x is not None and np.all(np.abs(x) == 1)]
     if len(ends) < 2:
         return None
     compared, rank = op.inputs[0].op, op.outputs[0].shape.rank

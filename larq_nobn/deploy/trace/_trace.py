@@ -189,8 +189,8 @@ def _check_inference(graph: Any, model: keras.Model) -> None:
     for node in (*graph.node, *functions):
         random, assigns = _RANDOM.search(node.op), _ASSIGNS.fullmatch(node.op)
         if random or assigns:
-            parts = node.name.split("/")
-            layer = next((part for part in parts[::-1] if part in names), parts[0])
+            scopes = node.name.split("/")
+            layer = next((scope for scope in scopes[::-1] if scope in names), scopes[0])
             effect = "draws random numbers" if random else "changes its variables"
             more = ", or leave it out" if random else f", and {_operation.UNWRAP}"
             raise ConversionError(

@@ -34,7 +34,7 @@ def agreement(
     """
     pairs = zip(reference, other, strict=True)
     worst = [differences(*pair) for pair in pairs]
-    absolute, relative = (np.max(parts, axis=0) for parts in zip(*worst, strict=True))
+    absolute, relative = (np.max(each, axis=0) for each in zip(*worst, strict=True))
     examples = len(relative)
     # `not <=` rather than `>`: a NaN differs.
     differing = int((~(relative <= tolerance)).sum())

@@ -165,10 +165,10 @@ def _file_signs(stages: Stages, file: CFile, library: Any) -> Any:
 
     def run(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         own = [np.ascontiguousarray(x) for x in arrays]
-        given, words = at | dict(zip(calls.inputs, own, strict=True)), {}
+        maps, words = at | dict(zip(calls.inputs, own, strict=True)), {}
         for i, call in enumerate(calls.calls):
-            reads, y = pointers([given.get(x) for x in call.reads]), given[call.y]
-            library.one_call(i, reads, pointer(y), pointer(given.get(call, room)))
+            reads, y = pointers([maps.get(x) for x in call.reads]), maps[call.y]
+            library.one_call(i, reads, pointer(y), pointer(maps.get(call, room)))
             if i in shown:
                 words[i] = y.view(np.uint8).ravel()[: 4 * calls.words(call.y)].copy()
         made = {x: _signs(calls, i, x, words[i]) for x, i in sources.items()}

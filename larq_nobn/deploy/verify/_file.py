@@ -74,7 +74,7 @@ def file_signs(
             rows = [y.reshape(len(y), -1) for y in proper]
             _check_same([joined], [np.concatenate(rows, axis=1)])
             known |= {x: _shaped(x, y) for x, y in zip(rest, more, strict=True)}
-        taken = {x: _shaped(x, made[given.index]) for x, given in numbers.items()}
+        taken = {x: _shaped(x, made[tensor.index]) for x, tensor in numbers.items()}
         return Recording(
             proper,
             [program.decoded(value, known) for _, value in found],
@@ -88,10 +88,10 @@ def file_signs(
     return [sign for sign, _ in found], recorded
 
 
-def _check_same(parts: Sequence[np.ndarray], proper: Sequence[np.ndarray]) -> None:
+def _check_same(shown: Sequence[np.ndarray], proper: Sequence[np.ndarray]) -> None:
     """Checks that a file with visible signs has the outputs of the file itself."""
-    for part, output in zip(parts, proper, strict=True):
-        if not np.allclose(part, output, rtol=1e-5, atol=1e-6, equal_nan=True):
+    for visible, output in zip(shown, proper, strict=True):
+        if not np.allclose(visible, output, rtol=1e-5, atol=1e-6, equal_nan=True):
             raise VerificationError(
                 "The converted file and the same file with its signs made visible "
                 "compute different outputs, so the sign that differs from the model is "
@@ -127,8 +127,8 @@ def _packed(stages: Stages, operations: Sequence[FileOperation]) -> dict[Value, 
 def _quantized(graph: Subgraph, bits: Tensor) -> Tensor | None:
     """Returns the pre-activations of bits, if an operation makes them; else None."""
     maker = graph.producer(bits)
-    given = maker.input(0) if maker and maker.op == "LceQuantize" else None
-    return None if not given or given.constant or given in graph.inputs else given
+    source = maker.input(0) if maker and maker.op == "LceQuantize" else None
+    return None if not source or source.constant or source in graph.inputs else source
 
 
 def _shaped(value: Value, array: np.ndarray) -> np.ndarray:

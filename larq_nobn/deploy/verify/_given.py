@@ -45,7 +45,7 @@ def compare_given(model: keras.Model, trace: Trace, examples: Examples) -> Segme
         ConversionError: If the model cannot be called on the examples, or if an output
             example depends on the others.
     """
-    size = next(filter(None, (given.shape[0] for given in model.inputs)), _ROWS)
+    size = next(filter(None, (tensor.shape[0] for tensor in model.inputs)), _ROWS)
     count = len(examples[0])
     rows = {(2 * i + 1) * count // (2 * size) for i in range(size)}
     few = [array[sorted(rows)] for array in examples]
@@ -56,11 +56,11 @@ def compare_given(model: keras.Model, trace: Trace, examples: Examples) -> Segme
         same = all(map(np.array_equal, part, few))
         return Recording(known if same else _predicted(model, part, size), [], {})
 
-    given = compare(trace.form, trace.io, (), read, few, GIVEN_EQUAL)
-    if given.finding:
+    segments = compare(trace.form, trace.io, (), read, few, GIVEN_EQUAL)
+    if segments.finding:
         own, shown = _at_signs(model, trace, size)
-        given = compare(trace.form, trace.io, own, shown, few, GIVEN_EQUAL)
-    return given
+        segments = compare(trace.form, trace.io, own, shown, few, GIVEN_EQUAL)
+    return segments
 
 
 def _predicted(model: keras.Model, examples: Examples, size: int) -> list[np.ndarray]:
@@ -96,7 +96,7 @@ def _step(model: keras.Model, inputs: Sequence[Any]) -> list[Any]:
 
 def _tensors(model: keras.Model, examples: Examples) -> list[tf.Tensor]:
     pairs = zip(examples, model.inputs, strict=True)
-    return [tf.constant(array, given.dtype) for array, given in pairs]
+    return [tf.constant(array, tensor.dtype) for array, tensor in pairs]
 
 
 def _check_independent(
@@ -127,7 +127,7 @@ def _check_independent(
     whole = Trace(trace.model, trace.io._replace(inputs=specs))
     tensors = [x for op in whole.operations for x in op.outputs[:1] if _has(x, size)]
     starts = (dict(zip(whole.inputs, part, strict=True)) for part in (few, copies))
-    pairs = zip(*(whole.form.run(given, tensors) for given in starts), strict=True)
+    pairs = zip(*(whole.form.run(start, tensors) for start in starts), strict=True)
     places = (i for i, pair in enumerate(pairs) if differ(*pair))
     if (first := next(places, None)) is not None:
         raise ConversionError(

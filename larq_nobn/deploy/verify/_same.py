@@ -99,7 +99,7 @@ def matched(
 
 def _runnable(model: keras.Model, what: str) -> list[np.ndarray]:
     """Returns generated examples of a size on which the model can be called."""
-    is_open = any(None in given.shape[1:] for given in model.inputs)
+    is_open = any(None in tensor.shape[1:] for tensor in model.inputs)
     reason, count = "", batch_of(model)
     for size in SIZES if is_open else SIZES[:1]:
         examples = made_up(model, FEW, size)

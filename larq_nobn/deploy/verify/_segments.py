@@ -402,7 +402,7 @@ def compare(
     Outputs may differ by `tolerance`, as in `compare_values`.
     """
     count, labels = len(examples[0]), labels_of(signs)
-    segments, parts = Segments(count), []
+    segments, batches = Segments(count), []
     own = recorder(form, signs)
 
     def note(ours: Sequence[Recording], other: Recording, rows: list[int]) -> None:
@@ -439,7 +439,7 @@ def compare(
         taken = [array[rows] for array in examples]
         is_far = _order_of(examples, rows[0]) > 0
         other = read(taken)
-        parts.append([output[: len({*rows})] for output in other.outputs])
+        batches.append([output[: len({*rows})] for output in other.outputs])
         pairs = zip(signs, other.values, strict=True)
         fed = [_fed(*pair, len(rows)) for pair in pairs]
         results = deepcopy(segments.results)
@@ -450,7 +450,7 @@ def compare(
             segments.results = results
             ours += [own(taken, fed, noise) for noise in NOISES]
             note(ours, other, rows)
-    segments.outputs = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+    segments.outputs = [np.concatenate(arrays) for arrays in zip(*batches, strict=True)]
     return segments
 
 
