@@ -440,7 +440,7 @@ recipe_option = click.option(
 
 
 def list_option(name: str, default: str | None) -> _Decorator:
-    """Returns the option for a list of values of a setting, passed as plural."""
+    """Returns the option for a list of values; its argument is `seeds` for `seed`."""
     setting, option = SETTINGS[name], f"--{name.replace('_', '-')}"
     usual = "that of the normalization" if name == "recipe" else "that of the recipe"
     return click.option(

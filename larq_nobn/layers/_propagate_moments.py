@@ -285,7 +285,7 @@ def _check_input(layer: Any, activation: str | None, state: Moments) -> None:
             "is an elementwise function itself or starts with one. Use None."
         )
     if not kernel and not layer.weights:
-        return  # a sign at zero suits any number of channels
+        return  # a sign with threshold 0 fits any number of channels
     owned = layer.kernel.shape[-2:-1] if kernel else layer.weights[0].shape[-1:]
     if not all(moment.shape.is_compatible_with(owned) for moment in state):
         raise InvalidValue(

@@ -74,7 +74,7 @@ def group(x: tf.Tensor, name: str, branch: bool, start: Any) -> tf.Tensor:
 
 
 def proxy(x: tf.Tensor, name: str, branch: bool, start: Any) -> tf.Tensor:
-    # Leaky like the network's PReLU; both activations have exact moments.
+    # A leaky ReLU is close to the network's PReLU, and both have exact moments.
     activation = "leaky_relu" if branch else "linear"
     return ProxyNormalization(activation, num_samples=None, name=name)(x)
 

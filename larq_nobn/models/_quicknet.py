@@ -63,7 +63,7 @@ def _block(
     parts: Parts, x: tf.Tensor, name: str, alpha: float, beta: float
 ) -> tf.Tensor:
     """Adds x + norm(ReLU(conv(sign(beta·x)))), with alpha in the kernel's scale."""
-    # A normalizer with an activation replaces both.
+    # A normalizer with an activation replaces the ReLU, too.
     relu = None if relu_of(parts) else "relu"
     branch = parts.binary_conv(
         x, x.shape[-1], 3, 1, name, alpha * RELU_SCALE, beta, activation=relu

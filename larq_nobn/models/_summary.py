@@ -91,11 +91,11 @@ def summary(
     """Prints Larq's summary of a network, with the operations of all layers.
 
     It counts a multiplication per kernel weight and input, at the larger precision of
-    the two. It differs from `larq.models.summary` in three cases: inputs are binary
-    after a sign in another layer too; gains and shifts of quantizers are no
-    multiplications; layers in `BatchNormalizationPreconditioning` are counted. For
-    subclassed models only the weights are counted, since their layer graph is unknown.
-    Of models of Keras 3 it prints the summary of Keras.
+    the two. Unlike `larq.models.summary`, it also takes inputs for binary after a sign
+    in another layer, counts no multiplications for gains and shifts of quantizers, and
+    counts layers in `BatchNormalizationPreconditioning`. For subclassed models only
+    the weights are counted, since their layer graph is unknown. For models of Keras 3
+    it prints the summary of Keras.
 
     Arguments:
         model: A built model.

@@ -90,7 +90,7 @@ class ParameterGroups(PatternWrapper):
             for pattern, factor in multipliers.items()
         }
         self._factors = {}  # by key of the variable, once the variables are known
-        self._steps = 0  # that run at present, one per replica
+        self._steps = 0  # how many steps run now: one per replica
         self._reached = False
 
     @classmethod

@@ -12,7 +12,7 @@ from ._filters import Filters
 
 # In kernels of this many weights or more, counting is faster than selection.
 _LARGE = 2**18
-# Selection serves one in this many columns, those that the search takes longest for.
+# One in this many columns is selected from: those that the search takes longest for.
 _COLUMNS_PER_SELECTION = 32
 # Most blocks of rows that are counted side by side.
 _BLOCKS = 16
@@ -134,7 +134,7 @@ def _narrowed(
     It is compiled, once for all kernels: these are many operations on few numbers.
     """
     now = _Search(*search)
-    # How many more than half of the weights each threshold has at it or above.
+    # By how many more than half of the weights each threshold is reached.
     excess1 = tf.cast(counts % unit - half, now.low.dtype)
     excess2 = tf.cast(counts // unit - half, now.low.dtype)
     low = tf.where(excess2 >= 0, now.second, tf.where(excess1 >= 0, now.first, now.low))

@@ -189,7 +189,7 @@ class ScaledKernel(KernelQuantizer):
         super().build(input_shape)
 
     def _gain_for(self, kernel: tf.Tensor) -> tf.Tensor:
-        """Returns the gain, after a check that the kernel has the owner's shape."""
+        """Returns the gain of the quantizer; raises for a kernel of another shape."""
         if not self._use_gain:
             return beside(kernel, tf.ones(kernel.shape[-1:]))
         self._check_owner(kernel)

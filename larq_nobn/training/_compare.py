@@ -109,7 +109,7 @@ def grid(
 
 
 def _labels(labels: Sequence[str], normalizations: Sequence[str] | None) -> Any:
-    """Returns the label of each normalization; of None, if none are given."""
+    """Returns the label of each normalization; of None if there are none."""
     names: list[Any] = [None] if normalizations is None else [*normalizations]
     labels = check_list("labels", labels)
     if len(labels) not in (1, len(names)):

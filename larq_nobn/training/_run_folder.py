@@ -129,11 +129,11 @@ def check_output(folder: Path, settings: Mapping[str, Any], resume: bool) -> Non
     """Rejects a folder that contains something else, or a run of other settings."""
     check_folder(folder, "a run")
     if before_first_checkpoint(folder):
-        images = str(settings.get("dataset"))  # a folder has its whole path
+        source = str(settings.get("dataset"))  # a folder has its whole path
         place = Path(os.path.realpath(folder))
-        if os.path.isabs(images) and place.is_relative_to(os.path.realpath(images)):
+        if os.path.isabs(source) and place.is_relative_to(os.path.realpath(source)):
             raise FileExistsError(
-                f"{folder} is inside the image folder {images}, and the plots of the "
+                f"{folder} is inside the image folder {source}, and the plots of the "
                 "run would count as images. Choose another output."
             )
         return
@@ -163,7 +163,7 @@ def is_finished(output: str | os.PathLike, settings: Mapping[str, Any]) -> bool:
             f"{stored['recipe']} --epochs {more} (or init=...)."
         )
     _check_settings(folder, stored, settings)
-    _clear(folder)  # in case the run was killed before it could do so
+    _clear(folder)  # which a run that was killed at its end leaves
     return True
 
 
@@ -171,8 +171,8 @@ def _check_settings(
     folder: Path, stored: Mapping[str, Any], new: Mapping[str, Any]
 ) -> None:
     """Raises a ValueError if the stored run has other settings, or other images."""
-    images, place = _run_files.IMAGES_SHA256, str(new["dataset"])
-    was, now = stored.get(images), new.get(images)
+    digest, place = _run_files.IMAGES_SHA256, str(new["dataset"])
+    was, now = stored.get(digest), new.get(digest)
     if was and now and was != now:
         said = "The given images" if place == GIVEN else f"Images in {place}"
         raise InvalidValue(
@@ -183,7 +183,7 @@ def _check_settings(
         new = {**new, "dataset": stored["dataset"]}  # the same images, moved
     # A resumed run does not need the file of init any more.
     known = None not in (stored.get("init_sha256"), new.get("init_sha256"))
-    names = {**new, **stored}.keys() - {images, "" if known else "init_sha256"}
+    names = {**new, **stored}.keys() - {digest, "" if known else "init_sha256"}
     unused = {n for n, each in settings_of(Settings).items() if each.unmet(new)}
     differing = sorted(n for n in names - unused if stored.get(n) != new.get(n))
     if differing:
@@ -197,10 +197,10 @@ def _check_settings(
         )
 
 
-def plain(settings: RunSettings, images: str | None = None) -> dict[str, Any]:
+def plain(settings: RunSettings, digest: str | None = None) -> dict[str, Any]:
     """Returns settings as plain JSON types, with the digest of images, if given."""
     content = json.loads(json.dumps(asdict(settings)))
-    return {**content, _run_files.IMAGES_SHA256: images} if images else content
+    return {**content, _run_files.IMAGES_SHA256: digest} if digest else content
 
 
 def trained_on(init: str) -> dict[str, Any] | None:
