@@ -56,7 +56,7 @@ def _touched(values: np.ndarray, axis: int, size: int) -> tuple[np.ndarray, np.n
     touched = -(-(index + 1) * count // size) - low  # the first is rounded up
     sums: Any = values.take(low, axis).astype(np.int64)
     for further in range(1, touched.max()):
-        # Nearly all new pixels touch equally many.
+        # Nearly all new pixels touch the same number of old ones.
         own = np.flatnonzero(touched > further)
         sums[(*[slice(None)] * axis, own)] += values.take(low[own] + further, axis)
     return sums, touched

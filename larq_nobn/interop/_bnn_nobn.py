@@ -83,7 +83,7 @@ def import_checkpoint(
         )
     if is_ab and "gain" not in parts:
         raise InvalidValue(
-            f"{path} has slopes of A&B BNN and no gains, which its convolutions have. "
+            f"{path} has slopes of A&B BNN, but not the gains of its convolutions. "
             "Give a checkpoint of its ReActNets."
         )
     without = "nobn" if "gain" in parts else "none"

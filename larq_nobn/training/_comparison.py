@@ -235,7 +235,7 @@ def differing(settings: Sequence[dict[str, Any]]) -> list[str]:
 def _follows(
     name: str, labels: Sequence[str | None], settings: Sequence[dict[str, Any]]
 ) -> bool:
-    """Returns whether the label determines a setting; files of init may differ."""
+    """Returns whether the label determines a setting; a label covers any `init`."""
     first: dict[str | None, Any] = {}
     return name == "label" or all(
         first.setdefault(label, own.get(name)) == own.get(name)

@@ -196,7 +196,7 @@ class Subgraph:
         """Returns the layer of an operation: if fused, that of its kernel, or the last.
 
         A binary convolution that writes bits or int8 is named after the sign or range
-        that follows. Its own layer is in the name of its input, the sign before it.
+        that follows. The name of its input, the sign before it, contains its own layer.
         """
         after = op.writes_bits or (op.outputs and "FakeQuant" in op.outputs[0].name)
         inner = op.op == "LceBconv2d" and after
