@@ -29,7 +29,7 @@ def known_sign():
 # What the sentence says, the layers of a file that shows it, and of one that does not.
 CHAINS = {
     "zero padding": (
-        r"writes? floats, of which a sign .* bits\. .*pad_values=1\.0\. ",
+        r"writes? floats, which a sign turns into bits\. .*pad_values=1\.0\. ",
         lambda: (conv(pad_values=0.0), binary_conv(32)),
         clean,
     ),
