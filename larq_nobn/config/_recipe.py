@@ -120,6 +120,20 @@ class Recipe:
         "does, instead of all gains of a layer together.",
         applies_when=[When("clip_factor")],
     )
+    lower_factor: float = setting(
+        0.0,
+        "Smallest norm of the gradient of a binary filter, relative to its weights: "
+        "smaller gradients are scaled up, as in OvSW; at most clip_factor.",
+        range=("[0, 1e6]", "0 is none."),
+        applies_when=[When("clip_factor")],
+    )
+    silent_decay: float = setting(
+        0.0,
+        "Weight decay of binary weights whose signs have not changed for long, as in "
+        "OvSW.",
+        range=("[0, 1e6]", "0 is none, 0.001 is usual."),
+        applies_when=[When("clip_factor")],
+    )
     shift_multiplier: float = setting(
         1.0,
         "Factor on the learning rate of thresholds, biases and gains.",
@@ -321,6 +335,11 @@ class Recipe:
             raise InvalidValue(
                 f"final_rate={self.final_rate} is above learning_rate="
                 f"{self.learning_rate}. Choose a lower one, or the schedule constant."
+            )
+        if self.lower_factor > self.clip_factor:
+            raise InvalidValue(
+                f"lower_factor={self.lower_factor} is above clip_factor="
+                f"{self.clip_factor}. Choose a lower one."
             )
         if self.batch_size % self.accumulate:
             raise InvalidValue(

@@ -10,13 +10,15 @@ import numpy as np
 import tensorflow as tf
 
 from .._checks import check_number
+from .._errors import InvalidType
 from .._keras import keras
 from .._larq import lq
 from . import _unit_axes
 from ._bayesian import BayesianLearningRule, is_natural, split
 from ._boolean import BooleanAccumulation
 from ._clipping import Axes, clip_gradients
-from ._names import PatternWrapper, first_match, tell
+from ._names import PatternWrapper, first_match, key_of, tell
+from ._silence import Silence
 from ._wrapper import OptimizerWrapper, Pairs, in_both_families
 
 _log = logging.getLogger("larq_nobn")
@@ -101,6 +103,14 @@ class AdaptiveGradientClipping(PatternWrapper):
         unit_axes: `{regular expression: axes}` for variables whose units the name does
             not tell. The first pattern with a match counts; with the axes `()` each
             element is a unit. Default: none.
+        lower_factor: Smallest ratio of the norms for binary kernels of Larq's layers:
+            smaller gradients are scaled up to it, as in `adaptive_gradient_clip`. In
+            [0, clip_factor]; default 0, OvSW has 0.04 with SGD.
+        silent_decay: Factor γ: adds γ times the distance from the threshold to the
+            gradient of each binary weight whose sign has not changed for about 2,300
+            steps, or since the start: its rate of changes, an average of decay 0.999,
+            is below 1e-4. Default 0, OvSW has 9e-4 with SGD. Signs and rates are state
+            of the optimizer, which must be new-style.
 
     Raises:
         TypeError: If an argument has the wrong type, or if `optimizer` already clips
@@ -119,15 +129,21 @@ class AdaptiveGradientClipping(PatternWrapper):
     References:
         Brock, De, Smith, Simonyan, "High-Performance Large-Scale Image Recognition
         Without Normalization", 2021, arXiv:2102.06171.
+        Xiang, Chen, Mao, Wang, Liu, "OvSW: Overcoming Silent Weights for Accurate
+        Binary Neural Networks", ECCV 2024, arXiv:2407.05257.
 
     Differences from the paper: the classifier is found by its name, or by `for_model`;
-    gains, biases and slopes are clipped whole.
+    gains, biases and slopes are clipped whole. OvSW has no upper limit, and its
+    threshold is 0; here it is the mean of the filter where a quantizer subtracts that.
     """
 
     clip_factor: float
     epsilon: float
     exclude: tuple[str, ...]
     unit_axes: dict[str, Axes]
+    lower_factor: float
+    silent_decay: float
+    _silences: dict[Any, Silence]
     _counts: ClipCounts | None
     _warned: bool
 
@@ -143,6 +159,8 @@ class AdaptiveGradientClipping(PatternWrapper):
         epsilon: float = 1e-3,
         exclude: Sequence[str] = _HEADS,
         unit_axes: Mapping[str, Any] | None = None,
+        lower_factor: float = 0.0,
+        silent_decay: float = 0.0,
     ) -> None:
         advice = "Use 0.01, or 0.02 for binary networks."
         if clip_factor != float("inf"):
@@ -151,6 +169,23 @@ class AdaptiveGradientClipping(PatternWrapper):
         self.epsilon = check_number("epsilon", epsilon, "(0, inf)", "Use 0.001.")
         self.exclude = _unit_axes.check_patterns("exclude", exclude)
         self.unit_axes = _unit_axes.check_unit_axes(unit_axes)
+        self.lower_factor = check_number(
+            "lower_factor",
+            lower_factor,
+            f"[0, {self.clip_factor}]",
+            "Use 0, or less than clip_factor.",
+        )
+        self.silent_decay = check_number(
+            "silent_decay", silent_decay, "[0, inf)", "Use 0, or 9e-4."
+        )
+        if silent_decay and isinstance(
+            self.inner_optimizer, keras.optimizers.legacy.Optimizer
+        ):
+            raise InvalidType(
+                f"silent_decay={silent_decay} needs an optimizer that can have more "
+                "state. Use the optimizer of this name in keras.optimizers."
+            )
+        self._silences = {}  # by key of the variable
         self._counts = None  # until a monitor needs them
         self._warned = False
 
@@ -163,6 +198,7 @@ class AdaptiveGradientClipping(PatternWrapper):
         epsilon: float = 1e-3,
         exclude: Sequence[str] | None = None,
         unit_axes: Mapping[str, Any] | None = None,
+        **options: float,
     ) -> AdaptiveGradientClipping:
         """Builds the wrapper with the roles of the weights read from the layers.
 
@@ -193,7 +229,8 @@ class AdaptiveGradientClipping(PatternWrapper):
         by_layer = _unit_axes.axes_by_layer(
             model, lambda names: first_match(settled, names) is not None
         )
-        self = cls(optimizer, clip_factor, epsilon, exclude, {**by_user, **by_layer})
+        units = {**by_user, **by_layer}
+        self = cls(optimizer, clip_factor, epsilon, exclude, units, **options)
         tell(self, model)
         return self
 
@@ -206,6 +243,8 @@ class AdaptiveGradientClipping(PatternWrapper):
             "epsilon": self.epsilon,
             "exclude": list(self.exclude),
             "unit_axes": {key: list(axes) for key, axes in self.unit_axes.items()},
+            "lower_factor": self.lower_factor,
+            "silent_decay": self.silent_decay,
             # The default patterns need no names: they match the same paths.
             **(super().get_config() if self._has_own_patterns else {}),
         }
@@ -214,7 +253,17 @@ class AdaptiveGradientClipping(PatternWrapper):
     def _has_own_patterns(self) -> bool:
         return self.exclude != _HEADS or bool(self.unit_axes)
 
+    def _add_state(self, variables: Sequence[tf.Variable]) -> None:
+        """Adds the state of `silent_decay` to that of the wrapped optimizer."""
+        for variable in filter(_is_binary, variables if self.silent_decay else ()):
+            if key_of(variable) not in self._silences:
+                silence = self._silences[key_of(variable)] = Silence(variable)
+                self.inner_optimizer._variables.extend(silence.variables)
+
     def _step(self, pairs: Pairs, apply: Callable[[Pairs], Any]) -> Any:
+        if self.silent_decay and not self._silences:
+            with tf.init_scope():
+                self.build([variable for _, variable in pairs])
         pairs = self._clip(pairs)
         # Step counter and weight decay wait for the check of all gradients, on which
         # each clipped gradient depends.
@@ -237,11 +286,16 @@ class AdaptiveGradientClipping(PatternWrapper):
                 self.clip_factor,
                 self.epsilon,
                 [variable.name for variable in variables],
+                [self.lower_factor * _is_binary(variable) for variable in variables],
             )
             if self._counts is not None:
                 self._counts.add(clipped.factors, clipped.owners, variables)
         result = list(pairs)
-        for i, gradient in zip(present, clipped.gradients, strict=True):
+        for i, gradient, of in zip(present, clipped.gradients, axes, strict=True):
+            silence = self._silences.get(key_of(pairs[i][1]))
+            if silence is not None and of is not None:
+                offset = silence.offset(pairs[i][1].latent_variable, of)
+                gradient += tf.cast(self.silent_decay * offset, gradient.dtype)
             result[i] = (_clipped_like(gradient, *pairs[i]), pairs[i][1])
         return result
 
@@ -291,6 +345,11 @@ def _clipped_like(clipped: tf.Tensor, gradient: Any, variable: tf.Variable) -> A
     if isinstance(gradient, tf.IndexedSlices) and clipped.shape != variable.shape:
         return tf.IndexedSlices(clipped, gradient.indices, gradient.dense_shape)
     return clipped
+
+
+def _is_binary(variable: Any) -> bool:
+    """Returns whether a variable contains the latent weights of a binary kernel."""
+    return hasattr(variable, "latent_variable") and variable.precision == 1
 
 
 def is_latent_free(optimizer: Any, pairs: Pairs) -> Callable[[tf.Variable], bool]:

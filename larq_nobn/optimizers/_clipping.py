@@ -23,14 +23,17 @@ def adaptive_gradient_clip(
     axes: Sequence[int],
     clip_factor: float = 0.01,
     epsilon: float = 1e-3,
+    lower_factor: float = 0.0,
 ) -> tf.Tensor:
     """Limits each unit's gradient norm to `clip_factor` times its weight norm.
 
     For each unit `i`, the elements that a reduction over `axes` combines:
 
         limit_i = clip_factor * max(||W_i||, epsilon)
-        G_i <- G_i                                    if ||G_i|| <= limit_i
-        G_i <- G_i * limit_i / max(||G_i||, 1e-6)     otherwise
+        least_i = lower_factor * max(||W_i||, epsilon)
+        G_i <- G_i * limit_i / max(||G_i||, 1e-6)     if ||G_i|| > limit_i
+        G_i <- G_i * least_i / max(||G_i||, 1e-6)     if ||G_i|| < least_i
+        G_i <- G_i                                    otherwise
 
     Norms are float32. A gradient within its limit is returned bitwise identical. This
     function does not check that gradients are finite; `AdaptiveGradientClipping` does.
@@ -44,6 +47,7 @@ def adaptive_gradient_clip(
         clip_factor: Largest ratio of the norms, in (0, inf]; default 0.01.
         epsilon: Lower bound of the norm of the weights, so that units that start at
             zero can change; default 0.001.
+        lower_factor: Smallest ratio of the norms, at most `clip_factor`; default 0.
 
     Returns:
         The clipped gradient, of the gradient's shape and type.
@@ -62,6 +66,8 @@ def adaptive_gradient_clip(
     References:
         Brock, De, Smith, Simonyan, "High-Performance Large-Scale Image Recognition
         Without Normalization", 2021, arXiv:2102.06171.
+        Xiang, Chen, Mao, Wang, Liu, "OvSW: Overcoming Silent Weights for Accurate
+        Binary Neural Networks", ECCV 2024, arXiv:2407.05257 (`lower_factor`).
 
     Differences from the paper: none known.
     """
@@ -80,8 +86,9 @@ def adaptive_gradient_clip(
             f"{tuple(weight.shape)}. Write (0, 1, 2) for a Conv2D kernel, (0,) for a "
             "vector, () for single elements."
         )
-    limit = clip_factor * tf.maximum(_norm(tf.cast(weight, tf.float32), axes), epsilon)
-    factor = _factor(_norm(tf.cast(gradient, tf.float32), axes), limit)
+    base = tf.maximum(_norm(tf.cast(weight, tf.float32), axes), epsilon)
+    norm = _norm(tf.cast(gradient, tf.float32), axes)
+    factor = _factor(norm, clip_factor * base, lower_factor * base)
     return _scale(gradient, factor)
 
 
@@ -114,12 +121,15 @@ def clip_gradients(
     clip_factor: float,
     epsilon: float,
     names: Sequence[str],
+    lower_factors: Sequence[float] = (),
 ) -> Clipped:
     """Applies `adaptive_gradient_clip` to all variables in one batched expression.
 
     A step has hundreds of small vectors and a few large kernels. Each kernel costs two
     reductions and one multiplication. The norms of all vectors are two segment sums
     over their concatenation. Everything else uses one vector of the norms of all units.
+
+    Each variable has its own lower factor; without any, none is scaled up.
 
     Gradients are dense. A gradient whose axes are None is checked but not clipped. If a
     gradient is not finite, the graph raises `InvalidArgumentError` before it is used;
@@ -150,12 +160,21 @@ def clip_gradients(
             weight_norms.append(tf.zeros(norm.shape))
         else:
             weight_norms.append(_norm(tf.cast(weights[i], tf.float32), reduced[i]))
-    limits = clip_factor * tf.maximum(_concatenate(weight_norms), epsilon)
+    base = tf.maximum(_concatenate(weight_norms), epsilon)
+    limits = clip_factor * base
     units = [1] * len(vectors) + [int(np.prod(norm.shape)) for norm in kernel_norms]
     owners = np.repeat([-1 if axes[i] is None else i for i in order], units)
 
+    least = (
+        np.array([*lower_factors, 0.0], np.float32)[owners]
+        if any(lower_factors)
+        else None
+    )
+
     def factors_of(norms: tf.Tensor, limits: tf.Tensor) -> tf.Tensor:
-        return tf.where(owners >= 0, _factor(norms, limits), tf.ones_like(norms))
+        lower = None if least is None else tf.cast(least * base, norms.dtype)
+        factors = _factor(norms, limits, lower)
+        return tf.where(owners >= 0, factors, tf.ones_like(norms))
 
     def in_float64() -> tf.Tensor:
         # A float32 norm overflows beyond 1.8e19; in float64 it is infinite only if a
@@ -210,9 +229,10 @@ def _segment_norms(x: tf.Tensor, segments: np.ndarray, count: int) -> tf.Tensor:
     return tf.sqrt(tf.math.unsorted_segment_sum(tf.square(x), segments, count))
 
 
-def _factor(norm: tf.Tensor, limit: tf.Tensor) -> tf.Tensor:
-    shrink = limit / tf.maximum(norm, tf.constant(_SMALLEST_DIVISOR, norm.dtype))
-    return tf.where(norm > limit, shrink, tf.ones_like(norm))
+def _factor(norm: tf.Tensor, limit: tf.Tensor, least: tf.Tensor | None) -> tf.Tensor:
+    divisor = tf.maximum(norm, tf.constant(_SMALLEST_DIVISOR, norm.dtype))
+    factor = tf.where(norm > limit, limit / divisor, tf.ones_like(norm))
+    return factor if least is None else tf.where(norm < least, least / divisor, factor)
 
 
 def _scale(gradient: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:

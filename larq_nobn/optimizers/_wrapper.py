@@ -106,6 +106,9 @@ class OptimizerWrapper:
         """Returns the variables for which the wrapped optimizer has state."""
         return variables
 
+    def _add_state(self, variables: Sequence[tf.Variable]) -> None:
+        """Adds variables of its own to those of a new-style inner optimizer."""
+
     @classmethod
     def from_config(
         cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
@@ -156,6 +159,7 @@ def parts_of(optimizer: Any) -> Iterator[Any]:
 class _NewStyle(OptimizerWrapper, keras.optimizers.Optimizer):
     def build(self, var_list: Sequence[tf.Variable]) -> None:
         self.inner_optimizer.build(self._of_inner(var_list))
+        self._add_state(var_list)
 
     def finalize_variable_values(self, var_list: Sequence[tf.Variable]) -> None:
         """Replaces variables by their moving averages, if they have some."""

@@ -402,7 +402,8 @@ def optimizer_for(
         if settings.model in TAKEN:
             # Names of its layers need not tell their roles, so inspect the network.
             clipping = partial(AdaptiveGradientClipping.for_model, network)
-        optimizer = clipping(optimizer, factor, unit_axes=units)
+        bounds = {n: getattr(settings, n) for n in ("lower_factor", "silent_decay")}
+        optimizer = clipping(optimizer, factor, unit_axes=units, **bounds)
     tell(optimizer, network)
     if not any(map(BayesianLearningRule.is_bayesian_variable, network.weights)):
         return optimizer

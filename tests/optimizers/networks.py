@@ -13,7 +13,7 @@ SHAPES = {"conv/kernel": (3, 3, 2, 4), "conv/gain": (4,), "head/kernel": (4, 3)}
 START = np.array([[0.5, -1.0, 0.0], [2.0, -0.1, 0.3]])
 
 
-def clip(gradient, weight, axes, clip_factor, epsilon=1e-3):
+def clip(gradient, weight, axes, clip_factor, epsilon=1e-3, lower=0.0):
     """Adaptive gradient clipping as a loop over units, in float64."""
     gradient = np.asarray(gradient, np.float64)
     weight = np.asarray(weight, np.float64)
@@ -25,9 +25,10 @@ def clip(gradient, weight, axes, clip_factor, epsilon=1e-3):
             index[axis] = position
         index = tuple(index)
         norm = np.sqrt(np.sum(gradient[index] ** 2))
-        limit = clip_factor * max(np.sqrt(np.sum(weight[index] ** 2)), epsilon)
-        if norm > limit:
-            result[index] = gradient[index] * limit / max(norm, 1e-6)
+        size = max(np.sqrt(np.sum(weight[index] ** 2)), epsilon)
+        wanted = min(max(norm, lower * size), clip_factor * size)
+        if wanted != norm:
+            result[index] = gradient[index] * wanted / max(norm, 1e-6)
     return result
 
 

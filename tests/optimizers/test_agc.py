@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from larq_nobn._keras import keras
-from larq_nobn.optimizers import AdaptiveGradientClipping
+from larq_nobn.optimizers import AdaptiveGradientClipping, _silence
 from numpy.testing import assert_allclose, assert_array_equal
 from optimizers.networks import (
     IMAGES,
@@ -102,6 +102,38 @@ def test_a_training_step_equals_clipping_by_hand(family):
     model.train_on_batch(IMAGES[:4], LABELS[:4])
     expected = [w - 0.1 * update for w, update in zip(start, updates, strict=True)]
     assert_close(numpy(model.trainable_variables), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["scaled_std_sign", "ste_sign"])
+def test_silent_weights_and_the_lower_bound_of_binary_kernels(kind, monkeypatch):
+    """Ten steps against OvSW in float64, with an average that forgets sooner."""
+    monkeypatch.setattr(_silence, "MOMENTUM", 0.5)
+    monkeypatch.setattr(_silence, "THRESHOLD", 0.2)
+    layer = lq.layers.QuantDense(4, kernel_quantizer=kind, use_bias=False)
+    layer.build((None, 6))
+    other = tf.Variable(np.ones((6, 4), np.float32), name="other/kernel")
+    wrapper = AdaptiveGradientClipping(
+        new.SGD(0.5), 10.0, exclude=(), lower_factor=0.4, silent_decay=0.3
+    )
+    rng = np.random.default_rng(4)
+    w = rng.normal(size=(6, 4)).astype(np.float32).astype(np.float64)
+    layer.kernel.latent_variable.assign(w)
+    signs, rate, seen = np.zeros((6, 4)), np.zeros((6, 4)), set()
+    for _ in range(10):
+        raw = rng.normal(size=(6, 4)).astype(np.float32) * 0.1
+        offset = w - (w.mean(0) if kind == "scaled_std_sign" else 0)
+        now = np.where(offset >= 0, 1, -1)
+        rate, signs = 0.5 * rate + 0.5 * (signs * now < 0), now
+        update = clip(raw, w, (0,), 10.0, lower=0.4) + 0.3 * (rate < 0.2) * offset
+        w = w - 0.5 * update
+        seen |= {*(rate < 0.2).ravel()}
+        apply(wrapper, [raw, raw], [layer.kernel, other])
+        assert_allclose(layer.kernel.latent_variable, w, rtol=1e-4, atol=1e-5)
+    assert seen == {True, False}
+    assert len(wrapper.variables()) == 3 + 2  # those of SGD, signs and rates
+    before = other.numpy()
+    apply(wrapper, [raw, raw], [layer.kernel, other])
+    assert_allclose(other, before - 0.5 * raw, rtol=1e-6)  # not scaled up
 
 
 def bop_and(default):

@@ -36,6 +36,15 @@ def test_the_loop_and_invariants(shape, axes):
     assert_array_equal(free, gradient)
 
 
+@pytest.mark.parametrize("shape, axes", ROLES)
+def test_small_gradients_are_scaled_up(shape, axes):
+    gradient, weight = draw(shape, 3, 0.1), draw(shape, 4)
+    scaled = adaptive_gradient_clip(gradient, weight, axes, 0.15, lower_factor=0.1)
+    assert_allclose(scaled, clip(gradient, weight, axes, 0.15, lower=0.1), rtol=2e-6)
+    nothing = adaptive_gradient_clip(0 * gradient, weight, axes, 0.15, lower_factor=0.1)
+    assert_array_equal(nothing, 0 * gradient)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_within_the_limit_bitwise_identical_in_every_type(dtype):
     gradient = tf.cast(draw((4, 3), 5, 1e-3), dtype)
@@ -59,14 +68,18 @@ def test_the_batched_form_against_the_loop():
         weights = [draw(s, (seed, i, 1)) for i, (s, _) in enumerate(roles)]
         axes, names = [axes for _, axes in roles], [str(i) for i in range(len(roles))]
         given = [tf.constant(gradient) for gradient in gradients]
-        clipped = clip_gradients(given, weights, axes, clip_factor, 1e-3, names)
+        lower = [clip_factor / 2 * (i % 2) for i in range(len(roles))]
+        how = (clip_factor, 1e-3, names, lower)
+        clipped = clip_gradients(given, weights, axes, *how)
         for i, gradient in enumerate(gradients):
             factors = clipped.factors.numpy()[clipped.owners == i]
             expected = gradient
             if axes[i] is None:
                 assert factors.size == 0
             else:  # one for each unit, in order
-                expected = clip(gradient, weights[i], axes[i], clip_factor)
+                expected = clip(
+                    gradient, weights[i], axes[i], clip_factor, lower=lower[i]
+                )
                 norms = np.sqrt(np.sum(np.square(gradient.astype(float)), axes[i]))
                 result = np.sqrt(np.sum(np.square(expected.astype(float)), axes[i]))
                 assert_allclose(factors * norms.ravel(), result.ravel(), rtol=5e-6)

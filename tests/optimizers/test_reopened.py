@@ -118,6 +118,7 @@ OPTIMIZERS = {
     "plain": lambda m: clipping(stateful(), 1e-3),
     "legacy": lambda m: clipping(legacy.SGD(0.5, momentum=0.9), 1e-3),
     "for_model": lambda m: clipping.for_model(m, stateful(), 1e-3),
+    "silent": lambda m: clipping(stateful(), 1e-3, lower_factor=5e-4, silent_decay=0.1),
     "exclude": lambda m: clipping(
         sgd(), 1e-3, exclude=("^stem/kernel$", "inner|^b/conv/")
     ),
@@ -139,7 +140,7 @@ OPTIMIZERS = {
 CASES = [
     *((parts, "for_model", "keras") for parts in ("own", "preconditioned")),
     ("quantized", "scaled", "keras"),
-    ("symmetric", "plain", "keras"),
+    ("symmetric", "silent", "keras"),
     *((parts, "exclude", "keras") for parts in ("own", "nested")),
     ("transposed", "units", "keras"),
     ("timed", "around", "keras"),

@@ -25,7 +25,7 @@ from optimizers.networks import (
 new, legacy = keras.optimizers, keras.optimizers.legacy
 WRAPPERS = {
     "clipping": lambda inner: AdaptiveGradientClipping(
-        inner, 0.02, 0.01, ("^last/",), {"conv/kernel": (0, 1)}
+        inner, 0.02, 0.01, ("^last/",), {"conv/kernel": (0, 1)}, 0.01
     ),
     "groups": lambda inner: ParameterGroups(inner, {"^gain:0$": 4, "^head/": 0.5}),
     "bayesian": lambda inner: BayesianLearningRule(inner, 0.5, 0.1, prior=0.7),
@@ -36,6 +36,8 @@ CONFIGS = {
         "epsilon": 0.01,
         "exclude": ["^last/"],
         "unit_axes": {"conv/kernel": [0, 1]},
+        "lower_factor": 0.01,
+        "silent_decay": 0.0,
     },
     "groups": {"multipliers": {"^gain:0$": 4.0, "^head/": 0.5}},
     "bayesian": {"learning_rate": 0.5, "prior_weight": 0.1, "prior": 0.7},
