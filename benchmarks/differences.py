@@ -137,7 +137,7 @@ def accuracy(settings, changes, seed):
         for change in () if options else changes:
             stack.enter_context(change())
         run = nobn.training.train(made.but(**options), Path(folder) / "run")
-    return 100 * run.history[-1]["test_accuracy"]
+    return 100 * run.record["metrics"]["test_accuracy"]
 
 
 def as_here(settings):
