@@ -160,7 +160,7 @@ groups: channels of groups interleaved
 # optimizers
 @ tests/optimizers/test_clipping.py
 agc: floor under the limit, not under the norm
--limits = clip_factor * tf.maximum(_concatenate(weight_norms), epsilon)
+-limits = clip_factor * base
 +limits = tf.maximum(clip_factor * _concatenate(weight_norms), epsilon)
 @ tests/optimizers/test_unit_axes.py
 agc: units of a transposed kernel
