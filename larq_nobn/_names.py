@@ -34,6 +34,9 @@ MODELS = (
 RUNTIMES = ("lce", "litert", "micro", "c")
 # Types of the inputs and outputs of int8 files.
 IO_TYPES = ("float32", "uint8", "int8")
+# Teachers that a run trains itself: a float network, and one for the first of two
+# stages, which teaches the second.
+TRAINED, CONSECUTIVE = "train", "consecutive"
 # A real-valued network, the teacher of binary ones.
 FLOAT_MODEL = "FloatResNet"
 # The value of `model` that means the network in `init`.

@@ -19,7 +19,14 @@ from click.core import ParameterSource
 from .._checks import BOUNDS, check_bounds
 from .._errors import InvalidValue
 from .._files import check_shape, parse_json
-from .._names import DATASETS, check_dataset, check_split, find_pretrained
+from .._names import (
+    CONSECUTIVE,
+    DATASETS,
+    TRAINED,
+    check_dataset,
+    check_split,
+    find_pretrained,
+)
 from ..config._fields import GROUPS, WHERE, Setting, settings_of
 from ..config._presets import RECIPES
 from ..config._recipe import Recipe
@@ -143,7 +150,9 @@ def check_run(ctx: click.Context, runs: Collection[Settings]) -> None:
     """Rejects options, other than settings, that would not affect a run."""
     if ctx.params.get("strategy") != "multi_worker":
         check_unused(ctx, ["wait"], "without --strategy multi_worker")
-    if not any(each.init or each.teacher not in (None, "train") for each in runs):
+    if not any(
+        each.init or each.teacher not in (None, TRAINED, CONSECUTIVE) for each in runs
+    ):
         check_unused(ctx, ["trust"], "without --init or the file of a --teacher")
     names = {each.dataset for each in runs}
     if names <= {*DATASETS}:

@@ -9,6 +9,7 @@ from typing import Any
 from .._checks import BOUNDS
 from .._errors import InvalidValue
 from .._names import (
+    CONSECUTIVE,
     GIVEN,
     KEPT,
     KERNELS,
@@ -224,8 +225,17 @@ class Recipe:
     teacher: str | None = setting(
         None,
         "Distillation: learn the outputs of this run folder or .keras file instead of "
-        "labels. train: those of a float ResNet, which is trained first.",
+        "labels. train: those of a float ResNet, which is trained first. consecutive: "
+        "that teaches the first of two stages, which teaches the second.",
         absent="the labels",
+    )
+    attention: float = setting(
+        0.0,
+        "Attention distillation: weight of the distance between the attention maps of "
+        "network and teacher, the sums of squares over channels of the last feature "
+        "map of each size.",
+        range=("[0, 1e6]", "0 is none."),
+        applies_when=[When("teacher")],
     )
     kernel: str | None = setting(
         None,
@@ -335,6 +345,11 @@ class Recipe:
             raise InvalidValue(
                 f"final_rate={self.final_rate} is above learning_rate="
                 f"{self.learning_rate}. Choose a lower one, or the schedule constant."
+            )
+        if self.teacher == CONSECUTIVE and self.stages != 2:
+            raise InvalidValue(
+                f"teacher={CONSECUTIVE!r} is for two stages (stages=2): the "
+                "first teaches the second."
             )
         if self.lower_factor > self.clip_factor:
             raise InvalidValue(

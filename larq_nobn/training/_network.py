@@ -39,7 +39,7 @@ from ..quantizers import (
 )
 from ..quantizers._kernel_quantizer import ScaledKernel
 from ._run_settings import NETWORKS, TAKEN, RunSettings, weights_file
-from ._training_model import Probabilities
+from ._training_model import Probabilities, with_feature_maps
 
 _layers = keras.layers
 # A logger of its own, so that a program can show these lines alone.
@@ -432,12 +432,17 @@ def _multipliers(settings: RunSettings, network: keras.Model) -> dict[str, float
 
 
 def probabilities_of(
-    teacher: keras.Model, name: str, image_shape: Sequence[int], classes: int
+    teacher: keras.Model,
+    name: str,
+    image_shape: Sequence[int],
+    classes: int,
+    maps: bool = False,
 ) -> Probabilities:
     """Returns a function from images to the teacher's probabilities of the classes.
 
-    The teacher may end in logits or in a softmax. It must take the student's images and
-    have the student's classes.
+    With `maps` it returns these and the maps of `with_feature_maps`. The teacher may
+    end in logits or in a softmax. It must take the student's images and have the
+    student's classes.
     """
     wanted = ([None, *image_shape], [None, classes])
     shapes = (teacher.input_shape, teacher.output_shape)
@@ -452,8 +457,14 @@ def probabilities_of(
         )
     in_logits = not ends_in_softmax(teacher, image_shape)
 
-    def probabilities(images: tf.Tensor) -> tf.Tensor:
-        outputs = tf.cast(teacher(images, training=False), tf.float32)
-        return tf.nn.softmax(outputs) if in_logits else outputs
+    if maps:
+        teacher = with_feature_maps(teacher)
+
+    def probabilities(images: tf.Tensor) -> Any:
+        outputs = teacher(images, training=False)
+        outputs, *more = outputs if maps else [outputs]
+        outputs = tf.cast(outputs, tf.float32)
+        outputs = tf.nn.softmax(outputs) if in_logits else outputs
+        return (outputs, *more) if maps else outputs
 
     return probabilities

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from .._names import FLOAT_MODEL
+from .._names import CONSECUTIVE, FLOAT_MODEL, TRAINED
 from ..config._recipe import Recipe
 from ._run_settings import RunSettings
 
@@ -26,7 +26,7 @@ def runs_before(settings: RunSettings) -> dict[str, RunSettings]:
     Each may use the networks of the ones before it, as a first stage uses the teacher.
     """
     runs: dict[str, RunSettings] = {}
-    if settings.teacher == "train":
+    if settings.teacher in (TRAINED, CONSECUTIVE):
         runs["teacher"] = teacher_settings(settings)
     if settings.stages == 2:
         runs["stage1"] = first_stage(settings)
@@ -35,8 +35,10 @@ def runs_before(settings: RunSettings) -> dict[str, RunSettings]:
 
 def first_stage(settings: RunSettings) -> RunSettings:
     """Returns the settings of stage one: the same network with real-valued kernels."""
+    consecutive = settings.teacher == CONSECUTIVE
     return settings.but(
         stages=1,
+        teacher=TRAINED if consecutive else settings.teacher,
         kernel=None,
         weight_decay=settings.stage_one_decay,
         network={**settings.network, "binary_weights": False},

@@ -27,7 +27,7 @@ from .._checks import (
     check_path,
 )
 from .._keras import check_model, dtype_policy, keras
-from .._names import CACHES, GIVEN
+from .._names import CACHES, CONSECUTIVE, GIVEN
 from .._signals import stoppable
 from ..calibration import calibrate
 from ..config._run_files import CHECKPOINTS, HISTORY_FILE
@@ -355,6 +355,7 @@ class Trainer:
                 config.label_smoothing,
                 weights,
                 averages and averages.update,
+                config.attention,
             )
             # The network's optimizer, which compiling has wrapped with a loss scale.
             _network.compile_network(model, network.optimizer)
@@ -362,7 +363,7 @@ class Trainer:
 
     def _open_teacher(self, name: str) -> tuple[Probabilities, CheckpointValue]:
         """Returns the teacher's predict function, and its digest for checkpoints."""
-        trained = self._before.get("teacher")
+        trained = self._before.get("stage1" if name == CONSECUTIVE else "teacher")
         # A copy, so that all replicas use the same batch-norm statistics.
         with self._strategy.scope():
             if trained is not None:
@@ -377,7 +378,8 @@ class Trainer:
         )
         info = self.dataset.info
         shape, classes = info.image_shape, info.classes
-        return _network.probabilities_of(model, name, shape, classes), digest
+        maps = bool(self.config.attention)
+        return _network.probabilities_of(model, name, shape, classes, maps), digest
 
     def _checkpoints_of(
         self, built: _Built, callbacks: Sequence[keras.callbacks.Callback]

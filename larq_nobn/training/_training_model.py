@@ -7,10 +7,13 @@ from typing import Any
 
 import tensorflow as tf
 
+from .._errors import InvalidValue
 from .._keras import dtype_policy, keras
+from .._math import at_least_float32
+from ..graph import _graph, _signs
 
 NOT_FINITE = "The loss is not finite"
-Probabilities = Callable[[tf.Tensor], tf.Tensor]
+Probabilities = Callable[[tf.Tensor], Any]
 
 
 class TrainingModel(keras.Model):
@@ -27,6 +30,14 @@ class TrainingModel(keras.Model):
       \[ L = -\frac{1}{N} \sum_n \sum_k \mathrm{softmax}(t_n)_k \log
          \mathrm{softmax}(s_n)_k . \]
 
+    - *Attention.* With weight w, the networks' attention maps are drawn together. For
+      the feature maps \(a\) of J sizes, a sum over channels, and a mean over examples:
+
+      \[ L \leftarrow L + w \sum_{j=1}^J \operatorname{mean}_n \Big\|
+         \frac{q_s}{\|q_s\|} - \frac{q_t}{\|q_t\|} \Big\|^2, \qquad
+         q = \sum_c a_c^2 . \]
+
+      It is not part of the reported loss.
     - *Labels* are numbers, or probabilities (N, classes) for mixed images. Smoothing
       spreads the fraction ε of a label evenly over all K classes,
       \( q_k = (1 - \varepsilon) y_k + \varepsilon / K \). Class weights multiply the
@@ -46,19 +57,25 @@ class TrainingModel(keras.Model):
         network: A functional classifier with one input; with a teacher it must end in
             logits.
         accumulate: Number k of micro-batches, 1 or more; must divide the batch.
-        teacher: Returns the probabilities (N, classes) for a batch of inputs.
+        teacher: Returns the probabilities (N, classes) for a batch of inputs; with
+            `attention`, these and feature maps, as `with_feature_maps` does.
         label_smoothing: The fraction ε, in [0, 1); not used with a teacher.
         class_weights: One number per class; None for equal weights.
         after_step: Called in the graph after each update, with the number of steps.
+        attention: The weight w; 0 for none.
 
     References:
         G. Hinton, O. Vinyals, J. Dean, "Distilling the Knowledge in a Neural Network",
         2015, arXiv:1503.02531.
         C. Szegedy, V. Vanhoucke, S. Ioffe, J. Shlens, Z. Wojna, "Rethinking the
         Inception Architecture for Computer Vision", CVPR 2016, arXiv:1512.00567.
+        B. Martinez, J. Yang, A. Bulat, G. Tzimiropoulos, "Training Binary Neural
+        Networks with Real-to-Binary Convolutions", ICLR 2020, arXiv:2003.11535
+        (attention).
 
     Differences from the paper:
-        Temperature 1 and no labels, as binary networks are commonly taught.
+        Temperature 1 and no labels, as binary networks are commonly taught. Martinez et
+        al. compare the maps after each block, with norms that are not squared.
     """
 
     def __init__(
@@ -69,6 +86,7 @@ class TrainingModel(keras.Model):
         label_smoothing: float = 0.0,
         class_weights: Sequence[float] | None = None,
         after_step: Callable[[tf.Tensor], None] | None = None,
+        attention: float = 0.0,
     ) -> None:
         with dtype_policy(network.dtype_policy.name):
             super().__init__(network.inputs, network.outputs, name=network.name)
@@ -77,7 +95,10 @@ class TrainingModel(keras.Model):
         self.skips_step = False
         # In a lambda, which Keras does not inspect: it would track a model in an
         # attribute, and train and save it with this one.
-        self._teacher = None if teacher is None else lambda images: teacher(images)
+        self._teacher: Any = teacher and (lambda images: teacher(images))
+        self._attention = attention
+        with_maps: Any = with_feature_maps(network) if attention else None
+        self._with_maps = lambda: with_maps
         self._smoothing = label_smoothing
         self._after_step = after_step
         self._class_weights = None if class_weights is None else tuple(class_weights)
@@ -91,14 +112,20 @@ class TrainingModel(keras.Model):
         penalty = self._penalty()
         return super().metrics if penalty is None else [*super().metrics, penalty]
 
-    def _minimized(self, target: tf.Tensor, predicted: tf.Tensor, weight: Any) -> Any:
-        """Returns loss plus penalties; updates the metric of each."""
+    def _minimized(
+        self, target: tf.Tensor, predicted: tf.Tensor, weight: Any, distance: Any
+    ) -> Any:
+        """Returns loss plus penalties and attention; updates the metrics of both."""
         loss = self.compiled_loss(target, predicted, weight)
-        if not self.losses:
+        if not self.losses and distance is None:
             return loss
         wide = tf.float64 if loss.dtype == tf.float64 else tf.float32
-        penalty = tf.add_n([tf.cast(value, wide) for value in self.losses])
-        self._penalty().update_state(penalty, sample_weight=tf.shape(predicted)[0])
+        penalty = tf.zeros((), wide)
+        if self.losses:
+            penalty = tf.add_n([tf.cast(value, wide) for value in self.losses])
+            self._penalty().update_state(penalty, sample_weight=tf.shape(predicted)[0])
+        if distance is not None:
+            penalty += self._attention * tf.cast(distance, wide)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         if replicas > 1:  # gradients are summed over replicas
             penalty *= 1.0 / replicas
@@ -156,11 +183,16 @@ class TrainingModel(keras.Model):
     def _gradients(self, data: Any) -> tuple[list[Any], tf.Tensor]:
         """Returns gradients and loss of one (micro-)batch; updates the metrics."""
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-        target, y, weight = self._target(x, y, weight)
+        target, y, weight, taught = self._target(x, y, weight)
         scaled = isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer)
         with tf.GradientTape() as tape:
-            predicted = self(x, training=True)
-            loss = self._minimized(target, predicted, weight)
+            distance = None
+            if taught is None:
+                predicted = self(x, training=True)
+            else:
+                predicted, maps = self._with_maps()(x, training=True)
+                distance = attention_distance(maps, taught)
+            loss = self._minimized(target, predicted, weight, distance)
             start = self.optimizer.get_scaled_loss(loss) if scaled else loss
         gradients = tape.gradient(start, self.trainable_variables)
         if scaled:
@@ -170,18 +202,21 @@ class TrainingModel(keras.Model):
 
     def _target(
         self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor | None
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
-        """Returns the target of the loss, labels as numbers, and example weights."""
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None, Any]:
+        """Returns target, labels as numbers, example weights, and a teacher's maps."""
         classes, mixed = self.output_shape[-1], y.shape.rank == 2
         labels = tf.argmax(y, 1) if mixed else y
         whole = y if mixed else tf.one_hot(y, classes)
         if self._class_weights is not None:
             weight = tf.reduce_sum(whole * self._class_weights, 1)
-        if self._teacher is not None:
+        taught = None
+        if self._attention:
+            y, taught = self._teacher(x)
+        elif self._teacher is not None:
             y = self._teacher(x)
         elif self._smoothing:
             y = (1 - self._smoothing) * whole + self._smoothing / classes
-        return y, labels, weight
+        return y, labels, weight, taught
 
     def _mean_gradients(self, data: Any) -> tuple[list[Any], tf.Tensor]:
         """Returns gradients and loss: means over micro-batches, one after the other."""
@@ -208,6 +243,39 @@ class TrainingModel(keras.Model):
             for total, used in zip(sums, reached, strict=True)
         ]
         return gradients, loss / count
+
+
+def with_feature_maps(model: keras.Model) -> keras.Model:
+    """Returns a model of the same layers with two outputs: the model's, and its maps.
+
+    These are the last real-valued feature maps of every size, by names such as "8x8".
+    """
+    maps = {}
+    for call in _graph.calls_of(model):
+        shape = call.first_output.shape
+        is_map = shape.rank == 4 and shape[1:3].num_elements() != 1
+        if is_map and not _signs.is_binary(call.layer):
+            maps["x".join(map(str, shape[1:3]))] = call.first_output
+    return keras.Model(model.inputs, [*model.outputs, maps])
+
+
+def attention_distance(
+    ours: dict[str, tf.Tensor], theirs: dict[str, tf.Tensor]
+) -> tf.Tensor:
+    """Returns the squared distance of unit attention maps, a sum over common sizes."""
+    sizes = sorted(ours.keys() & theirs.keys())
+    if not sizes:
+        raise InvalidValue(
+            f"Network and teacher have no feature maps of the same size: {[*ours]} and "
+            f"{[*theirs]}. Train with attention=0, or choose another teacher."
+        )
+
+    def unit(maps: tf.Tensor) -> tf.Tensor:
+        q = tf.reduce_sum(tf.square(at_least_float32(maps)), 3)
+        return tf.math.l2_normalize(tf.reshape(q, (tf.shape(q)[0], -1)), 1)
+
+    squares = [tf.square(unit(ours[size]) - unit(theirs[size])) for size in sizes]
+    return tf.add_n([tf.reduce_mean(tf.reduce_sum(each, 1)) for each in squares])
 
 
 class _LossOfAnyTarget(keras.losses.Loss):

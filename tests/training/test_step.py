@@ -13,7 +13,12 @@ import tensorflow as tf
 from larq_nobn import training
 from larq_nobn._keras import dtype_policy, keras
 from larq_nobn.quantizers import BinaryRegularized
-from larq_nobn.training._training_model import NOT_FINITE, TrainingModel
+from larq_nobn.training._training_model import (
+    NOT_FINITE,
+    TrainingModel,
+    attention_distance,
+    with_feature_maps,
+)
 from numpy.testing import assert_allclose, assert_array_equal
 from training.runs import with_little_network
 
@@ -204,6 +209,72 @@ def test_weights_of_classes(tmp_path: Path):
             trainer.build()
         actual = trainer.model._class_weights
         assert actual is None if not balance else actual == pytest.approx(expected)
+
+
+def attention(ours, theirs):
+    """The distance of attention maps, in float64."""
+    total = 0.0
+    for size in ours.keys() & theirs.keys():
+        units = []
+        for maps in (ours[size], theirs[size]):
+            q = (maps**2).sum(-1).reshape(len(maps), -1)
+            units.append(q / np.linalg.norm(q, axis=1, keepdims=True))
+        total += ((units[0] - units[1]) ** 2).sum(1).mean()
+    return total
+
+
+def test_attention_distance_and_its_gradient():
+    ours = {"4x4": RNG.normal(size=(2, 4, 4, 3)), "2x2": RNG.normal(size=(2, 2, 2, 3))}
+    theirs = {
+        "4x4": RNG.normal(size=(2, 4, 4, 5)),
+        "2x2": RNG.normal(size=(2, 2, 2, 1)),
+    }
+    ours["8x8"] = RNG.normal(size=(2, 8, 8, 1))  # the teacher has no such map
+    variables = {name: tf.Variable(maps) for name, maps in ours.items()}
+    with tf.GradientTape() as tape:
+        distance = attention_distance(variables, theirs)
+    assert_allclose(distance, attention(ours, theirs), rtol=1e-12)
+    slope = RNG.normal(size=(2, 4, 4, 3))
+    (gradient,) = tape.gradient(distance, [variables["4x4"]])
+    ahead, back = (
+        attention({**ours, "4x4": ours["4x4"] + h * slope}, theirs)
+        for h in (1e-5, -1e-5)
+    )
+    assert_allclose(np.sum(gradient * slope), (ahead - back) / 2e-5, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"\['8x8'\] and \['2x2'\]"):
+        attention_distance({"8x8": ours["8x8"]}, {"2x2": theirs["2x2"]})
+
+
+def test_a_step_with_attention():
+    keras.utils.set_random_seed(1)
+    image = keras.Input((4, 4, 2))
+    x = keras.layers.Conv2D(3, 3, padding="same", name="conv")(image)
+    x = lq.layers.QuantConv2D(3, 2, 2, input_quantizer="ste_sign")(x)
+    network = keras.Model(image, keras.layers.GlobalAveragePooling2D()(x))
+    maps = with_feature_maps(network).output[1]
+    assert [maps["4x4"].shape, maps["2x2"].shape] == [(None, 4, 4, 3), (None, 2, 2, 3)]
+    inputs = RNG.normal(size=(6, 4, 4, 2)).astype(np.float32)
+    taught = {"4x4": tf.constant(inputs), "2x2": tf.constant(inputs[:, :2, :2])}
+    probabilities = tf.constant(RNG.dirichlet(np.ones(3), 6).astype(np.float32))
+    trainee = compiled(
+        network,
+        keras.optimizers.SGD(1.0),
+        teacher=lambda images: (probabilities, taught),
+        attention=0.7,
+    )
+    weights = [*network.trainable_variables]
+    with tf.GradientTape() as tape:
+        logits, maps = with_feature_maps(network)(inputs, training=True)
+        loss = tf.nn.softmax_cross_entropy_with_logits(probabilities, logits)
+        total = tf.reduce_mean(loss) + 0.7 * attention_distance(maps, taught)
+    gradients = tape.gradient(total, weights)
+    before = [weight.numpy() for weight in weights]
+    logs = trainee.train_on_batch(inputs, LABELS[:6], return_dict=True)
+    for weight, start, gradient in zip(weights, before, gradients, strict=True):
+        assert_allclose(weight, start - gradient, rtol=1e-5, atol=1e-6)
+    assert_allclose(
+        logs["loss"], tf.reduce_mean(loss), rtol=1e-6
+    )  # without the distance
 
 
 def test_a_teacher_is_no_part_of_the_network():

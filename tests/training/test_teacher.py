@@ -8,7 +8,7 @@ from larq_nobn import training
 from larq_nobn._keras import keras
 from larq_nobn.models._float_resnet import float_resnet
 from larq_nobn.training._network import probabilities_of
-from larq_nobn.training._runs_before import teacher_settings
+from larq_nobn.training._runs_before import runs_before, teacher_settings
 from numpy.testing import assert_allclose
 
 IMAGES = np.random.default_rng(0).normal(size=(6, 8, 8, 1)).astype(np.float32)
@@ -67,6 +67,17 @@ def test_a_teacher_has_the_size_and_data_of_its_student_and_a_recipe_of_its_own(
     tuned = training.RunSettings.from_recipe("fine_tune", init="a", teacher="train")
     settings = teacher_settings(tuned)
     assert (settings.init, settings.backbone_multiplier) == (None, 1.0)
+
+
+def test_consecutive_teachers():
+    two = {"stages": 2, "teacher": "consecutive", "attention": 0.5}
+    settings = training.RunSettings.from_recipe("plain", dataset="digits", **two)
+    runs = runs_before(settings)
+    assert [*runs] == ["teacher", "stage1"]
+    assert (runs["teacher"].teacher, runs["teacher"].attention) == (None, 0)
+    assert (runs["stage1"].teacher, runs["stage1"].attention) == ("train", 0.5)
+    with pytest.raises(ValueError, match="'consecutive' is for two stages"):
+        settings.but(stages=1)
 
 
 def classifier(classes: int = 3, **last: object) -> keras.Model:
