@@ -13,8 +13,10 @@ import inspect
 import os
 import reprlib
 import sys
+import warnings
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from copy import copy
 from typing import Any, TypeVar
 
@@ -254,18 +256,86 @@ def uncast(variable: Any) -> tensorflow.Tensor:
         return tensorflow.convert_to_tensor(variable)
 
 
+def once_positional(*names: str) -> Callable[[Any], Any]:
+    """Lets `__init__` take keywords by position, after the first argument, and warns.
+
+    `names` are in the order in which earlier versions took them.
+    """
+
+    def decorate(init: Any) -> Any:
+        @functools.wraps(init)
+        def __init__(self: Any, *arguments: Any, **options: Any) -> None:
+            moved = dict(zip(names, arguments[1:], strict=False))
+            if moved:
+                warnings.warn(
+                    f"{type(self).__name__} will take only its first argument by "
+                    f"position: write {'=..., '.join(moved)}=... for the others.",
+                    FutureWarning,
+                    stacklevel=2,
+                )
+            rest = arguments[:1] + arguments[1 + len(moved) :]
+            init(self, *rest, **moved, **options)
+
+        return __init__
+
+    return decorate
+
+
+def weight_of(name: str) -> Any:
+    """Returns a property for a weight that replaces an argument of the same name."""
+
+    def weight(self: Any) -> Any:
+        value = getattr(self, name)
+        return value if isinstance(value, tensorflow.Variable) else None
+
+    return property(weight, doc=f"The weight `{name}`; None before `build`.")
+
+
+def check_seed(seed: Any) -> int | None:
+    """Returns a seed of a layer; None for that of Keras."""
+    if seed is None:
+        return None
+    return check_integer("seed", seed, 0, "Use None for other draws each time.")
+
+
 class RandomLayer(keras.__internal__.layers.BaseRandomLayer):
     """Base of layers that draw random numbers; saves the seed in the configuration."""
 
     _in_config = "seed"
 
     def __init__(self, seed: int | None = None, **kwargs: Any):
-        if seed is not None:
-            seed = check_integer("seed", seed, 0, "Use None for other draws each time.")
+        seed = check_seed(seed)
         # With a seed, the layer needs a generator of its own to repeat its draws, since
         # Keras' usual operations share one state in a process.
         super().__init__(seed=seed, **{"force_generator": seed is not None, **kwargs})
         self.seed = seed
+
+
+# Keras' options of a weight: the module of each, and an example of its names.
+_OPTIONS = {
+    "initializer": (keras.initializers, "'zeros' or Constant(0.1)"),
+    "regularizer": (keras.regularizers, "'l2', or None"),
+    "constraint": (keras.constraints, "'non_neg', or None"),
+}
+
+
+def check_option(argument: str, value: Any) -> Any:
+    """Returns the Keras object that `value` is or names.
+
+    The argument is called like a weight and its option, such as `gamma_initializer`.
+    """
+    kind = argument.rpartition("_")[2]
+    module, example = _OPTIONS[kind]
+    made = None
+    # Keras may return a name that it does not know.
+    with suppress(TypeError, ValueError):
+        made = module.get(value)
+    if callable(made) or (value is None and kind != "initializer"):
+        return made
+    raise InvalidValue(
+        f"{argument}={value!r} is not {'an' if kind == 'initializer' else 'a'} {kind}. "
+        f"Pass a Keras {kind} or its name, such as {example}."
+    )
 
 
 class Configured:
@@ -276,9 +346,22 @@ class Configured:
     Attributes:
         _in_config: Names of arguments that are also names of attributes, or
             "argument=attribute".
+        _tunable: Names of weights that have Keras' options as further arguments, such
+            as `gamma_initializer`, `gamma_regularizer` and `gamma_constraint`.
     """
 
     _in_config = ""
+    _tunable = ""
+
+    def __init__(self, **options: Any) -> None:
+        given = {name: options.pop(name, None) for name in self._options_of_weights()}
+        super().__init__(**options)
+        for name, value in given.items():
+            setattr(self, name, None if value is None else check_option(name, value))
+
+    @classmethod
+    def _options_of_weights(cls) -> list[str]:
+        return [f"{name}_{kind}" for name in cls._tunable.split() for kind in _OPTIONS]
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """Returns the mask of the inputs, which Keras would drop otherwise."""
@@ -295,6 +378,11 @@ class Configured:
                 elif argument.endswith("regularizer"):
                     value = keras.regularizers.serialize(value)
                 config[argument] = value
+        for name in self._options_of_weights():
+            # Files of layers without them remain as they were.
+            if (value := getattr(self, name)) is not None:
+                module, _ = _OPTIONS[name.rpartition("_")[2]]
+                config[name] = module.serialize(value)
         return config
 
     def add_weight(
@@ -304,6 +392,10 @@ class Configured:
         if isinstance(initializer, float):
             initializer = keras.initializers.Constant(initializer)
         how = {"experimental_autocast": False, **how}
+        for kind in _OPTIONS if name in self._tunable.split() else ():
+            if (own := getattr(self, f"{name}_{kind}")) is not None:
+                how[kind] = own
+        initializer = how.pop("initializer", initializer)
         return super().add_weight(  # type: ignore[misc]
             name=name, shape=shape, initializer=initializer, **how
         )

@@ -29,6 +29,9 @@ def as_kernel(quantizer):
 # Each draws numbers in training: (class, where it stands).
 ROWS = {
     "SignFlipDropout": lambda seed: layers.SignFlipDropout(0.5, seed=seed),
+    "IndependentComponent": lambda seed: layers.IndependentComponent(
+        0.5, seed=seed, beta_initializer="ones"
+    ),
     "ProgressiveSign": lambda seed: quantizers.ProgressiveSign(
         fraction=0.5, scale=0.3, seed=seed
     ),

@@ -20,7 +20,8 @@ class ChannelAffine(ChannelwiseLayer):
     into the multiplier and bias of a binary convolution directly before it.
 
     Arguments:
-        **kwargs: Keras layer arguments, such as `name`.
+        **kwargs: Initializer, regularizer and constraint of each weight, as in Keras,
+            such as `gamma_regularizer`, and Keras layer arguments, such as `name`.
 
     Weights:
         gamma, beta: Shape (C,), C the channels; they start at 1 and 0.
@@ -50,6 +51,8 @@ class ChannelAffine(ChannelwiseLayer):
     Differences from the paper:
         None known.
     """
+
+    _tunable = "gamma beta"
 
     def build(self, input_shape: tf.TensorShape) -> None:
         self.gamma = self.add_channel_weight("gamma", "ones", input_shape)

@@ -10,17 +10,6 @@ from .._keras import Configured, keras
 from .._math import at_least_float32, fused
 
 
-def check_initializer(name: str, value: object) -> Any:
-    """Returns the Keras initializer that `value` is or names."""
-    try:
-        return keras.initializers.get(value)
-    except (TypeError, ValueError) as error:
-        raise InvalidValue(
-            f"{name}={value!r} is not an initializer. Pass a Keras initializer or its "
-            "name, such as 'zeros' or Constant(0.1)."
-        ) from error
-
-
 @fused
 def affine(x: tf.Tensor, factor: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
     """Computes factor·x + offset, in float32 or better."""
@@ -42,7 +31,9 @@ class ChannelwiseLayer(SameShape):
     with weights \(w\) that stay float32 in mixed precision. A class of your own adds
     them in `build` by `add_channel_weight`, computes f in `call`, and names its further
     arguments, which are attributes too, in `_in_config`, such as `"epsilon"`; they are
-    then part of the configuration. Keras masks are passed on. At inference: **kept**,
+    then part of the configuration. Weights that it names in `_tunable`, such as
+    `"gamma"`, have the arguments `gamma_initializer`, `gamma_regularizer` and
+    `gamma_constraint`. Keras masks are passed on. At inference: **kept**,
     unless a subclass computes something that folds.
 
     Arguments:

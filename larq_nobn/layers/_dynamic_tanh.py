@@ -5,9 +5,9 @@ from typing import Any
 import tensorflow as tf
 
 from .._checks import check_number
-from .._keras import register
+from .._keras import check_option, register
 from .._math import at_least_float32, beside
-from ._channelwise import ChannelwiseLayer, check_initializer
+from ._channelwise import ChannelwiseLayer
 
 
 def dynamic_tanh(
@@ -34,7 +34,8 @@ class DynamicTanh(ChannelwiseLayer):
     Arguments:
         alpha: Initial slope α, in units of 1/x; positive.
         beta_initializer: Keras initializer of β, in units of y.
-        **kwargs: Keras layer arguments, such as `name`.
+        **kwargs: Initializer, regularizer and constraint of each weight, as in Keras,
+            such as `gamma_regularizer`, and Keras layer arguments, such as `name`.
 
     Weights:
         alpha: A number.
@@ -67,13 +68,14 @@ class DynamicTanh(ChannelwiseLayer):
     """
 
     _in_config = "alpha=_start beta_initializer"
+    _tunable = "alpha gamma beta"
 
     def __init__(
         self, alpha: float = 0.5, beta_initializer: Any = "zeros", **kwargs: Any
     ):
         super().__init__(**kwargs)
         self._start = check_number("alpha", alpha, "(0, inf)", "Use 0.5.")
-        self.beta_initializer = check_initializer("beta_initializer", beta_initializer)
+        self.beta_initializer = check_option("beta_initializer", beta_initializer)
 
     def build(self, input_shape: tf.TensorShape) -> None:
         self.alpha = self.add_weight("alpha", (), self._start)

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
-from .._checks import check_integer, check_number
-from .._keras import register
+from .._checks import check_channels, check_integer, check_number
+from .._keras import check_option, register
 from .._math import at_least_float32, beside, channel_sum, fused, with_gradient
-from ._channelwise import ChannelwiseLayer, check_initializer
+from ._channelwise import ChannelwiseLayer
 from ._groups import check_groups, group_mean, group_moments
+
+_GROUPS = 32  # in the paper
 
 
 @fused
@@ -95,10 +98,12 @@ class EvoNormS0(ChannelwiseLayer):
     At inference: **kept**, with two reductions over the positions.
 
     Arguments:
-        groups: Number of groups G, a divisor of the number of channels C.
+        groups: Number of groups G, a divisor of the number of channels C. None for 32,
+            as in the paper, or the largest divisor of 32 and C. Networks have C/16.
         epsilon: Added to the variance, in units of x², positive.
         beta_initializer: Keras initializer of β, in units of y.
-        **kwargs: Keras layer arguments, such as `name`.
+        **kwargs: Initializer, regularizer and constraint of each weight, as in Keras,
+            such as `gamma_regularizer`, and Keras layer arguments, such as `name`.
 
     Weights:
         v: Shape (C,), starts at 1.
@@ -134,21 +139,28 @@ class EvoNormS0(ChannelwiseLayer):
         None known.
     """
 
-    _in_config = "groups epsilon beta_initializer"
+    _in_config = "groups=_given_groups epsilon beta_initializer"
+    _tunable = "v gamma beta"
 
     def __init__(
         self,
-        groups: int = 32,
+        groups: int | None = None,
         epsilon: float = 1e-5,
         beta_initializer: Any = "zeros",
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.groups = check_integer("groups", groups, 1, "The paper's is 32.")
+        self._given_groups = groups
+        self.groups = _GROUPS
+        if groups is not None:
+            self.groups = check_integer("groups", groups, 1, "The paper's is 32.")
         self.epsilon = check_number("epsilon", epsilon, "(0, inf)", "Use 1e-5.")
-        self.beta_initializer = check_initializer("beta_initializer", beta_initializer)
+        self.beta_initializer = check_option("beta_initializer", beta_initializer)
 
     def build(self, input_shape: tf.TensorShape) -> None:
+        if self._given_groups is None:
+            channels = check_channels("EvoNormS0", tuple(input_shape))
+            self.groups = math.gcd(self.groups, channels)
         check_groups("EvoNormS0", self.groups, tuple(input_shape))
         self.v = self.add_channel_weight("v", 1.0, input_shape)
         self.gamma = self.add_channel_weight("gamma", 1.0, input_shape)

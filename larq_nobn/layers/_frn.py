@@ -7,9 +7,9 @@ import tensorflow as tf
 
 from .._checks import check_channels, check_flag, check_number
 from .._errors import InvalidValue
-from .._keras import register
+from .._keras import check_option, register, weight_of
 from .._math import at_least_float32, beside, channel_sum, fused, product
-from ._channelwise import ChannelwiseLayer, affine, check_initializer
+from ._channelwise import ChannelwiseLayer, affine
 from ._groups import group_mean
 
 
@@ -77,7 +77,8 @@ class FilterResponseNormalization(ChannelwiseLayer):
         center: Whether to learn β.
         scale: Whether to learn γ.
         beta_initializer: Keras initializer of β, in units of y.
-        **kwargs: Keras layer arguments, such as `name`.
+        **kwargs: Initializer, regularizer and constraint of each weight, as in Keras,
+            such as `gamma_regularizer`, and Keras layer arguments, such as `name`.
 
     Weights:
         gamma, beta, learned_epsilon: Shape (C,) each, if enabled above.
@@ -113,7 +114,9 @@ class FilterResponseNormalization(ChannelwiseLayer):
         the learning rate; the recipe `"filter_response"` does not.
     """
 
+    learned_epsilon_weight = weight_of("learned_epsilon")
     _in_config = "epsilon learned_epsilon=_learn_epsilon center scale beta_initializer"
+    _tunable = "gamma beta learned_epsilon"
 
     def __init__(
         self,
@@ -130,7 +133,7 @@ class FilterResponseNormalization(ChannelwiseLayer):
         self.learned_epsilon: Any = learned_epsilon
         self.center = check_flag("center", center)
         self.scale = check_flag("scale", scale)
-        self.beta_initializer = check_initializer("beta_initializer", beta_initializer)
+        self.beta_initializer = check_option("beta_initializer", beta_initializer)
 
     def build(self, input_shape: tf.TensorShape) -> None:
         check_channels("FilterResponseNormalization", tuple(input_shape))

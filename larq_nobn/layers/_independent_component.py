@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from .._checks import check_number
 from .._errors import InvalidValue
-from .._keras import Configured, keras, register
+from .._keras import Configured, check_seed, keras, register
 
 
 def _binarizes(layer: keras.layers.Layer) -> bool:
@@ -42,8 +42,9 @@ class IndependentComponent(Configured, keras.layers.BatchNormalization):
 
     Arguments:
         rate: Fraction of values set to zero in training, in [0, 1).
-        momentum: Of the moving averages, in [0, 1).
-        epsilon: ε, in units of x².
+        momentum: Of the moving averages, in [0, 1). Networks have 0.9.
+        epsilon: ε, in units of x². Networks have 1e-5.
+        seed: Whole number that decides the draws; None uses the seed of Keras.
         **kwargs: Further arguments of Keras' BatchNormalization, such as `center` or
             `name`.
 
@@ -58,8 +59,8 @@ class IndependentComponent(Configured, keras.layers.BatchNormalization):
         The input shape.
 
     Raises:
-        TypeError, ValueError: For a rate, momentum or epsilon that is not a number in
-            its interval; in training, for a sign right after.
+        TypeError, ValueError: For a rate, momentum, epsilon or seed that is not in its
+            interval; in training, for a sign right after.
 
     Example:
         ```python
@@ -79,13 +80,14 @@ class IndependentComponent(Configured, keras.layers.BatchNormalization):
         None known.
     """
 
-    _in_config = "rate axis=_given_axis"  # Keras rewrites its own axis in `build`
+    _in_config = "rate seed axis=_given_axis"  # Keras rewrites its own axis in `build`
 
     def __init__(
         self,
         rate: float = 0.05,
         momentum: float = 0.99,
         epsilon: float = 1e-3,
+        seed: int | None = None,
         **kwargs: Any,
     ):
         super().__init__(
@@ -94,7 +96,9 @@ class IndependentComponent(Configured, keras.layers.BatchNormalization):
             **kwargs,
         )
         self.rate = check_number("rate", rate, "[0, 1)", "Use 0.05; 0 drops nothing.")
-        self._dropout = keras.layers.Dropout(self.rate, dtype=self.dtype_policy)
+        self.seed = check_seed(seed)
+        how = {"seed": self.seed, "force_generator": seed is not None}
+        self._dropout = keras.layers.Dropout(self.rate, dtype=self.dtype_policy, **how)
         self._given_axis = kwargs.get("axis", -1)
 
     def call(

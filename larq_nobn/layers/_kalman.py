@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from .._checks import check_number
 from .._errors import InvalidValue
-from .._keras import register
+from .._keras import check_option, register
 from .._math import (
     at_least_float32,
     beside,
@@ -17,7 +17,7 @@ from .._math import (
     squared_offset,
     with_gradient,
 )
-from ._channelwise import ChannelwiseLayer, affine, average_weight, check_initializer
+from ._channelwise import ChannelwiseLayer, affine, average_weight
 
 # A prior is wrong if its variances are this many times those of the batch on average.
 _LARGEST_RATIO = 100
@@ -148,7 +148,8 @@ class BatchKalmanNormalization(ChannelwiseLayer):
         momentum: Of the moving averages, in [0, 1).
         epsilon: Added to the variance; in units of x², positive.
         beta_initializer: Keras initializer of β, in units of y.
-        **kwargs: Keras layer arguments, such as `name`.
+        **kwargs: Initializer, regularizer and constraint of each weight, as in Keras,
+            such as `gamma_regularizer`, and Keras layer arguments, such as `name`.
 
     Weights:
         gamma, beta: Shape (C,); gamma starts at 1.
@@ -191,6 +192,7 @@ class BatchKalmanNormalization(ChannelwiseLayer):
     """
 
     _in_config = "prior momentum epsilon beta_initializer"
+    _tunable = "gamma beta"
 
     def __init__(
         self,
@@ -205,7 +207,7 @@ class BatchKalmanNormalization(ChannelwiseLayer):
         self.prior = check_number("prior", prior, "[0, 1)", "The paper uses 0.9.")
         self.momentum = check_number("momentum", momentum, "[0, 1)", "Use 0.9.")
         self.epsilon = check_number("epsilon", epsilon, "(0, inf)", "Use 1e-5.")
-        self.beta_initializer = check_initializer("beta_initializer", beta_initializer)
+        self.beta_initializer = check_option("beta_initializer", beta_initializer)
 
     def build(self, input_shape: Any) -> None:
         shape = _of_features(input_shape)

@@ -175,7 +175,7 @@ class BatchNormalizationPreconditioning(Configured, keras.layers.Wrapper):
             )
         # With one policy, both cast inputs and weights in the same way.
         kwargs = {"name": layer.name, **kwargs, "dtype": layer.dtype_policy}
-        super().__init__(layer, **kwargs)
+        super().__init__(layer=layer, **kwargs)
         self.momentum = check_number("momentum", momentum, "[0, 1)", "Use 0.99.")
         self.epsilon = check_number("epsilon", epsilon, "(0, inf)", "Use 1e-4.")
         self.supports_masking = layer.supports_masking

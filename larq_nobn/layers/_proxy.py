@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import tensorflow as tf
 
 from .._checks import check_integer, check_number
 from .._errors import InvalidValue
-from .._keras import keras, register
+from .._keras import check_option, keras, register
 from .._math import at_least_float32, beside, channel_sum, fused, with_gradient
 from ._channelwise import ChannelwiseLayer
 from ._groups import check_groups, group_mean, group_moments
@@ -132,19 +131,6 @@ def _activation(value: Any) -> tuple[Activation, Any]:
     return function, serialized
 
 
-def _regularizer(value: Any) -> Any:
-    # Keras may return a name that it does not know.
-    regularizer = None
-    with suppress(TypeError, ValueError):
-        regularizer = keras.regularizers.get(value)
-    if callable(regularizer) or value is None:
-        return regularizer
-    raise InvalidValue(
-        f"proxy_regularizer={value!r} is not a regularizer. Pass a Keras regularizer "
-        "or its name, such as 'l2', or None."
-    )
-
-
 @register()
 class ProxyNormalization(ChannelwiseLayer):
     r"""Layer or group norm and an activation, normalized again by a Gaussian proxy.
@@ -168,12 +154,13 @@ class ProxyNormalization(ChannelwiseLayer):
     Arguments:
         activation: φ, a Keras activation or its name; elementwise.
         groups: Number of groups, a divisor of the channels; 1 is layer norm.
-        num_samples: Quantiles of Y, 2 or more. None for the exact moments, with
-            `"relu"`, `"leaky_relu"` (slope 0.2) and `"linear"` only.
+        num_samples: Quantiles of Y, 2 or more. None, as in networks, for the exact
+            moments, with `"relu"`, `"leaky_relu"` (slope 0.2) and `"linear"` only.
         epsilon: ε, in units of the activation's variance.
         proxy_regularizer: Keras regularizer of \(\tilde\gamma\) and \(\tilde\beta\),
             which pulls Y to the standard normal; None for none.
-        **kwargs: Keras layer arguments, such as `name`.
+        **kwargs: Initializer, regularizer and constraint of each weight, as in Keras,
+            such as `gamma_regularizer`, and Keras layer arguments, such as `name`.
 
     Weights:
         gamma, beta: γ, starting at 1, and β, starting at 0, shape (C,) each.
@@ -216,6 +203,7 @@ class ProxyNormalization(ChannelwiseLayer):
     """
 
     _in_config = "activation=_serialized groups num_samples epsilon proxy_regularizer"
+    _tunable = "gamma beta proxy_gamma proxy_beta"
 
     def __init__(
         self,
@@ -240,7 +228,7 @@ class ProxyNormalization(ChannelwiseLayer):
                 "Use num_samples=200."
             )
         self.epsilon = check_number("epsilon", epsilon, "(0, inf)", "Use 0.03.")
-        self.proxy_regularizer = _regularizer(proxy_regularizer)
+        self.proxy_regularizer = check_option("proxy_regularizer", proxy_regularizer)
 
     def build(self, input_shape: tf.TensorShape) -> None:
         check_groups("ProxyNormalization", self.groups, tuple(input_shape))

@@ -74,7 +74,8 @@ class RPReLU(ChannelwiseLayer):
 
     Arguments:
         power_of_two: Whether slopes are powers of two, whose logarithm is learned.
-        **kwargs: Keras layer arguments, such as `name`.
+        **kwargs: Initializer, regularizer and constraint of each weight, as in Keras,
+            such as `slope_constraint`, and Keras layer arguments, such as `name`.
 
     Weights:
         shift_in: b, shape (C,), starts at 0.
@@ -113,6 +114,7 @@ class RPReLU(ChannelwiseLayer):
     """
 
     _in_config = "power_of_two"
+    _tunable = "shift_in slope log2_slope shift_out"
 
     def __init__(self, power_of_two: bool = False, **kwargs: Any):
         super().__init__(**kwargs)

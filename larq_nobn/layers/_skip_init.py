@@ -4,9 +4,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from .._keras import register
+from .._keras import check_option, register
 from .._math import at_least_float32, beside
-from ._channelwise import SameShape, check_initializer
+from ._channelwise import SameShape
 
 
 @register()
@@ -23,7 +23,8 @@ class SkipInit(SameShape):
 
     Arguments:
         gain_initializer: Keras initializer of a.
-        **kwargs: Keras layer arguments, such as `name`.
+        **kwargs: Initializer, regularizer and constraint of each weight, as in Keras,
+            such as `gain_regularizer`, and Keras layer arguments, such as `name`.
 
     Weights:
         gain: a, shape ().
@@ -55,10 +56,11 @@ class SkipInit(SameShape):
     """
 
     _in_config = "gain_initializer"
+    _tunable = "gain"
 
     def __init__(self, gain_initializer: Any = "zeros", **kwargs: Any):
         super().__init__(**kwargs)
-        self.gain_initializer = check_initializer("gain_initializer", gain_initializer)
+        self.gain_initializer = check_option("gain_initializer", gain_initializer)
 
     def build(self, input_shape: tf.TensorShape) -> None:
         self.gain = self.add_weight("gain", (), self.gain_initializer)

@@ -4,8 +4,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from .._keras import register
-from ._channelwise import ChannelwiseLayer, check_initializer
+from .._keras import check_option, register
+from ._channelwise import ChannelwiseLayer
 
 
 @register()
@@ -21,7 +21,8 @@ class ThresholdedLinearUnit(ChannelwiseLayer):
 
     Arguments:
         tau_initializer: Keras initializer of τ, in units of the input.
-        **kwargs: Keras layer arguments, such as `name`.
+        **kwargs: Initializer, regularizer and constraint of each weight, as in Keras,
+            such as `tau_regularizer`, and Keras layer arguments, such as `name`.
 
     Weights:
         tau: Shape (C,).
@@ -54,10 +55,11 @@ class ThresholdedLinearUnit(ChannelwiseLayer):
     """
 
     _in_config = "tau_initializer"
+    _tunable = "tau"
 
     def __init__(self, tau_initializer: Any = "zeros", **kwargs: Any):
         super().__init__(**kwargs)
-        self.tau_initializer = check_initializer("tau_initializer", tau_initializer)
+        self.tau_initializer = check_option("tau_initializer", tau_initializer)
 
     def build(self, input_shape: tf.TensorShape) -> None:
         self.tau = self.add_channel_weight("tau", self.tau_initializer, input_shape)

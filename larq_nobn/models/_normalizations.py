@@ -35,7 +35,7 @@ START = keras.initializers.Constant(OFFSET)
 
 _EPSILON = 1e-5
 # Defaults of PyTorch, which the published baselines use.
-BATCH_NORM = {"momentum": 0.9, "epsilon": _EPSILON}
+BATCH_NORM: dict[str, Any] = {"momentum": 0.9, "epsilon": _EPSILON}
 _CHANNELS_PER_GROUP = 16
 
 

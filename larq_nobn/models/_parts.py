@@ -243,12 +243,13 @@ class Parts:
         needed = self.shift if self.is_free else self.normalization == "none"
         offset = OFFSET if needed and not self.lift else 0.0
         if self.estimator == _PROGRESSIVE:
-            return ProgressiveSign(beta, self.shift, offset, name=name)
+            return ProgressiveSign(beta, shift=self.shift, offset=offset, name=name)
         if is_own(self.estimator):
             own = fresh("estimator", self.estimator, name)
             if isinstance(own, keras.layers.Layer):
                 return own
-        return RSign(beta, self.estimator, self.shift, offset=offset, name=name)
+        how = {"shift": self.shift, "offset": offset, "estimator": self.estimator}
+        return RSign(beta, **how, name=name)
 
     def signs(self, x: tf.Tensor, name: str, beta: float = 1.0) -> tf.Tensor:
         """Adds sign(beta·x + shift) as a layer, whose output convolutions may share."""

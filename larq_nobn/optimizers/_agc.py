@@ -92,6 +92,7 @@ class AdaptiveGradientClipping(PatternWrapper):
             magnitude and are not clipped. In mixed precision, wrap this optimizer in
             the loss scaling, which `compile` does for you.
         clip_factor: Largest ratio of the norms of gradient and weights, in (0, inf];
+            recipes have 0.02;
             default 0.01.
         epsilon: Lower bound of the norm of the weights, above 0; default 0.001.
         exclude: Regular expressions; a variable with a match in one of its names is not

@@ -85,7 +85,7 @@ class BernoulliSign(RandomLayer, KernelQuantizer):
     sign is the kernel of the binary convolution.
 
     Arguments:
-        temperature: T, from 1e-12; 1 is smooth, 1e-10 nearly binary.
+        temperature: T, from 1e-12; 1 is smooth, 1e-10 nearly binary. Recipes have 0.3.
         hard: Whether training uses ±1 instead of the relaxation.
         seed: Whole number that decides the draws; None uses the seed of Keras.
         metrics: `["flip_ratio"]`, of sign(λ), or `[]`; None takes those of Larq's

@@ -56,7 +56,7 @@ class BinaryRegularized(KernelQuantizer):
     Arguments:
         quantizer: The kernel quantizer inside: an object, its alias or configuration.
         order: 1 or 2, for the penalty R1 or R2.
-        strength: λ, not negative.
+        strength: λ, not negative. The recipe `"bnn_plus"` has 1e-7.
         per_channel: Whether every output channel has a scale of its own.
         initial_scale: Initial scale, 1e-4 or more, which is also its lower bound. None:
             the mean magnitude of a Glorot-uniform kernel of that shape.

@@ -14,8 +14,10 @@ from ._kernel_quantizer import ScaledKernel
 @fused
 def _signed(kernel: tf.Tensor, amplitude: tf.Tensor, frequency: tf.Tensor) -> tf.Tensor:
     """Computes amplitude·sign(sin(frequency·W)), with sign(0) = +1."""
-    positive = tf.sin(frequency * at_least_float32(kernel)) >= 0
-    return tf.cast(tf.where(positive, amplitude, -amplitude), kernel.dtype)
+    wide = tf.sin(frequency * at_least_float32(kernel))
+    value = tf.where(wide >= 0, amplitude, -amplitude)
+    # A NaN stays one, as in Larq.
+    return tf.cast(tf.where(tf.math.is_nan(wide), wide, value), kernel.dtype)
 
 
 @fused
@@ -67,9 +69,10 @@ class BiPer(ScaledKernel):
         scale: Fixed positive factor a.
         variance_preserving: Whether \(s = N^{-1/2}\) for filters of N weights, so that
             N independent ±1 inputs give an output of variance (aγ)². Use it if no
-            normalization follows the convolution.
+            normalization follows the convolution: networks of `"nobn"` have True.
         metrics: `["flip_ratio"]` or `[]`; None takes those of Larq's `metrics_scope`.
-        **kwargs: Keras layer arguments, such as `name`.
+        **kwargs: Initializer, regularizer and constraint of each weight, as in Keras,
+            such as `gain_regularizer`, and Keras layer arguments, such as `name`.
 
     Weights:
         gain: Shape (C,), C the output channels; only with `gain=True`.

@@ -41,9 +41,13 @@ def measured_filters(kernel: tf.Tensor, deviation: bool = False) -> Filters:
 
 @fused
 def signed(columns: tf.Tensor, center: tf.Tensor, amplitude: tf.Tensor) -> tf.Tensor:
-    """Computes amplitude·sign(W - center), with sign(0) = +1."""
-    positive = at_least_float32(columns) >= center
-    return tf.cast(tf.where(positive, amplitude, -amplitude), columns.dtype)
+    """Computes amplitude·sign(W - center), with sign(0) = +1.
+
+    A NaN stays one, as in Larq: as a sign it would hide that training has failed.
+    """
+    wide = at_least_float32(columns)
+    value = tf.where(wide >= center, amplitude, -amplitude)
+    return tf.cast(tf.where(tf.math.is_nan(wide), wide, value), columns.dtype)
 
 
 @fused

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from .._checks import check_flag, check_number
 from .._errors import InvalidValue
-from .._keras import calling_layer, keras, uncast
+from .._keras import calling_layer, keras, uncast, weight_of
 from .._math import beside
 from ._measured import MeasuredQuantizer
 
@@ -137,7 +137,8 @@ class ScaledKernel(KernelQuantizer):
         gain: Whether to learn one factor per output channel, starting at 1.
         scale: Fixed positive factor a.
         metrics: `["flip_ratio"]` or `[]`; None takes those of Larq's `metrics_scope`.
-        **kwargs: Keras layer arguments, such as `name`.
+        **kwargs: Initializer, regularizer and constraint of each weight, as in Keras,
+            such as `gain_regularizer`, and Keras layer arguments, such as `name`.
 
     Weights:
         gain: Shape (C,), C the output channels; only with `gain=True`.
@@ -173,7 +174,9 @@ class ScaledKernel(KernelQuantizer):
 
     by_filter = True
     latent_limit = None
+    gain_weight = weight_of("gain")
     _in_config = "gain=_use_gain scale"
+    _tunable = "gain"
 
     def __init__(self, gain: bool = True, scale: float = 1.0, **kwargs: Any):
         super().__init__(**kwargs)

@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from .._checks import check_number
-from .._keras import RandomLayer, keras, register
+from .._keras import RandomLayer, keras, once_positional, register, weight_of
 from .._larq import lq
 from .._math import at_least_float32, channel_sum, fused, with_gradient
 from ._rsign import ThresholdSign, rsign, rsign_gradient
@@ -71,7 +71,8 @@ class ProgressiveSign(RandomLayer, ThresholdSign):
         fraction: Initial p, in [0, 1].
         seed: Whole number that decides the draws; None uses the seed of Keras.
         metrics: `["flip_ratio"]` or `[]`; None takes those of Larq's `metrics_scope`.
-        **kwargs: Keras layer arguments, such as `name`.
+        **kwargs: Initializer, regularizer and constraint of each weight, as in Keras,
+            such as `shift_regularizer`, and Keras layer arguments, such as `name`.
 
     Weights:
         shift: Shape (C,), C the channels; starts at `offset`. Only with `shift=True`.
@@ -111,11 +112,14 @@ class ProgressiveSign(RandomLayer, ThresholdSign):
         straight-through part. Shift and scale are additions.
     """
 
+    fraction_weight = weight_of("fraction")
     _in_config = "fraction=_initial_fraction"
 
+    @once_positional("shift", "offset", "fraction")
     def __init__(
         self,
         scale: float = 1.0,
+        *,
         shift: bool = True,
         offset: float = 0.0,
         fraction: float = 0.0,

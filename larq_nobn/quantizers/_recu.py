@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from .._checks import check_number
-from .._keras import keras, register
+from .._keras import keras, register, weight_of
 from .._math import at_least_float32, beside, fused, unit_sum, with_gradient
 from ._filters import Filters, centered_gradient, measured_filters, signed
 from ._kernel_quantizer import KernelQuantizer
@@ -95,7 +95,8 @@ class ReCU(KernelQuantizer):
         tau: Upper quantile in (0.5, 1); weights beyond it are clamped. Increase it from
             0.85 to 0.99 during training, with `quantizer.tau.assign`.
         metrics: `["flip_ratio"]` or `[]`; None takes those of Larq's `metrics_scope`.
-        **kwargs: Keras layer arguments, such as `name`.
+        **kwargs: Initializer, regularizer and constraint of each weight, as in Keras,
+            such as `alpha_regularizer`, and Keras layer arguments, such as `name`.
 
     Weights:
         alpha: Shape (C,), C the output channels; starts uniform in [0, 1).
@@ -138,7 +139,9 @@ class ReCU(KernelQuantizer):
     precision = 1
     latent_limit = None
     by_filter = True
+    tau_weight = weight_of("tau")
     _in_config = "tau=_initial_tau"
+    _tunable = "alpha"
 
     def __init__(self, tau: float = 0.85, **kwargs: Any):
         super().__init__(**kwargs)

@@ -5,7 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from .._checks import check_number
-from .._keras import register
+from .._keras import register, weight_of
 from .._math import beside
 from ._measured import MeasuredQuantizer, sign_with_slope
 
@@ -90,6 +90,7 @@ class ReSTE(MeasuredQuantizer):
 
     precision = 1
     latent_limit = None
+    power_weight = weight_of("power")
     _in_config = "power=_initial_power"
 
     def __init__(self, power: float = 1.0, **kwargs: Any):

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from .._checks import check_channels, check_choice, check_flag, check_number
 from .._errors import InvalidValue
-from .._keras import keras, register, registered
+from .._keras import keras, once_positional, register, registered, weight_of
 from .._larq import lq
 from .._math import at_least_float32, beside, channel_sum, fused, with_gradient
 from ._measured import MeasuredQuantizer
@@ -82,6 +82,7 @@ class ThresholdSign(MeasuredQuantizer):
 
     precision = 1
     _in_config = "scale shift=_learns_shift offset"
+    _tunable = "shift"
 
     def __init__(
         self, scale: float = 1.0, shift: bool = True, offset: float = 0.0, **kwargs: Any
@@ -138,14 +139,16 @@ class RSign(ThresholdSign):
 
     Arguments:
         scale: Fixed positive factor a.
+        shift: Whether to learn b; without it b = 0, and the threshold is 0.
+        offset: Initial value of the shift; with `shift=False`, a constant shift.
+            Networks have 1e-5.
         estimator: `"approx_sign"`, `"ste_sign"`, `"sigmoid_sign"`, `"sign_swish"` or
             `"reste"`; or e itself, an elementwise function of TensorFlow operations, or
             its registered name. A model can be saved if the function is registered.
-        shift: Whether to learn b; without it b = 0, and the threshold is 0.
-        offset: Initial value of the shift; with `shift=False`, a constant shift.
         power: Initial power of `"reste"`, 1 or more; others ignore it.
         metrics: `["flip_ratio"]` or `[]`; None takes those of Larq's `metrics_scope`.
-        **kwargs: Keras layer arguments, such as `name`.
+        **kwargs: Initializer, regularizer and constraint of each weight, as in Keras,
+            such as `shift_regularizer`, and Keras layer arguments, such as `name`.
 
     Weights:
         shift: Shape (C,), C the channels; starts at `offset`. Only with `shift=True`.
@@ -191,15 +194,18 @@ class RSign(ThresholdSign):
         PyTorch's sign(0) = 0 becomes +1. `scale` is an addition; 1 changes nothing.
     """
 
+    power_weight = weight_of("power")
     _in_config = "estimator=_estimator_name power=_initial_power"
 
+    @once_positional("estimator", "shift", "power", "offset")
     def __init__(
         self,
         scale: float = 1.0,
-        estimator: Estimator = "approx_sign",
+        *,
         shift: bool = True,
-        power: float = 1.0,
         offset: float = 0.0,
+        estimator: Estimator = "approx_sign",
+        power: float = 1.0,
         **kwargs: Any,
     ):
         super().__init__(scale=scale, shift=shift, offset=offset, **kwargs)

@@ -61,7 +61,8 @@ class ScaledStandardization(StandardizedKernel):
         scale: Fixed positive factor. 1 after a sign, 1.7128585 after a ReLU.
         epsilon: Added to the standard deviation; in units of the weights, positive.
         metrics: `["flip_ratio"]` or `[]`; None takes those of Larq's `metrics_scope`.
-        **kwargs: Keras layer arguments, such as `name`.
+        **kwargs: Initializer, regularizer and constraint of each weight, as in Keras,
+            such as `gain_regularizer`, and Keras layer arguments, such as `name`.
 
     Weights:
         gain: Shape (C,), C the output channels; only with `gain=True`.

@@ -97,16 +97,18 @@ class ScaledStdSign(StandardizedKernel):
         scale: Fixed positive factor a.
         epsilon: Added to the standard deviation; in units of the weights, positive.
         variance_preserving: Whether \(s_o = N^{-1/2}\), so that N independent ±1 inputs
-            give an output of variance (aγ)² rather than about 0.7 (aγ)².
+            give an output of variance (aγ)² rather than about 0.7 (aγ)². Networks have
+            True.
         balanced: Whether the threshold is the median instead of the mean, so that a
             filter of even N has as many +1 as -1. The gradient remains that of the
-            mean.
+            mean. Networks have True.
         power_of_two: Whether \(a \gamma_o s_o\) is rounded to \(\pm 2^k\), in the
             logarithm and halves to even, so that a shift of bits replaces the
             multiplication. \(\gamma_o\) is then the gain of the rounded value, and its
             gradient passes to the learned one unchanged.
         metrics: `["flip_ratio"]` or `[]`; None takes those of Larq's `metrics_scope`.
-        **kwargs: Keras layer arguments, such as `name`.
+        **kwargs: Initializer, regularizer and constraint of each weight, as in Keras,
+            such as `gain_regularizer`, and Keras layer arguments, such as `name`.
 
     Weights:
         gain: Shape (C,), C the output channels; only with `gain=True`.

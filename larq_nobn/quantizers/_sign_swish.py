@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from .._checks import check_flag, check_number
-from .._keras import register
+from .._keras import register, weight_of
 from .._larq import lq
 from .._math import at_least_float32, beside, fused, product
 from ._measured import MeasuredQuantizer
@@ -106,6 +106,7 @@ class SignSwish(MeasuredQuantizer):
     """
 
     precision = 1
+    beta_weight = weight_of("beta")
     _in_config = "beta=_initial_beta trainable_beta"
 
     def __init__(self, beta: float = 5.0, trainable_beta: bool = False, **kwargs: Any):

@@ -66,7 +66,10 @@ def test_arguments(layer, arguments, message):
 SINGLE = "so every group is a single value"
 INPUTS = {
     layers.ActivationStandardization(): ((8, 1, 1, 1), "1, 1, 1.*, but one element"),
-    layers.EvoNormS0(): ((None, 8, 8, 48), "48 channels, which groups=32 does not div"),
+    layers.EvoNormS0(32): (
+        (None, 8, 8, 48),
+        "48 channels, which groups=32 does not",
+    ),
     layers.EvoNormS0(8): ((3, 1, 1, 8), SINGLE),
     layers.FilterResponseNormalization(): ((3, 8), r"rank-2 input of shape \(3, 8\)"),
     layers.LeakyIntegrateAndFire(): ((3, 8), r"rank-2 input of shape \(3, 8\), but it"),

@@ -79,7 +79,8 @@ def test_every_step_draws_again_and_a_seed_repeats_it():
 @pytest.mark.parametrize("fraction", [0.0, 0.5])
 def test_at_inference_it_is_a_sign_with_a_threshold(fraction):
     x = np.float32(X)
-    layer, usual = ProgressiveSign(SCALE, fraction=fraction), RSign(SCALE, "ste_sign")
+    layer = ProgressiveSign(SCALE, fraction=fraction)
+    usual = RSign(SCALE, estimator="ste_sign")
     expected = []
     for each in (layer, usual):
         each(x)

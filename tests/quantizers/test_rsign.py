@@ -30,7 +30,7 @@ def test_value_and_gradients(estimator, form):
     x, upstream = rng.normal(size=(2, 4, 5, 6, 3))
     power = {"power": 2.0} if estimator == "reste" else {}
     layer = RSign(
-        scale, estimator, shift=shift, offset=offset, **power, dtype="float64"
+        scale, estimator=estimator, shift=shift, offset=offset, **power, dtype="float64"
     )
     layer.build(x.shape)
     added = np.full(3, offset)

@@ -117,7 +117,7 @@ def test_signs_keep_their_estimator(given, scale, estimator):
     free = nobn.remove_batch_norm(keras.Model(inputs, norm(y, "norm")))
     sign = free.get_layer("conv").input_quantizer
     assert (sign.scale, sign.estimator, sign.shift) == (scale, estimator, None)
-    new = nobn.quantizers.RSign(sign.scale, sign.estimator, shift=False)
+    new = nobn.quantizers.RSign(sign.scale, estimator=sign.estimator, shift=False)
     gradients = []
     for quantizer in (given, new):
         with tf.GradientTape() as tape:
