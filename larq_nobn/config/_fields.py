@@ -200,7 +200,15 @@ def _check_arguments(name: str, value: Any) -> Any:
             "builder, such as {'alpha': 0.5}."
         )
     # JSON needs Python numbers instead of NumPy scalars.
-    return {k: v.item() if hasattr(v, "item") else v for k, v in value.items()}
+    plain = {k: v.item() if hasattr(v, "item") else v for k, v in value.items()}
+    for argument, given in plain.items():
+        if not isinstance(given, (str, int, float, bool, list, tuple, type(None))):
+            raise InvalidType(
+                f"{name} has {argument}={given!r}, which run.json cannot contain. Give "
+                "its registered name (package>Class), or build the network with it and "
+                "pass that: train(settings, output, model=...)."
+            )
+    return plain
 
 
 def _check_text(name: str, value: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import larq_nobn as nobn
@@ -111,6 +112,19 @@ def test_every_network_takes_objects(network: Network):
         made = [each for each in model.submodules if isinstance(each, kind)]
         assert len({id(each) for each in made}) == len({each.name for each in made})
         assert not {id(each) for each in made} & {id(each) for each in OWN.values()}
+
+
+def test_all_builders_have_the_arguments():
+    wanted = {"estimator", "normalization", "kernel_quantizer", "activation"}
+    for build in models.BUILDERS.values():
+        assert wanted <= inspect.signature(build).parameters.keys(), build.__name__
+
+
+def test_masks_pass_through_own_parts():
+    """And through their base classes, as through Keras' dropout."""
+    x = keras.layers.Masking()(np.float32([[[0.0, 0.0], [1.0, 2.0]]]))
+    for layer in (Bent(), Doubled(gain=False), quantizers.RSign(estimator=triangle)):
+        np.testing.assert_array_equal(layer(x)._keras_mask, [[False, True]])
 
 
 SMALL = {

@@ -79,6 +79,8 @@ def test_what_is_not_registered_is_said():
             RunSettings(**{"normalization": NORM, name: "other>Thing"})
     with pytest.raises(ValueError, match="normalization must be one of"):
         RunSettings(normalization="layer")
+    with pytest.raises(TypeError, match="has activation=.* which run.json cannot"):
+        RunSettings(network={"activation": Rms()})
     with pytest.raises(ValueError, match="not registered with Keras"):
         models.ReActNet18((8, 8, 1), 10, "other>Thing", width=4, blocks=(1,))
 
