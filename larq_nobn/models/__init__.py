@@ -7,12 +7,21 @@ from .._names import MODELS, NORMALIZATIONS
 from ._alexnet import BinaryAlexNet
 from ._birealnet import BiRealNet18
 from ._densenet import BinaryDenseNet28, BinaryDenseNet37, BinaryDenseNet45
+from ._dorefanet import DoReFaNet
 from ._frame import HEADS
-from ._meliusnet import MeliusNet22, MeliusNet29
+from ._meliusnet import (
+    MeliusNet22,
+    MeliusNet29,
+    MeliusNet42,
+    MeliusNet59,
+    MeliusNetA,
+    MeliusNetB,
+    MeliusNetC,
+)
 from ._normalizations import BATCH_STATISTICS
 from ._pretrained import PretrainedNetwork, open_pretrained, pretrained
 from ._quicknet import QuickNet, QuickNetLarge, QuickNetSmall
-from ._reactnet import ReActNet18
+from ._reactnet import ReActNet18, ReActNet34
 from ._reactnet_a import ReActNetA
 from ._resnet20 import ResNet20
 from ._sizes import FileSize, file_sizes
@@ -34,17 +43,24 @@ __all__ = [
     "FileSize",
     "PretrainedNetwork",
     "ReActNet18",
+    "ReActNet34",
     "ReActNetA",
     "BiRealNet18",
     "XNORNet18",
     "ResNet20",
     "VGGSmall",
     "BinaryAlexNet",
+    "DoReFaNet",
     "BinaryDenseNet28",
     "BinaryDenseNet37",
     "BinaryDenseNet45",
     "MeliusNet22",
     "MeliusNet29",
+    "MeliusNet42",
+    "MeliusNet59",
+    "MeliusNetA",
+    "MeliusNetB",
+    "MeliusNetC",
     "QuickNetSmall",
     "QuickNet",
     "QuickNetLarge",

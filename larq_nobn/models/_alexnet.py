@@ -3,11 +3,41 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import tensorflow as tf
+
 from .._keras import keras
 from ._frame import Frame, check_supported
 from ._normalizations import BEFORE_SIGN
 from ._parts import LARGE, Parts
 from ._pretrained import opens_weights
+
+
+def pool3(name: str, padding: str) -> keras.layers.MaxPool2D:
+    """Returns a 3x3 max pool of stride 2."""
+    return keras.layers.MaxPool2D(3, 2, padding, name=f"{name}_pool")
+
+
+def alexnet(
+    frame: Frame,
+    parts: Parts,
+    image: tf.Tensor,
+    x: tf.Tensor,
+    rows: Sequence[tuple[int, int, str | None]],
+    units: int,
+) -> keras.Model:
+    """Adds binary convolutions, two binary fully connected layers and the classifier.
+
+    A row contains channels, kernel size and the padding of the pool, if there is one.
+    """
+    for number, (channels, size, padding) in enumerate(rows, 2):
+        name = f"layer{number}"
+        pool = None if padding is None else pool3(name, padding)
+        x = parts.binary_conv(x, channels, size, 1, name, pool=pool)
+    # As convolutions, the fully connected layers have binary kernels in LCE.
+    whole = (x.shape[1], x.shape[2])
+    x = parts.binary_conv(x, units, whole, 1, "dense1", padding="valid")
+    x = parts.binary_conv(x, units, 1, 1, "dense2", padding="valid")
+    return frame.classifier(image, parts.clip(x, "features"), flat=True)
 
 
 @opens_weights
@@ -90,20 +120,14 @@ def BinaryAlexNet(
     frame = Frame("BinaryAlexNet", input_shape, classes, width, head, name)
     image = frame.image(8)
     large = min(image.shape[1:3]) >= LARGE
-
-    def pool(layer: str) -> keras.layers.Layer:
-        padding = "valid" if large else "same"
-        return keras.layers.MaxPool2D(3, 2, padding, name=f"{layer}_pool")
-
+    padding = "valid" if large else "same"
     size, strides = (11, 4) if large else (3, 1)
     x = parts.float_conv(image, width, size, strides, "stem", binary=True, pool=3)
-    x = parts.normalize(parts.apply(pool("stem"), x), "stem")
-    x = parts.binary_conv(x, 3 * width, 5, 1, "layer2", pool=pool("layer2"))
-    x = parts.binary_conv(x, 6 * width, 3, 1, "layer3")
-    x = parts.binary_conv(x, 6 * width, 3, 1, "layer4")
-    x = parts.binary_conv(x, 4 * width, 3, 1, "layer5", pool=pool("layer5"))
-    # As convolutions, the fully connected layers have binary kernels in LCE.
-    whole = (x.shape[1], x.shape[2])
-    x = parts.binary_conv(x, 64 * width, whole, 1, "dense1", padding="valid")
-    x = parts.binary_conv(x, 64 * width, 1, 1, "dense2", padding="valid")
-    return frame.classifier(image, parts.clip(x, "features"), flat=True)
+    x = parts.normalize(parts.apply(pool3("stem", padding), x), "stem")
+    rows = [
+        (3 * width, 5, padding),
+        (6 * width, 3, None),
+        (6 * width, 3, None),
+        (4 * width, 3, padding),
+    ]
+    return alexnet(frame, parts, image, x, rows, 64 * width)

@@ -9,9 +9,9 @@ import tensorflow as tf
 from .._checks import check_flag
 from .._keras import keras
 from ._dense import RELU_SCALE, Design, dense_network, grow, rectify
-from ._frame import Frame
 from ._parts import Parts
 from ._pretrained import opens_weights
+from ._variants import like
 
 
 def _stem(parts: Parts, x: tf.Tensor, width: int) -> tf.Tensor:
@@ -105,10 +105,7 @@ def BinaryDenseNet28(
         their signs would be constant: `"nobn"`, `"none"`, `"filter_response"` and
         `"dynamic_tanh"` subtract 0.68.
     """
-    kernels = (binary_weights, estimator, variance_preserving, balanced)
-    own = (kernel_quantizer, activation)
-    frame = Frame("BinaryDenseNet28", input_shape, classes, width, head, name)
-    return dense_network(_DESIGN_28, frame, normalization, (*kernels, *own), blocks)
+    return dense_network("BinaryDenseNet28", _DESIGN_28, **locals())
 
 
 @opens_weights
@@ -150,52 +147,30 @@ def BinaryDenseNet37(
         - J. Bethge, H. Yang, M. Bornstein, C. Meinel, "Back to Simplicity: How to Train
           Accurate BNNs from Scratch?", 2019, arXiv:1906.08637.
     """
-    design = _DESIGN_37
-    if check_flag("dilated", dilated):
-        design = replace(design, dilations=(1, 1, 2, 4))
-    kernels = (binary_weights, estimator, variance_preserving, balanced)
-    own = (kernel_quantizer, activation)
-    frame = Frame("BinaryDenseNet37", input_shape, classes, width, head, name)
-    return dense_network(design, frame, normalization, (*kernels, *own), blocks)
+    arguments = locals()
+    dilated = check_flag("dilated", arguments.pop("dilated"))
+    dilations = (1, 1, 2, 4) if dilated else _DESIGN_37.dilations
+    design = replace(_DESIGN_37, dilations=dilations)
+    return dense_network("BinaryDenseNet37", design, **arguments)
 
 
 @opens_weights
-def BinaryDenseNet45(
-    input_shape: Sequence[int],
-    classes: int,
-    normalization: Any = "nobn",
-    width: int = 64,
-    binary_weights: bool = True,
-    blocks: Sequence[int] = (6, 12, 14, 8),
-    estimator: Any = "approx_sign",
-    variance_preserving: bool = True,
-    balanced: bool = True,
-    head: str = "dense",
-    name: str = "binarydensenet45",
-    kernel_quantizer: Any = None,
-    activation: Any = None,
-) -> keras.Model:
+@like(BinaryDenseNet28, blocks=(6, 12, 14, 8))
+def BinaryDenseNet45(**arguments: Any) -> keras.Model:
     """BinaryDenseNet-45: `BinaryDenseNet28` with more layers and smaller transitions.
 
-    Result, errors and differences from the paper are those of `BinaryDenseNet28`.
-
     Arguments:
-        input_shape, classes, normalization, width, binary_weights, blocks, estimator,
-        variance_preserving, balanced, head, name, kernel_quantizer, activation: As in
-        `BinaryDenseNet28`.
+        **arguments: Those of `BinaryDenseNet28`; `blocks` are (6, 12, 14, 8).
 
     Example:
         ```python
         import larq_nobn as nobn
 
-        model = nobn.models.BinaryDenseNet45((32, 32, 3), classes=10, width=16)
+        model = nobn.models.BinaryDenseNet45((32, 32, 3), 10, width=16, blocks=(1, 1))
         ```
 
     References:
         - J. Bethge, H. Yang, M. Bornstein, C. Meinel, "Back to Simplicity: How to Train
           Accurate BNNs from Scratch?", 2019, arXiv:1906.08637.
     """
-    kernels = (binary_weights, estimator, variance_preserving, balanced)
-    own = (kernel_quantizer, activation)
-    frame = Frame("BinaryDenseNet45", input_shape, classes, width, head, name)
-    return dense_network(_DESIGN_45, frame, normalization, (*kernels, *own), blocks)
+    return dense_network("BinaryDenseNet45", _DESIGN_45, **arguments)

@@ -26,8 +26,6 @@ _PROGRESSIVE = "progressive_sign"
 # measured with random kernels on images. For independent normal values it would be 1.03
 # (2x2) and 1.49 (3x3), but neighboring values are similar.
 _MAXIMUM = {1: 0.0, 2: 0.85, 3: 1.03}
-# Arguments of `Parts`, from `binary_weights` to `activation`.
-Kernels = tuple[bool, Any, bool, bool, Any, Any]
 LARGE = 64  # pixels of the smallest image with the stem for ImageNet
 
 
@@ -207,10 +205,11 @@ class Parts:
 
     @without_starvation_warning()
     def _convolved(
-        self, x: tf.Tensor, name: str, *arguments: Any, groups: int = 1, **options: Any
+        self, x: tf.Tensor, name: str, *arguments: Any, **options: Any
     ) -> tf.Tensor:
-        convolution = lq.layers.QuantConv2D if groups == 1 else GroupedConv2D
-        conv = convolution(*arguments, groups=groups, name=f"{name}_conv", **options)
+        grouped = options.get("groups", 1) > 1
+        convolution = GroupedConv2D if grouped else lq.layers.QuantConv2D
+        conv = convolution(*arguments, name=f"{name}_conv", **options)
         return self.apply(conv, x)
 
     def float_conv(
@@ -224,17 +223,23 @@ class Parts:
         binary: bool = False,
         groups: int = 1,
         pool: int = 1,
+        padding: str = "same",
+        bias: bool = False,
     ) -> tf.Tensor:
         """Adds a convolution of real-valued inputs.
 
         Its kernel is real-valued too, unless `binary`, as in the first layer of some
-        networks. The scale is for `"nobn"` only, such as for a ReLU after it. `pool` is
-        the size of a max pool that the caller adds after it.
+        networks. The scale is for `"nobn"` only, such as for a ReLU after it. Groups of
+        a 1x1 kernel are of shuffled channels. `pool` is the size of a max pool that the
+        caller adds after it. With `bias`, it has one under every normalization.
         """
         kernel = self._kernel(name, scale, binary, pool)
-        return self._convolved(
-            x, name, channels, size, strides, "same", groups=groups, **kernel
-        )
+        if groups > 1:
+            kernel |= {"groups": groups, "shuffled": size == 1}
+        if bias:
+            start = keras.initializers.Constant(OFFSET)
+            kernel |= {"use_bias": True, "bias_initializer": start}
+        return self._convolved(x, name, channels, size, strides, padding, **kernel)
 
     def _sign(self, name: str, beta: float) -> Any:
         beta, name = beta if self.is_free else 1.0, f"{name}_sign"

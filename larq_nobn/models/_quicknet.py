@@ -11,9 +11,10 @@ from ._blur_pool import blur_pool
 from ._dense import RELU_MEAN, RELU_SCALE, rectify, relu_of
 from ._frame import Frame, check_supported
 from ._normalizations import BATCH_NORM, CONCATENATED
-from ._parts import LARGE, Kernels, Parts
+from ._parts import LARGE, Parts
 from ._pretrained import opens_weights
 from ._variance import check_variance, expected_variances
+from ._variants import like
 
 # Channels of the stages, as multiples of the width.
 _DOUBLING, _SMALL = (1, 2, 4, 8), (1, 2, 8, 16)
@@ -86,30 +87,37 @@ def _transition(
 
 
 def _quick_net(
-    frame: Frame,
+    network: str,
     multiples: Sequence[int],
+    *,
+    input_shape: Sequence[int],
+    classes: int,
     normalization: Any,
-    kernels: Kernels,
+    width: int,
     blocks: Sequence[int],
     alpha: float,
     variance_rule: str,
+    head: str,
+    name: str,
+    **kernels: Any,
 ) -> keras.Model:
     """Builds stem, stages with transitions between them, ReLU and classifier.
 
     `multiples` are the channels of each stage, as multiples of the width; `kernels` are
-    the arguments of `Parts` from `binary_weights` on.
+    arguments of `Parts`.
     """
-    check_supported(frame.network, normalization, CONCATENATED)
+    frame = Frame(network, input_shape, classes, width, head, name)
+    check_supported(network, normalization, CONCATENATED)
     # Signs learn a shift if no normalization has a bias.
-    parts = Parts(normalization, *kernels, shift=normalization == "nobn")
+    parts = Parts(normalization, **kernels, shift=normalization == "nobn")
     stages = frame.stages(blocks, len(multiples))
     image = frame.image(2 ** (len(stages) - 1))
     check_variance(alpha, variance_rule)
-    x = _stem(parts, image, frame.width)
+    x = _stem(parts, image, width)
     after = 1.0
     for stage, count in enumerate(stages):
         if stage > 0:
-            channels = frame.width * multiples[stage]
+            channels = width * multiples[stage]
             x = _transition(parts, x, channels, f"transition{stage}", after**-0.5)
         # A transition resets the variance, so every stage starts like the first.
         *variances, after = expected_variances([count + 1], alpha, variance_rule)[0]
@@ -205,47 +213,23 @@ def QuickNet(
         have the estimator `"approx_sign"`; the paper clips both at 1.25. Every batch
         norm has momentum 0.9 and ε 1e-5. `head` returns logits.
     """
-    kernels = (binary_weights, estimator, variance_preserving, balanced)
-    own = (kernel_quantizer, activation)
-    frame = Frame("QuickNet", input_shape, classes, width, head, name)
-    return _quick_net(
-        frame, _DOUBLING, normalization, (*kernels, *own), blocks, alpha, variance_rule
-    )
+    return _quick_net("QuickNet", _DOUBLING, **locals())
 
 
 @opens_weights
-def QuickNetSmall(
-    input_shape: Sequence[int],
-    classes: int,
-    normalization: Any = "nobn",
-    width: int = 32,
-    binary_weights: bool = True,
-    blocks: Sequence[int] = (4, 4, 4, 4),
-    alpha: float = 0.5,
-    variance_rule: str = "nf",
-    estimator: Any = "approx_sign",
-    variance_preserving: bool = True,
-    balanced: bool = True,
-    head: str = "dense",
-    name: str = "quicknet_small",
-    kernel_quantizer: Any = None,
-    activation: Any = None,
-) -> keras.Model:
+@like(QuickNet, width=32, name="quicknet_small")
+def QuickNetSmall(**arguments: Any) -> keras.Model:
     """`QuickNet` with fewer channels in the first stages.
 
-    Result, errors and differences from the paper are those of `QuickNet`.
-
     Arguments:
-        width: Channels of the first stage; the others have 2, 8 and 16 times as many.
-        input_shape, classes, normalization, binary_weights, blocks, alpha,
-        variance_rule, estimator, variance_preserving, balanced, head, name,
-        kernel_quantizer, activation: As in `QuickNet`.
+        **arguments: Those of `QuickNet`. `width` is 32, the channels of the first
+            stage; the others have 2, 8 and 16 times as many.
 
     Example:
         ```python
         import larq_nobn as nobn
 
-        model = nobn.models.QuickNetSmall((32, 32, 3), classes=10, width=16)
+        model = nobn.models.QuickNetSmall((32, 32, 3), 10, width=16, blocks=(1, 1))
         ```
 
     References:
@@ -253,46 +237,22 @@ def QuickNetSmall(
           K. Helwegen, "Larq Compute Engine: Design, Benchmark, and Deploy
           State-of-the-Art Binarized Neural Networks", MLSys 2021, arXiv:2011.09398.
     """
-    kernels = (binary_weights, estimator, variance_preserving, balanced)
-    own = (kernel_quantizer, activation)
-    frame = Frame("QuickNetSmall", input_shape, classes, width, head, name)
-    return _quick_net(
-        frame, _SMALL, normalization, (*kernels, *own), blocks, alpha, variance_rule
-    )
+    return _quick_net("QuickNetSmall", _SMALL, **arguments)
 
 
 @opens_weights
-def QuickNetLarge(
-    input_shape: Sequence[int],
-    classes: int,
-    normalization: Any = "nobn",
-    width: int = 64,
-    binary_weights: bool = True,
-    blocks: Sequence[int] = (6, 8, 12, 6),
-    alpha: float = 0.5,
-    variance_rule: str = "nf",
-    estimator: Any = "approx_sign",
-    variance_preserving: bool = True,
-    balanced: bool = True,
-    head: str = "dense",
-    name: str = "quicknet_large",
-    kernel_quantizer: Any = None,
-    activation: Any = None,
-) -> keras.Model:
+@like(QuickNet, blocks=(6, 8, 12, 6), name="quicknet_large")
+def QuickNetLarge(**arguments: Any) -> keras.Model:
     """`QuickNet` with more blocks.
 
-    Result, errors and differences from the paper are those of `QuickNet`.
-
     Arguments:
-        input_shape, classes, normalization, width, binary_weights, blocks, alpha,
-        variance_rule, estimator, variance_preserving, balanced, head, name,
-        kernel_quantizer, activation: As in `QuickNet`.
+        **arguments: Those of `QuickNet`; `blocks` are (6, 8, 12, 6).
 
     Example:
         ```python
         import larq_nobn as nobn
 
-        model = nobn.models.QuickNetLarge((32, 32, 3), classes=10, width=16)
+        model = nobn.models.QuickNetLarge((32, 32, 3), 10, width=16, blocks=(1, 1))
         ```
 
     References:
@@ -300,9 +260,4 @@ def QuickNetLarge(
           K. Helwegen, "Larq Compute Engine: Design, Benchmark, and Deploy
           State-of-the-Art Binarized Neural Networks", MLSys 2021, arXiv:2011.09398.
     """
-    kernels = (binary_weights, estimator, variance_preserving, balanced)
-    own = (kernel_quantizer, activation)
-    frame = Frame("QuickNetLarge", input_shape, classes, width, head, name)
-    return _quick_net(
-        frame, _DOUBLING, normalization, (*kernels, *own), blocks, alpha, variance_rule
-    )
+    return _quick_net("QuickNetLarge", _DOUBLING, **arguments)

@@ -10,6 +10,35 @@ from ._frame import Frame
 from ._parts import Parts
 from ._pretrained import opens_weights
 from ._residual18 import residual18
+from ._variants import like
+
+
+def _reactnet(
+    network: str,
+    *,
+    input_shape: Sequence[int],
+    classes: int,
+    normalization: Any,
+    width: int,
+    blocks: Sequence[int],
+    alpha: float,
+    variance_rule: str,
+    head: str,
+    scaled_shortcut: bool,
+    power_of_two: bool,
+    name: str,
+    **kernels: Any,
+) -> keras.Model:
+    check_flag("scaled_shortcut", scaled_shortcut)
+    return residual18(
+        Frame(network, input_shape, classes, width, head, name),
+        Parts(normalization, **kernels),
+        blocks,
+        alpha,
+        variance_rule,
+        activation=lambda name: RPReLU(power_of_two, name=name),
+        scaled_shortcut=scaled_shortcut,
+    )
 
 
 @opens_weights
@@ -124,17 +153,36 @@ def ReActNet18(
         the binary ones. Thresholds of `"none"` and biases of normalizations start at
         1e-5, so that rounding does not decide the signs of sums that are 0.
     """
-    check_flag("scaled_shortcut", scaled_shortcut)
-    kernels = (binary_weights, estimator, variance_preserving, balanced)
-    own = (kernel_quantizer, activation)
-    parts = Parts(normalization, *kernels, *own)
-    frame = Frame("ReActNet18", input_shape, classes, width, head, name)
-    return residual18(
-        frame,
-        parts,
-        blocks,
-        alpha,
-        variance_rule,
-        activation=lambda name: RPReLU(power_of_two, name=name),
-        scaled_shortcut=scaled_shortcut,
-    )
+    return _reactnet("ReActNet18", **locals())
+
+
+@opens_weights
+@like(ReActNet18, blocks=(6, 8, 12, 6))
+def ReActNet34(**arguments: Any) -> keras.Model:
+    """ReActNet-34: `ReActNet18` with 32 blocks instead of 16.
+
+    For 224x224x3 images and 1000 classes it has 3,526 million binary and 138 million
+    float MACs. A 64th of the binary ones and the float ones are 1.93e8 operations, the
+    published number of Bi-Real Net-34, which has the same convolutions. With batch norm
+    21,827,432 weights are trained, as in the published code.
+
+    Arguments:
+        **arguments: Those of `ReActNet18`; `blocks` are (6, 8, 12, 6).
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        model = nobn.models.ReActNet34((32, 32, 3), 10, width=16, blocks=(1, 1))
+        ```
+
+    References:
+        - Z. Liu, Z. Shen, M. Savvides, K.-T. Cheng, "ReActNet: Towards Precise Binary
+          Neural Network with Generalized Activation Functions", ECCV 2020,
+          arXiv:2003.03488 (its code has this network).
+
+    Differences from the paper:
+        Those of `ReActNet18`. The kernels of shortcuts are binary here, as in the code
+        of BNN-BN, and real-valued in the published code.
+    """
+    return _reactnet("ReActNet34", **arguments)

@@ -15,7 +15,7 @@ from .._checks import check_choice
 from .._errors import InvalidType, InvalidValue
 from .._files import sha256_of
 from .._keras import keras, registered
-from .._names import FLOAT_MODEL, GIVEN, MODEL_FROM_INIT, find_pretrained
+from .._names import FLOAT_MODEL, GIVEN, MODEL_FROM_INIT, MODELS, find_pretrained
 from ..config._fields import documented, settings_of
 from ..config._presets import (
     KERNEL_OVERRIDES,
@@ -36,14 +36,14 @@ NETWORKS: dict[str, Callable[..., keras.Model]] = {
     FLOAT_MODEL: float_resnet,
 }
 # Models with shifts at signs and activations under every normalization.
-_SHIFTED = frozenset({"ReActNet18", "ReActNetA"})
+_SHIFTED = frozenset({"ReActNet18", "ReActNet34", "ReActNetA"})
 # Models that normalize before the sign. Their latent weights start from Keras' default;
 # those of the other models, if a norm follows, start within +-0.001.
 _NORM_FIRST = frozenset(
     {
         "XNORNet18",
         *("BinaryDenseNet28", "BinaryDenseNet37", "BinaryDenseNet45"),
-        *("MeliusNet22", "MeliusNet29"),
+        *(name for name in MODELS if name.startswith("MeliusNet")),
     }
 )
 # Arguments of builders that the setting `network` does not contain.

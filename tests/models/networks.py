@@ -15,12 +15,19 @@ from larq_nobn.models import (
     BinaryDenseNet37,
     BinaryDenseNet45,
     BiRealNet18,
+    DoReFaNet,
     MeliusNet22,
     MeliusNet29,
+    MeliusNet42,
+    MeliusNet59,
+    MeliusNetA,
+    MeliusNetB,
+    MeliusNetC,
     QuickNet,
     QuickNetLarge,
     QuickNetSmall,
     ReActNet18,
+    ReActNet34,
     ReActNetA,
     ResNet20,
     VGGSmall,
@@ -67,12 +74,14 @@ _PAIR = {"width": 8, "blocks": (1, 1)}
 NETWORKS = (
     # Of as many channels as LCE packs into a word, and so of several groups.
     Network(ReActNet18, (8, 8, 1), {"width": 32, "blocks": (1, 1)}, 2, 2),
+    Network(ReActNet34, (8, 8, 1), _PAIR, 2, 2, own=False),
     Network(ReActNetA, (8, 8, 1), {"width": 4, "blocks": (1, 1)}, 6, 2),
     Network(BiRealNet18, (8, 8, 1), {"width": 8, "blocks": (1, 2)}, 3, 2),
     Network(XNORNet18, (8, 8, 1), {"width": 8, "blocks": (1, 2)}, 3, 2, _BEFORE_SIGN),
     Network(ResNet20, (8, 8, 1), {"width": 8, "blocks": (1, 1)}, 4, 2),
     Network(VGGSmall, (8, 8, 1), {"width": 8}, 5, 8, _BEFORE_SIGN),
     Network(BinaryAlexNet, (8, 8, 1), {"width": 2}, 6, 8, _BEFORE_SIGN),
+    Network(DoReFaNet, (8, 8, 1), {"width": 3}, 6, 8, _BEFORE_SIGN),
     Network(
         BinaryDenseNet28, (8, 8, 1), {"width": 8, "blocks": (1, 2)}, 3, 2, _NOT_KALMAN
     ),
@@ -86,8 +95,14 @@ NETWORKS = (
         own=False,
     ),
     Network(BinaryDenseNet45, (8, 8, 1), _PAIR, 2, 2, _NOT_KALMAN, False),
-    Network(MeliusNet22, (8, 8, 1), _PAIR, 4, 2, _NOT_KALMAN),
+    # Has all that MeliusNetA has but for groups.
+    Network(MeliusNet22, (8, 8, 1), _PAIR, 4, 2, _NOT_KALMAN, False),
     Network(MeliusNet29, (8, 8, 1), _PAIR, 4, 2, _NOT_KALMAN, False),
+    Network(MeliusNet42, (8, 8, 1), _PAIR, 4, 2, _NOT_KALMAN, False),
+    Network(MeliusNet59, (8, 8, 1), _PAIR, 4, 2, _NOT_KALMAN, False),
+    Network(MeliusNetA, (8, 8, 1), _PAIR, 4, 2, _NOT_KALMAN),
+    Network(MeliusNetB, (8, 8, 1), _PAIR, 4, 2, _NOT_KALMAN, False),
+    Network(MeliusNetC, (8, 8, 1), _PAIR, 4, 2, _NOT_KALMAN, False),
     Network(QuickNetSmall, (8, 8, 1), _PAIR, 2, 2, _NOT_KALMAN, False),
     Network(QuickNet, (8, 8, 1), {"width": 8, "blocks": (1, 2)}, 3, 2, _NOT_KALMAN),
     Network(QuickNetLarge, (8, 8, 1), _PAIR, 2, 2, _NOT_KALMAN, False),
@@ -107,10 +122,12 @@ STEPPED = {
     ResNet20: ["kalman"],  # moments through sums, clips and padded channels
     VGGSmall: ["group"],  # between pools and signs
     BinaryAlexNet: ["filter_response"],  # of a single position it learns ε
+    DoReFaNet: ["batch_norm"],  # a bias, but no norm, in the first layer
     # In place of ReLUs, and components before the real-valued kernels of transitions.
     BinaryDenseNet28: ["proxy", "independent_component"],
     BinaryDenseNet37: ["nobn"],  # dilated
     MeliusNet22: ["evonorm"],
+    MeliusNetA: ["nobn"],  # groups of shuffled channels
     QuickNet: ["nobn", "evonorm"],  # in place of the ReLU within a binary convolution
 }
 NETWORK = {network.builder: network for network in NETWORKS}

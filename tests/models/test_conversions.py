@@ -11,7 +11,7 @@ from ai_edge_litert.interpreter import Interpreter
 from deploy.nets import scrambled
 from larq_nobn.deploy import convert, fake_quantize
 from larq_nobn.deploy.lite._file import read
-from larq_nobn.models import BinaryDenseNet28, MeliusNet22
+from larq_nobn.models import BinaryDenseNet28, MeliusNetA
 from models.networks import NETWORKS
 
 DESIGNS = {
@@ -22,7 +22,7 @@ DESIGNS = {
     if network.own
 }
 # In int8 delegates take turns where groups of channels meet.
-IN_TURNS = (BinaryDenseNet28, MeliusNet22)
+IN_TURNS = (BinaryDenseNet28, MeliusNetA)
 
 
 def delegated(content):

@@ -15,6 +15,7 @@ from models.dense_reference import (
     transition,
 )
 from models.reference import assert_computes, conv, real_kernel
+from numpy.testing import assert_allclose
 
 TINY = {"width": 4, "blocks": (1, 2)}
 
@@ -54,6 +55,23 @@ def formula(model, images):
 def test_forward_pass_equals_the_formula(side):
     keras.utils.set_random_seed(4)
     assert_computes(BinaryDenseNet28((side, side, 3), 3, **TINY), formula)
+
+
+def test_filter_response_has_its_threshold_in_place_of_relus():
+    """As in the paper, max(FRN(x), τ); a map of single pixels has a learned ε."""
+    model = BinaryDenseNet28((8, 8, 3), 3, "filter_response", **TINY)
+    norm, act = model.get_layer("transition1_norm"), model.get_layer("transition1_act")
+    act.tau.assign([-0.5, 0.0, 0.5, 1.0, -1.0, -0.2, 0.3, 2.0])
+    x = np.random.default_rng(3).normal(size=(2, 8, 8, 8))
+    mean = np.mean(x**2, (1, 2), keepdims=True)
+    expected = np.maximum(x / np.sqrt(mean + 1e-6), act.tau.numpy())
+    assert_allclose(act(norm(tf.constant(x, tf.float32))), expected, atol=1e-5)
+    names = [layer.name for layer in model.layers]
+    order = ("transition1_norm", "transition1_pool", "transition1_act")
+    assert [names.index(n) for n in order] == sorted(map(names.index, order))
+    assert "final_act" in names and not any(
+        isinstance(layer, keras.layers.ReLU) for layer in model.layers
+    )
 
 
 def test_dilation_takes_the_place_of_the_pools():

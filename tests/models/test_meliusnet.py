@@ -1,14 +1,18 @@
+from inspect import signature
+
 import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
+from larq_nobn import models
 from larq_nobn._keras import keras
 from larq_nobn.layers._grouped import GroupedConv2D
-from larq_nobn.models import MeliusNet22
+from larq_nobn.models import MeliusNet22, MeliusNetA, ModelProfile, _meliusnet
 from models.dense_reference import (
     SCALE,
     binary,
     finished,
+    halved,
     normalized_channels,
     relu,
     stem_pooled,
@@ -34,12 +38,92 @@ def test_parameters_as_published():
     assert model.get_layer("final_act").output_shape[1:3] == (7, 7)
 
 
+# Channels after the transitions, groups of these, and millions of operations and MB of
+# the paper's tables and of those beside its code.
+PUBLISHED = {
+    "MeliusNet22": ((4, 5, 4, 4), (160, 224, 256), 1, 208, 3.88),
+    "MeliusNet29": ((4, 6, 8, 6), (128, 192, 256), 1, 214, 5.07),
+    "MeliusNet42": ((5, 8, 14, 10), (160, 256, 416), 1, 325, 10.1),
+    "MeliusNet59": ((6, 12, 24, 12), (192, 320, 544), 1, 532, 17.39),
+    "MeliusNetA": ((4, 5, 5, 6), (160, 256, 288), 4, 163, 4.05),
+    "MeliusNetB": ((4, 6, 8, 6), (160, 224, 320), 2, 196, 5.0),
+    "MeliusNetC": ((3, 5, 10, 6), (128, 192, 288), 4, 150, 4.46),
+}
+
+
+def counted(blocks, narrowed, groups):
+    """Inputs of transitions, and weights and MACs with batch norm: binary, float.
+
+    For 224x224x3 images and 1000 classes.
+    """
+    stem = 9 * (3 * 32 + 8 * 32 + 4 * 64)
+    channels, norms = 64, 32 + 32 + 64
+    weights, macs, wide = np.array([0, stem]), np.array([0, stem * 112**2]), []
+    for stage, count in enumerate(blocks):
+        side = 56 // 2**stage
+        if stage > 0:
+            out = narrowed[stage - 1]
+            wide.append(channels)
+            norms += channels
+            one = np.array([0, channels * out // groups])
+            weights, macs, channels = weights + one, macs + one * side**2, out
+        for _ in range(count):
+            norms += channels + channels + 64
+            one = np.array([9 * 64 * (channels + channels + 64), 0])
+            weights, macs, channels = weights + one, macs + one * side**2, channels + 64
+    norms += channels
+    head = np.array([0, 1000 * channels])
+    return wide, weights + head + [0, 1000 + 2 * norms], macs + head, channels
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_counts_as_published(name, monkeypatch):
+    blocks, narrowed, groups, operations, megabytes = PUBLISHED[name]
+    wide, weights, macs, channels = counted(blocks, narrowed, groups)
+    assert macs[1] / 1e6 - channels / 1e3 + macs[0] / 64e6 == pytest.approx(
+        operations, abs=0.51
+    )
+    assert weights @ [1 / 8, 4] / 2**20 == pytest.approx(megabytes, abs=0.01)
+    row = [f"{weights.sum():,}", f"{macs[0] / 1e6:,.0f}", f"{macs[1] / 1e6:.1f}"]
+    row = [", ".join(map(str, narrowed)), *row, str(operations), f"{megabytes:.2f}"]
+    cells = [line.split("|") for line in MeliusNet22.__doc__.split("\n")]
+    cells = {each[1].strip(" `"): each[2:-1] for each in cells if len(each) > 3}
+    assert [cell.strip() for cell in cells[name]] == row
+    monkeypatch.setattr(_meliusnet, "dense_network", lambda *own, **given: (own, given))
+    builder = getattr(models, name)
+    (network, design), given = builder((224, 224, 3), 1000)
+    assert (network, given["name"]) == (name, name.lower())
+    assert (given["width"], given["blocks"], design.groups) == (64, blocks, groups)
+    assert signature(builder).parameters["blocks"].default == blocks
+    ratios = [c / out for c, out in zip(wide, narrowed, strict=True)]
+    assert design.reductions == pytest.approx(ratios)
+
+
+def test_groups_divide_the_weights_of_transitions():
+    model = MeliusNetA((64, 64, 3), 1000, "batch_norm", blocks=(1, 1))
+    kernel = model.get_layer("transition1_conv").kernel
+    assert kernel.shape == (1, 1, 128 // 4, 64)
+    profile = ModelProfile(model)
+    binary = 9 * 64 * (16**2 * (64 + 128) + 8**2 * (64 + 128))
+    assert profile.op_count("mac", 1) == binary
+    real = 9 * (3 * 32 + 8 * 32 + 4 * 64) * 32**2 + 8**2 * 128 // 4 * 64 + 128 * 1000
+    assert profile.op_count("mac", 32) == real
+
+
 def grouped(x, kernel, groups):
     """A convolution of stride 1 in groups of channels, one after the other."""
     inputs = np.split(x, groups, -1)
     kernels = np.split(kernel, groups, -1)
     parts = [conv(*pair, 0, 1) for pair in zip(inputs, kernels, strict=True)]
     return np.concatenate(parts, -1)
+
+
+def grouped_transition(model, x, groups):
+    """As in the published code: pool, ReLU, channel shuffle, convolution in groups."""
+    x = relu(halved(x))
+    shuffled = x.reshape(*x.shape[:3], groups, -1).swapaxes(3, 4).reshape(x.shape)
+    kernel = SCALE * real_kernel(model, "transition1_conv")
+    return grouped(shuffled, kernel, groups)
 
 
 def formula(model, images):
@@ -49,7 +133,10 @@ def formula(model, images):
     x = stem_pooled(relu(grouped(x, kernels[2], 8)))
     for name in BLOCKS:
         if name == "stage2_block1":
-            x = transition(model, "transition1", x)
+            if model.name == "meliusneta":
+                x = grouped_transition(model, x, 4)
+            else:
+                x = transition(model, "transition1", x)
         new = binary(model, f"{name}_dense", x)
         x = np.concatenate([x, new], -1)
         change = binary(model, f"{name}_improve", x)
@@ -58,9 +145,10 @@ def formula(model, images):
     return finished(model, x)
 
 
-def test_forward_pass_equals_the_formula():
+@pytest.mark.parametrize("builder", [MeliusNet22, MeliusNetA])
+def test_forward_pass_equals_the_formula(builder):
     keras.utils.set_random_seed(4)
-    assert_computes(MeliusNet22((64, 64, 3), 3, **TINY), formula)
+    assert_computes(builder((64, 64, 3), 3, **TINY), formula)
 
 
 def test_grouped_convolution_is_that_of_keras():

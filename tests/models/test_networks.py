@@ -20,6 +20,7 @@ from larq_nobn.models import (
     BinaryDenseNet28,
     BiRealNet18,
     MeliusNet22,
+    MeliusNetA,
     QuickNet,
     ReActNet18,
     ReActNetA,
@@ -284,7 +285,8 @@ UNFIT = (
         {"blocks": (1,) * 5},
         "5 stages, but BinaryDenseNet28 has",
     ),
-    (MeliusNet22, {"input_shape": (64, 64, 3), "width": 24}, "24 is not a multiple of"),
+    (MeliusNetA, {"input_shape": (64, 64, 3), "width": 24}, "24 is not a multiple of"),
+    (MeliusNetA, {"width": 12}, "width=12 is not a multiple of 8"),
     (QuickNet, {"input_shape": (64, 64, 3), "width": 6}, "6 is not a multiple of 4"),
     (ReActNetA, {"input_shape": (1, 8, 1)}, "ReActNetA, .* must be 2 or more"),
 )

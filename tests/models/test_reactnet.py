@@ -2,7 +2,7 @@ from functools import partial
 from inspect import signature
 
 from larq_nobn._keras import keras
-from larq_nobn.models import ReActNet18
+from larq_nobn.models import ModelProfile, ReActNet18, ReActNet34
 from models.reference import (
     PUBLISHED,
     assert_computes,
@@ -39,6 +39,24 @@ def test_parameter_counts_of_the_published_networks():
     )
     # A gain for each channel of a convolution, or γ and β.
     assert (free - bare, normalized - bare) == (24, 48)
+
+
+def test_counts_of_the_deeper_network():
+    """Those of ReActNet's code, in which a block has a sign, a norm and an RPReLU."""
+    blocks = (6, 8, 12, 6)
+    assert signature(ReActNet34).parameters["blocks"].default == blocks
+    # Of the first block of each stage, and of three further ones.
+    model = ReActNet34((224, 224, 3), 1000, "batch_norm", blocks=(1, 1, 1, 1))
+    weights, profile = parameters(model), ModelProfile(model)
+    binary, real = profile.op_count("mac", 1), profile.op_count("mac", 32)
+    for stage, count in enumerate(blocks):
+        width, side = 64 * 2**stage, 56 // 2**stage
+        weights += (count - 1) * (9 * width**2 + 6 * width)
+        binary += (count - 1) * 9 * width**2 * side**2
+    said = " ".join(ReActNet34.__doc__.split())
+    assert f"{weights:,} weights are trained" in said
+    assert f"{binary / 1e6:,.0f} million binary and {real / 1e6:.0f} million" in said
+    assert round((binary / 64 + real) / 1e8, 2) == 1.93
 
 
 def formula(model, x, published=False):
