@@ -154,8 +154,12 @@ def _at_signs(
         with noting_calls(calls):
             made = _step(model, inputs)
         names = Names(model, (), calls)
-        operations = tf.compat.v1.get_default_graph().get_operations()
-        found[:] = signs_of(operations, size, lambda op: layer_name(names.of(op)))
+        # Signs of kernels have no examples, but may have as many rows.
+        reached = dict.fromkeys(x.op for x in inputs)
+        for op in tf.compat.v1.get_default_graph().get_operations():
+            if any(x.op in reached for x in op.inputs):
+                reached[op] = None
+        found[:] = signs_of(reached, size, lambda op: layer_name(names.of(op)))
         return [*made, *(sign.value for sign in found)]
 
     specs = [tf.TensorSpec((size, *x.shape[1:]), x.dtype) for x in trace.io.inputs]

@@ -10,11 +10,16 @@ import tensorflow as tf
 from deploy.nets import binary_conv, chain, head, images
 from larq_nobn._keras import keras
 from larq_nobn.deploy import convert
+from larq_nobn.deploy.lite._converter import IoSpec
 from larq_nobn.deploy.operations._emit import form_of
 from larq_nobn.deploy.operations._kinds import Kernel, Value
 from larq_nobn.deploy.operations._program import Program
+from larq_nobn.deploy.trace._trace import Trace
 from larq_nobn.deploy.verify import _segments
 from larq_nobn.deploy.verify._agreement import tie_warnings
+from larq_nobn.deploy.verify._given import _at_signs
+from larq_nobn.graph._models import call_by_call
+from larq_nobn.quantizers import ScaledStdSign
 from tie_networks import SHAPE, conv, network
 
 pytestmark = pytest.mark.convert
@@ -40,6 +45,19 @@ def test_signs_that_are_next_to_0_by_chance_are_no_matter():
     assert tie_warnings(part(), part(0.5, ties=few)) == []
     (said,) = tie_warnings(part(), part(0.5, 0.9, ties=few))
     assert said.startswith("Small differences decide outputs: ")
+
+
+def test_signs_of_kernels_are_not_those_of_examples():
+    """A kernel of 9 · 8 rows may be one of four examples, by its shape."""
+    start = keras.Input((6, 6, 8))
+    model = keras.Model(start, binary_conv(8, kernel_quantizer=ScaledStdSign())(start))
+    io = IoSpec([tf.TensorSpec((1, 6, 6, 8), tf.float32, "x")], model.output_names)
+    trace = Trace(model, io, partial(call_by_call, model))
+    own, read = _at_signs(model, trace, 4)
+    assert [sign.layer for sign in own] == [model.layers[1].name]
+    x = np.random.default_rng(1).normal(size=(4, 6, 6, 8)).astype(np.float32)
+    (signs,) = read([x]).values
+    np.testing.assert_array_equal(signs, np.where(x >= 0, 1, -1))
 
 
 JUMPS = {
