@@ -16,6 +16,8 @@ MODELS = (
     "ReActNet18",
     "ReActNet34",
     "ReActNetA",
+    "ReCUResNet18",
+    "ReCUResNet34",
     "BiRealNet18",
     "XNORNet18",
     "ResNet20",

@@ -6,6 +6,8 @@ from .markdown import coded, described, number
 
 
 def latency(row):
+    if "latency" not in row:
+        return "-"
     ratio, low, high = (row["latency"][end] for end in ("ratio", "low", "high"))
     return f"{ratio:.2g} ({low:.2g} to {high:.2g})" if low < high else f"{ratio:g}"
 
@@ -23,7 +25,7 @@ LONG = {
 SHORT = {
     "MACs (M)": lambda row: f"{(row['binary_macs'] + row['float_macs']) / 1e6:,.0f}",
     "kB": number("size_bytes", unit=1e-3),
-    "latency": lambda row: f"{row['latency']['ratio']:.2g}",
+    "latency": lambda row: latency(row).partition(" ")[0],
 }
 PIXELS = {"pixels": lambda row: row["input"][0]}
 TOP_1 = {"top-1": number("accuracy", "{:.1f}", 100)}

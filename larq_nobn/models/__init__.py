@@ -23,6 +23,7 @@ from ._pretrained import PretrainedNetwork, open_pretrained, pretrained
 from ._quicknet import QuickNet, QuickNetLarge, QuickNetSmall
 from ._reactnet import ReActNet18, ReActNet34
 from ._reactnet_a import ReActNetA
+from ._recu_resnet import ReCUResNet18, ReCUResNet34
 from ._resnet20 import ResNet20
 from ._sizes import FileSize, file_sizes
 from ._summary import ModelProfile, summary
@@ -45,6 +46,8 @@ __all__ = [
     "ReActNet18",
     "ReActNet34",
     "ReActNetA",
+    "ReCUResNet18",
+    "ReCUResNet34",
     "BiRealNet18",
     "XNORNet18",
     "ResNet20",

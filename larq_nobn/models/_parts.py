@@ -52,6 +52,7 @@ class Parts:
         quick: Whether the binary kernels of `"nobn"` start from the published latent
             weights, so small that signs change within a few steps. Networks without
             shortcuts rarely survive that.
+        latent_initializer: Initializer of binary kernels, but for `"nobn"`.
     """
 
     normalization: Any
@@ -66,6 +67,7 @@ class Parts:
     norm_first: bool = False
     bias: bool = False
     quick: bool = True
+    latent_initializer: Any = None
     _moments: PropagatedMoments = field(default_factory=PropagatedMoments)
 
     def __post_init__(self) -> None:
@@ -164,6 +166,8 @@ class Parts:
             if self.norm_first:
                 if not binary:
                     options["kernel_initializer"] = "he_normal"
+            elif binary and self.latent_initializer is not None:
+                options["kernel_initializer"] = self.latent_initializer
             elif binary and normalization_of(self.normalization).scaled:
                 start = initializers.RandomUniform(-1e-3, 1e-3)
                 options["kernel_initializer"] = start

@@ -13,7 +13,7 @@ from ._residual18 import residual18
 from ._variants import like
 
 
-def _reactnet(
+def reactnet(
     network: str,
     *,
     input_shape: Sequence[int],
@@ -27,8 +27,10 @@ def _reactnet(
     scaled_shortcut: bool,
     power_of_two: bool,
     name: str,
+    real_shortcuts: bool = False,
     **kernels: Any,
 ) -> keras.Model:
+    """Builds a ReActNet of a name; `kernels` are arguments of `Parts`."""
     check_flag("scaled_shortcut", scaled_shortcut)
     return residual18(
         Frame(network, input_shape, classes, width, head, name),
@@ -38,6 +40,7 @@ def _reactnet(
         variance_rule,
         activation=lambda name: RPReLU(power_of_two, name=name),
         scaled_shortcut=scaled_shortcut,
+        binary=not real_shortcuts,
     )
 
 
@@ -153,7 +156,7 @@ def ReActNet18(
         the binary ones. Thresholds of `"none"` and biases of normalizations start at
         1e-5, so that rounding does not decide the signs of sums that are 0.
     """
-    return _reactnet("ReActNet18", **locals())
+    return reactnet("ReActNet18", **locals())
 
 
 @opens_weights
@@ -185,4 +188,4 @@ def ReActNet34(**arguments: Any) -> keras.Model:
         Those of `ReActNet18`. The kernels of shortcuts are binary here, as in the code
         of BNN-BN, and real-valued in the published code.
     """
-    return _reactnet("ReActNet34", **arguments)
+    return reactnet("ReActNet34", **arguments)

@@ -36,7 +36,7 @@ NETWORKS: dict[str, Callable[..., keras.Model]] = {
     FLOAT_MODEL: float_resnet,
 }
 # Models with shifts at signs and activations under every normalization.
-_SHIFTED = frozenset({"ReActNet18", "ReActNet34", "ReActNetA"})
+_SHIFTED = frozenset(n for n in MODELS if n.startswith(("ReActNet", "ReCU")))
 # Models that normalize before the sign. Their latent weights start from Keras' default;
 # those of the other models, if a norm follows, start within +-0.001.
 _NORM_FIRST = frozenset(

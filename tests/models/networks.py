@@ -29,6 +29,8 @@ from larq_nobn.models import (
     ReActNet18,
     ReActNet34,
     ReActNetA,
+    ReCUResNet18,
+    ReCUResNet34,
     ResNet20,
     VGGSmall,
     XNORNet18,
@@ -76,6 +78,8 @@ NETWORKS = (
     Network(ReActNet18, (8, 8, 1), {"width": 32, "blocks": (1, 1)}, 2, 2),
     Network(ReActNet34, (8, 8, 1), _PAIR, 2, 2, own=False),
     Network(ReActNetA, (8, 8, 1), {"width": 4, "blocks": (1, 1)}, 6, 2),
+    Network(ReCUResNet18, (8, 8, 1), _PAIR, 2, 2, own=False),
+    Network(ReCUResNet34, (8, 8, 1), _PAIR, 2, 2, own=False),
     Network(BiRealNet18, (8, 8, 1), {"width": 8, "blocks": (1, 2)}, 3, 2),
     Network(XNORNet18, (8, 8, 1), {"width": 8, "blocks": (1, 2)}, 3, 2, _BEFORE_SIGN),
     Network(ResNet20, (8, 8, 1), {"width": 8, "blocks": (1, 1)}, 4, 2),
@@ -116,6 +120,7 @@ NETWORKS = (
 STEPPED = {
     ReActNet18: ["nobn"],
     ReActNetA: ["independent_component"],  # convolutions share flipped signs
+    ReCUResNet18: ["batch_norm"],  # kernels with a scale of their own
     BiRealNet18: ["batch_norm"],
     # Before signs, on features of no scale, or as thresholds.
     XNORNet18: ["none", "dynamic_tanh"],

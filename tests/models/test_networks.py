@@ -80,8 +80,10 @@ def started(network, normalization):
 
 
 def assert_all_moved(before, model):
-    """All weights but those of frozen layers."""
+    """All weights but those of frozen layers, and τ, which a callback moves."""
     frozen = {w.ref() for x in model.layers if not x.trainable for w in x.weights}
+    tau = [w for w in model.non_trainable_weights if w.name.endswith("/tau:0")]
+    frozen |= {w.ref() for w in tau}
     after = model.get_weights()
     assert all(np.all(np.isfinite(w)) for w in after)
     for weight, was, now in zip(model.weights, before, after, strict=True):

@@ -1,8 +1,15 @@
 from functools import partial
 from inspect import signature
 
+import numpy as np
 from larq_nobn._keras import keras
-from larq_nobn.models import ModelProfile, ReActNet18, ReActNet34
+from larq_nobn.models import (
+    ModelProfile,
+    ReActNet18,
+    ReActNet34,
+    ReCUResNet18,
+    ReCUResNet34,
+)
 from models.reference import (
     PUBLISHED,
     assert_computes,
@@ -57,6 +64,53 @@ def test_counts_of_the_deeper_network():
     assert f"{weights:,} weights are trained" in said
     assert f"{binary / 1e6:,.0f} million binary and {real / 1e6:.0f} million" in said
     assert round((binary / 64 + real) / 1e8, 2) == 1.93
+
+
+def test_counts_of_recu():
+    """Those of its code: a factor for each filter of ReActNet's."""
+    said = " ".join(ReCUResNet18.__doc__.split())
+    for builder, counted in ((ReCUResNet18, 11_704_424), (ReCUResNet34, 21_827_432)):
+        blocks = signature(builder).parameters["blocks"].default
+        filters = sum(64 * 2**stage * count for stage, count in enumerate(blocks))
+        assert f"`{builder.__name__}` | {counted + filters:,} |" in said
+    small = {"normalization": "batch_norm", **TINY}
+    plain, own = (
+        parameters(x((8, 8, 3), 3, **small)) for x in (ReActNet18, ReCUResNet18)
+    )
+    assert own - plain == 2 * 4 + 2 * 8
+
+
+def formula_of_recu(model, images):
+    def norm(name, x):
+        gamma, beta, *_ = (w.numpy() for w in model.get_layer(f"{name}_norm").weights)
+        return gamma * x / np.sqrt(1 + 1e-5) + beta  # of moving statistics at 0 and 1
+
+    x = norm("stem", conv(images, model.get_layer("stem_conv").kernel.numpy(), 0, 1))
+    for stage in (1, 2):
+        for block in (1, 2):
+            name = f"stage{stage}_block{block}"
+            layer = model.get_layer(f"{name}_conv")
+            latent = layer.kernel.latent_variable.numpy().astype(np.float64)
+            signs = sign(latent - latent.mean((0, 1, 2)))
+            read = sign(x + layer.input_quantizer.shift.numpy())
+            strides = 2 if (stage, block) == (2, 1) else 1
+            branch = conv(
+                read, layer.kernel_quantizer.alpha.numpy() * signs, 1, strides
+            )
+            if strides == 2:
+                shortcut = f"{name}_shortcut"
+                kernel = model.get_layer(f"{shortcut}_conv").kernel.numpy()
+                x = norm(shortcut, conv(average(x), kernel, 0, 1))
+            x = rprelu(model, f"{name}_act", norm(name, branch) + x)
+    return classified(model, x)
+
+
+def test_forward_pass_of_recu():
+    keras.utils.set_random_seed(4)
+    model = ReCUResNet18((8, 8, 3), 3, "batch_norm", **TINY)
+    latent = model.get_layer("stage2_block1_conv").kernel.latent_variable.numpy()
+    assert 0.1 < latent.std() / (2 / (9 * 4)) ** 0.5 < 1.2  # He's, not ±0.001
+    assert_computes(model, formula_of_recu)
 
 
 def formula(model, x, published=False):
