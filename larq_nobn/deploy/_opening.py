@@ -233,7 +233,7 @@ _MOST = 256
 _RANDOM, _RANDOM_LARGE = 27, 3
 _LARGE = 128 * 128 * 3
 # The ends of ranges are averaged over batches of this size.
-_RANGED = 32
+RANGED = 32
 
 
 def verification_examples(
@@ -273,7 +273,7 @@ def generated_examples(flat: keras.Model) -> tuple[list[np.ndarray], str]:
 def range_batches(model: keras.Model, data: Any) -> Iterator[list[np.ndarray]]:
     """Yields batches of inputs for range calibration."""
     done = 0
-    for batch, _ in given_batches(model, data, _RANGED):
+    for batch, _ in given_batches(model, data, RANGED):
         step("Calibrating ranges", done)
         done += len(batch[0])
         yield [x.numpy() for x in batch]

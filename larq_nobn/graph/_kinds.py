@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
@@ -25,7 +24,6 @@ from ..layers import (
     ProxyNormalization,
     SignFlipDropout,
     SkipInit,
-    ThresholdedLinearUnit,
 )
 from ..layers._channel_padding import ChannelPadding
 from ..layers._grouped import GroupedConv2D
@@ -53,8 +51,6 @@ class Kind(NamedTuple):
         norm: "batch" or "example" for a norm that takes statistics of it.
         constant: Whether a constant channel stays constant, perhaps multiplied, moved
             or reshaped.
-        int8: "kept" if its output consists of numbers of its input, "shared" if
-            TensorFlow Lite requires the same range for input and output.
     """
 
     passes: str = ""
@@ -67,7 +63,6 @@ class Kind(NamedTuple):
     affine: bool = False
     norm: str = ""
     constant: bool = False
-    int8: str = ""
 
 
 _Row = tuple[Kind, tuple[type, ...]]
@@ -90,19 +85,20 @@ def _keras(names: str) -> tuple[type, ...]:
 _UNKNOWN = Kind()
 _TABLE: tuple[_Row, ...] = (
     # Layers without weights. Pools leave padding out of their average or maximum.
-    (Kind("all", pool="mean", int8="shared"), _keras("AveragePooling*D")),
-    (Kind("positive", pool="max", int8="kept"), _keras("MaxPooling*D")),
-    (Kind("positive", int8="kept"), _keras("GlobalMaxPooling*D")),
-    (Kind("all"), _keras("GlobalAveragePooling*D UpSampling1D UpSampling3D")),
-    (Kind("all", int8="shared"), (_layers.UpSampling2D, _layers.Resizing)),
-    (Kind("all", int8="kept"), _keras("Cropping*D")),
-    (Kind(int8="kept"), _keras("ZeroPadding*D Maximum Minimum Permute")),
-    (Kind(constant=True), (ChannelPadding, *_keras("Add Subtract Average"))),
-    (Kind(constant=True, int8="kept"), _keras("Concatenate Flatten Reshape")),
-    (Kind(int8="shared"), (ThresholdedLinearUnit,)),
+    (Kind("all", pool="mean"), _keras("AveragePooling*D")),
+    (Kind("positive", pool="max"), _keras("MaxPooling*D")),
+    (Kind("positive"), _keras("GlobalMaxPooling*D")),
+    (Kind("all"), _keras("GlobalAveragePooling*D UpSampling*D Resizing Cropping*D")),
+    (
+        Kind(constant=True),
+        (
+            ChannelPadding,
+            *_keras("Add Subtract Average Concatenate Flatten Reshape"),
+        ),
+    ),
     # Layers that do nothing at inference.
     (
-        Kind(idle=True, int8="kept"),
+        Kind(idle=True),
         (
             *_keras(
                 "Dropout AlphaDropout GaussianDropout GaussianNoise SpatialDropout*D "
@@ -157,28 +153,26 @@ class Function(NamedTuple):
         bounds: The bounds to which it clips, if it does nothing else.
         gate: Whether it returns a gate or a probability, which has no scale.
         sign: The class of a quantizer that computes it, if it is a sign.
-        int8_range: The range that TensorFlow Lite fixes for it in int8, if any.
     """
 
     bounds: tuple[float, float] | None = None
     gate: bool = False
     sign: type | None = None
-    int8_range: tuple[float, float] | None = None
 
 
 RECTIFIED = (0.0, float("inf"))
 # TensorFlow Lite merges clips to these into the convolution, sum or pool before them.
 FUSED = (RECTIFIED, (0.0, 6.0), (-1.0, 1.0))
-_GATE = Function(gate=True)
 _FUNCTION_TABLE: tuple[tuple[Function, tuple[Any, ...]], ...] = (
     # Unknown functions are tried on a few numbers, where these would look like signs.
-    (Function(), (tf.abs, tf.square)),
-    (Function(int8_range=(-255 / 16, 0.0)), (tf.nn.log_softmax,)),
-    (_GATE, (tf.nn.softsign, _functions.hard_sigmoid, _functions.softsign)),
-    (_GATE._replace(int8_range=(-1.0, 127 / 128)), (tf.nn.tanh, _functions.tanh)),
+    (Function(), (tf.abs, tf.square, tf.nn.log_softmax)),
     (
-        _GATE._replace(int8_range=(0.0, 255 / 256)),
-        (tf.nn.sigmoid, tf.nn.softmax, _functions.sigmoid, _functions.softmax),
+        Function(gate=True),
+        (
+            *(tf.nn.sigmoid, tf.nn.softmax, tf.nn.softsign, tf.nn.tanh),
+            *(_functions.hard_sigmoid, _functions.sigmoid, _functions.softmax),
+            *(_functions.softsign, _functions.tanh),
+        ),
     ),
     (Function(bounds=RECTIFIED), (tf.nn.relu, _functions.relu)),
     (Function(bounds=(0.0, 6.0)), (tf.nn.relu6,)),
@@ -196,21 +190,8 @@ FUNCTIONS = {function: row for row, made in _FUNCTION_TABLE for function in made
 _FUNCTIONS_BY_NAME = {function.__name__: row for function, row in FUNCTIONS.items()}
 
 # Functions of TensorFlow, by the names that Keras gives the layers that it makes of
-# them. These are x + y and x - y:
+# them: x + y and x - y.
 SUMS = ("__operators__.add", "math.add", "math.subtract")
-# Functions that move numbers, add a border, or average: their trait in int8, as
-# `Kind.int8`.
-_KEPT_BY = (
-    "__operators__.getitem compat.v1.gather compat.v1.squeeze compat.v1.transpose "
-    "concat expand_dims math.maximum math.minimum math.reduce_max math.reduce_min "
-    "nn.max_pool nn.depth_to_space nn.max_pool2d nn.space_to_depth reshape roll split "
-    "stack tile unstack"
-)
-_SHARED_BY = "image.resize nn.avg_pool nn.avg_pool2d reverse pad compat.v1.pad"
-_SELECTIONS = {
-    **dict.fromkeys(_KEPT_BY.split(), "kept"),
-    **dict.fromkeys(_SHARED_BY.split(), "shared"),
-}
 
 
 def traits(kind: Any) -> Kind:
@@ -229,17 +210,6 @@ def function_traits(function: Any) -> Function:
     """Returns the traits of an activation; no traits for anything else."""
     known = function if isinstance(function, Hashable) else None
     return FUNCTIONS.get(known, Function())
-
-
-def int8_of(call: Call) -> str:
-    """Returns `Kind.int8` of a call of a layer or of a function."""
-    selection = _SELECTIONS.get(symbol_of(call.layer))
-    if selection is None:
-        return inherited(call.operation.kind).int8
-    tensors = {id(tensor) for tensor in call.node.keras_inputs}
-    passed = tf.nest.flatten([call.node.call_args, call.node.call_kwargs])
-    others = (np.asarray(x).dtype.kind for x in passed if id(x) not in tensors)
-    return "shared" if "f" in others else selection  # its number is no input
 
 
 def activation_traits(layer: keras.layers.Layer) -> Function:

@@ -659,8 +659,8 @@ int8: shift of a scaled sign
 -sign.shift / sign.scale)
 +sign.shift)
 int8: range of the last batch
--lows, highs = np.mean(ends, axis=0).T
-+lows, highs = np.mean(ends[-1:], axis=0).T
+-zip(roots, np.mean(ends, axis=0), strict=True)
++zip(roots, np.mean(ends[-1:], axis=0), strict=True)
 @ tests/deploy/lite/test_converter.py
 lite: outputs in the converter's order
 -[outputs[name] for name in io.outputs]

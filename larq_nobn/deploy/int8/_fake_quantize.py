@@ -1,13 +1,14 @@
 """Puts the simulation of int8 feature maps into a model.
 
-All of it is edits of one graph, which is built once. Rules in order make the inner sums
-of layers layers of their own, which go where they cost nothing (`_RULES`); then a range
-stands after every map that the file has as int8 (`_with_ranges`). The data sets the
-ranges (`_calibrate`).
+All of it is edits of one graph. Rules in order make the inner sums of layers layers of
+their own, which go where they cost nothing (`_RULES`). The trace of the result says
+where ranges stand, as for any int8 file (`operations/_ranges.py`); each is then put
+after the layers that make its maps (`_with_ranges`).
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,49 +21,56 @@ from ...graph import (
     _kinds,
     _models,
     _operation,
-    _probe,
     _signs,
 )
 from ...layers import FakeQuantization, RPReLU
 from ...layers._channelwise import ChannelwiseLayer
 from .._errors import ConversionError, conversion_errors
-from .._opening import range_batches
-from ..operations._ranges import CLIPPED, ends_of
+from .._opening import RANGED, in_float32, range_batches
+from ..lite._converter import io_spec
+from ..operations import lower
+from ..operations._int8 import merge_clips, spell_clip
+from ..operations._kinds import Affine, Clip, Value
+from ..operations._program import Program, everywhere
+from ..operations._ranges import places_in, ranges_of
+from ..operations._rules import identity_goes, into_maker, scale_after_relu
+from ..operations._shapes import before_reshape
+from ..trace._trace import Trace
 from ..verify._same import check_same_function
 
 _layers = keras.layers
 _PLAIN = (None, keras.activations.linear)
+_flat = tf.nest.flatten
 
 
 @conversion_errors()
 def fake_quantize(model: keras.Model, data: Any, verify: bool = True) -> keras.Model:
-    """Returns a copy of a model that rounds maps as its int8 file will, and trains on.
+    """Returns a copy of a model, to train on, that rounds maps as its int8 file does.
 
-    A `FakeQuantization` follows the input and every feature map that is int8 in the
-    file. Its range is that of the feature map in the data without the outermost 0.01 %
-    on each side; inputs, outputs and vectors keep their extremes.
-    `FakeQuantization` has the formula. Feature maps that a file can keep in one range
-    only, such as those of a concatenation, share a layer. The thresholds of `RSign` and
-    the shifts of `RPReLU` become layers of their own, since their sums need ranges too.
-    Binary convolutions stay as they are. Real-valued kernels are rounded by the
-    converter alone, which turns signs, so accuracy of copy and file differ a little.
-    Train the copy for a few epochs at a small
-    learning rate, and pass it to `convert` with `int8=True`.
+    A `FakeQuantization`, which has the formula, follows the input and every feature map
+    that is int8 in the file. Its range is that of the feature map in the data without
+    the outermost 0.01 % on each side; inputs, outputs and vectors keep their extremes.
+    Feature maps that have one range in a file, such as the parts of a concatenation,
+    share a layer. The thresholds of `RSign` and the shifts of `RPReLU` become layers,
+    since their sums need ranges, too. Binary convolutions stay as they are. Only the
+    converter rounds real-valued kernels. That changes some signs, so the accuracies of
+    copy and file differ a little. Train the copy for a few epochs at a small learning
+    rate, and pass it to `convert` with `int8=True`.
 
     Arguments:
         model: A trained functional or Sequential model; it is not changed.
         data: Examples for range calibration: an array, `(x, y)` or a batched tf.data
             dataset. A few hundred are enough.
-        verify: Whether to compare both models, without rounding to int8, on a few
-            generated examples, segment by segment.
+        verify: Whether to compare both models without their ranges, segment by segment,
+            on a few generated examples.
 
     Returns:
         A functional model with the inputs and outputs of the given one.
 
     Raises:
-        ConversionError: If the model contains a `FakeQuantization` already, a Lambda or
-            another part that cannot be taken apart, or if the data does not fit. Also
-            if the copy computes something else, with the layer.
+        ConversionError: If the model contains a `FakeQuantization`, a Lambda or a layer
+            that cannot be rebuilt, or if the data does not fit. Also if the copy
+            computes something else; the message names the layer.
         TypeError: If an argument has the wrong type.
 
     Example:
@@ -98,8 +106,8 @@ def fake_quantize(model: keras.Model, data: Any, verify: bool = True) -> keras.M
         )
     if FakeQuantization in kinds.values():
         raise ConversionError(
-            f"Model {given.name!r} contains FakeQuantization layers already. Train it "
-            "on and convert it, or give the model without them."
+            f"Model {given.name!r} contains FakeQuantization layers already. Fine-tune "
+            "and convert it, or pass the model without them."
         )
     for rule in _RULES:
         calls = list(graph.calls)
@@ -107,8 +115,7 @@ def fake_quantize(model: keras.Model, data: Any, verify: bool = True) -> keras.M
             edited = rule(graph, calls.pop(0))
             if edited is not None:
                 graph, calls = edited, list(edited.calls)
-    quantized = _copies.to_keras(_with_ranges(graph))
-    _calibrate(quantized, data)
+    quantized = _copies.to_keras(_with_ranges(graph, data))
     if verify:
         check_same_function(given, without_ranges(quantized), "Making ranges visible")
     return quantized
@@ -121,46 +128,6 @@ def without_ranges(model: keras.Model) -> keras.Model:
         if call.operation.kind is FakeQuantization:
             graph = graph.with_row(call.name, [])
     return _copies.to_keras(graph, shared=True)
-
-
-def _calibrate(model: keras.Model, data: Any) -> None:
-    """Sets every range by what the model computes without rounding.
-
-    Those that stay as they are, which are not trainable, have theirs already.
-    """
-    calls = _graph.calls_of(model)
-    ranges = [call for call in calls if isinstance(call.layer, FakeQuantization)]
-    trained = [call for call in ranges if call.layer.trainable]
-    if not trained:
-        raise ConversionError(
-            f"Model {model.name!r} computes no real numbers from its inputs, so there "
-            "is nothing that int8 would round. Convert it without int8."
-        )
-    inner = keras.Model(model.inputs, [call.first_input for call in trained])
-    whole = {id(edge) for edge in [*model.inputs, *model.outputs]}
-    fractions = [
-        0.0
-        if call.first_input.shape.rank < 3
-        or whole & {id(call.first_input), id(call.first_output)}
-        else CLIPPED
-        for call in trained
-    ]
-    ends: list[list[np.ndarray]] = []
-    for inputs in range_batches(model, data):
-        values = tf.nest.flatten(inner(inputs, training=False))
-        pairs = zip(values, fractions, strict=True)
-        ends.append([ends_of(x.numpy(), fraction) for x, fraction in pairs])
-    lows, highs = np.mean(ends, axis=0).T
-    for name in dict.fromkeys(call.name for call in trained):
-        uses = [i for i, call in enumerate(trained) if call.name == name]
-        low, high = lows[uses].min(), highs[uses].max()
-        if not np.isfinite(low + high):
-            raise ConversionError(
-                f"Model {model.name!r} computes values that are not finite before "
-                f"layer {name!r}. Look for NaN in its weights, or pass other data."
-            )
-        # A map that is all zero on the data has some range all the same.
-        trained[uses[0]].layer.set_range(low, high if high > low else 1.0)
 
 
 # --- the sums inside of layers
@@ -224,8 +191,8 @@ def split_activation(graph: _graph.Graph, call: _graph.Call) -> _graph.Graph | N
     The sums before it need a range, as the converter does not make it part of them.
     """
     activation = call.operation.argument("activation")
-    fixed = _kinds.activation_traits(call.layer).int8_range
-    if not _kinds.traits(type(call.layer)).kernel or fixed is None:
+    gate = _kinds.activation_traits(call.layer).gate or activation is tf.nn.log_softmax
+    if not _kinds.traits(type(call.layer)).kernel or not gate:
         return None
     linear = call.operation.replaced(arguments={"activation": "linear"})
     name, function = graph.free(f"{call.name}_activation"), {"activation": activation}
@@ -266,9 +233,9 @@ def shift_of_sum(graph: _graph.Graph, call: _graph.Call) -> _graph.Graph | None:
 
 
 def shift_after_prelu(graph: _graph.Graph, call: _graph.Call) -> _graph.Graph | None:
-    """The shift after a PReLU goes into whatever reads it, where all readers can.
+    """The shift after a PReLU goes into all readers, if these can take it.
 
-    That is into the shift of a sign, and into the other summand of a sum.
+    The shift of a sign can, and so can the other summand of a sum.
     """
     before = graph.producer(call.first_input)
     if before is None or before.operation.kind is not _layers.PReLU:
@@ -300,7 +267,7 @@ def _is_shift(call: _graph.Call, graph: _graph.Graph) -> bool:
 
 
 def _maker_of_summand(total: _graph.Call, graph: _graph.Graph) -> _graph.Call | None:
-    """The convolution, or what follows it, that makes a summand and nothing else."""
+    """Returns a maker of a summand, for this sum alone, to which a shift can go."""
     if total.operation.kind is not _layers.Add:
         return None
     for summand in total.reads:
@@ -311,121 +278,107 @@ def _maker_of_summand(total: _graph.Call, graph: _graph.Graph) -> _graph.Call | 
             maker is not None
             and graph.sole_consumer(summand) is total
             and len(graph.uses(maker.name)) == 1
-            and _start(maker, graph) is not None
+            and _has_bias(maker, graph)
         ):
             return maker
     return None
 
 
-def _joins(call: _graph.Call) -> bool:
-    """Whether it joins the multiplier and the bias of a convolution before it."""
-    kind = call.operation.kind
-    return kind is ChannelShift or _kinds.inherited(kind).affine
+def _has_bias(call: _graph.Call, graph: _graph.Graph) -> bool:
+    """Whether a file has a bias there: after a convolution, or a scale of a map.
 
-
-def _start(call: _graph.Call, graph: _graph.Graph) -> _graph.Call | None:
-    """Returns the convolution that makes this, with at most scales and biases after it.
-
-    A batch norm or a `ChannelAffine` of a feature map is one where it follows none.
+    Between a convolution and this, there are at most scales and biases.
     """
     if _kinds.traits(type(call.layer)).kernel:
         plain = getattr(call.layer, "activation", None) in _PLAIN
         # Larq's layers may contain the ReLU that LCE computes inside of its kernel.
-        return call if plain or _signs.is_binary_convolution(call) else None
-    if not _joins(call):
-        return None
-    before = graph.producer(call.first_input)
-    alone = graph.sole_consumer(call.first_input) is not None
-    start = _start(before, graph) if before is not None and alone else None
-    known = _kinds.inherited(call.operation.kind)
-    own = known.affine and not known.constant and call.first_input.shape.rank == 4
-    return call if start is None and own else start
+        return plain or _signs.is_binary_convolution(call)
+    kind, x = call.operation.kind, call.first_input
+    known, before = _kinds.inherited(kind), graph.producer(x)
+    if kind is not ChannelShift and not known.affine:
+        return False
+    if known.affine and not known.constant and x.shape.rank == 4:
+        return True
+    if before is None or graph.sole_consumer(x) is None:
+        return False
+    return _has_bias(before, graph)
 
 
-# --- where ranges are needed
+# --- where ranges stand
+
+# These show which operations a file has as one.
+_MERGING = (identity_goes, into_maker, before_reshape, scale_after_relu)
+_CLIPS = (spell_clip, merge_clips)
 
 
-def _with_ranges(graph: _graph.Graph) -> _graph.Graph:
-    """Returns the graph with a range after every map that the file has as int8."""
-    model = graph.model
-    inputs = {
-        name: edge
-        for edge, name in zip(model.inputs, model.input_names, strict=True)
-        if edge.dtype.is_floating and graph.consumers(edge)
+def _with_ranges(graph: _graph.Graph, data: Any) -> _graph.Graph:
+    """Returns the graph with a range after every map that the file has as int8.
+
+    What a layer computes inside has no range, so the file has it in float.
+    """
+    model = in_float32(_copies.to_keras(graph, shared=True))
+    program, values = _program_of(model, graph)
+    # Every file of the copy has these ranges, also one for LCE, which merges less.
+    places, names = places_in(program, "lce"), _graph.Names(graph)
+    owners = {
+        key: value if value in places.fixed else places.owners.get(value)
+        for key, value in values.items()
     }
-    roots = _groups(graph, {id(edge): name for name, edge in inputs.items()})
-    # What an input shares has its name.
-    names = {root: root for root in roots.values()} | {roots[x]: x for x in inputs}
-    made = {
-        root: _operation.Operation(graph.free(f"{name}_range"), FakeQuantization)
-        for root, name in names.items()
-    }
-    for name, edge in inputs.items():
-        graph = _inserted(graph, edge, made[roots[name]])
-    for call in graph.calls:
-        fixed, edge = _kinds.activation_traits(call.layer).int8_range, call.first_output
-        if call.name in roots:
-            graph = _inserted(graph, edge, made[roots[call.name]])
-        # The ranges that TensorFlow Lite fixes, of maps that are read again: without, a
-        # sign would be of numbers that only the file has rounded.
-        elif fixed is not None and graph.consumers(edge):
-            low, high = (np.array(end, np.float32) for end in fixed)
-            named, still = graph.free(f"{call.name}_range"), {"trainable": False}
+    starts = zip(graph.model.input_names, graph.model.inputs, strict=True)
+    edges: list[tuple[str, Any, Any]] = [(name, edge, ()) for name, edge in starts]
+    edges += [(c.name, x, c.reads) for c in graph.calls for x in _flat(c.outputs)]
+    ranged = [
+        (name, edge, places.roots.get(owner, owner))
+        for name, edge, reads in edges
+        if (owner := owners.get(id(edge))) is not None
+        and all(owners.get(id(read)) is not owner for read in reads)
+    ]
+    roots = {values[id(x)]: root for _, x, root in ranged if root not in places.fixed}
+    program = Program(
+        program.inputs, program.nodes, program.outputs[: len(model.outputs)]
+    )
+    ranges = ranges_of(program, roots, range_batches(model, data)) | places.fixed
+    made = dict[Value, _operation.Operation]()
+    for name, edge, root in ranged:
+        if root not in made:
+            own, still = names.free(f"{name}_range"), {"trainable": False}
+            options = still if root in places.fixed else {}
+            low, high = map(np.asarray, ranges[values[id(edge)]])
             ends = {"minimum": low, "maximum": high}
-            new = _operation.Operation(named, FakeQuantization, None, still, ends)
-            graph = _inserted(graph, edge, new)
+            made[root] = _operation.Operation(
+                own, FakeQuantization, None, options, ends
+            )
+        graph = _inserted(graph, edge, made[root])
     return graph
 
 
-def _groups(graph: _graph.Graph, ranges: dict[int, str]) -> dict[str, str]:
-    """Returns the inputs and the layers after which a range is needed.
-
-    With each, the first of those that share a range with it.
-
-    Arguments:
-        graph: Without ranges.
-        ranges: Whose range a tensor has, by its id; so far those of inputs.
-    """
-    roots = {name: name for name in ranges.values()}
-    for call in graph.calls:
-        taken = [ranges[id(edge)] for edge in call.reads if id(edge) in ranges]
-        before, known = graph.producer(call.first_input), _kinds.int8_of(call)
-        source = _kinds.inherited(before and before.operation.kind)
-        # What has no range, such as a tanh or a sign, may be beyond that of another.
-        floats = sum(edge.dtype.is_floating for edge in call.reads)
-        if known == "kept" and taken and len(taken) < floats:
-            known = "shared"
-        # A pool that clips its output does so to numbers of its own range.
-        if source.pool in ("max", "mean") and source.int8:
-            known = "shared" if _probe.bounds_of(call) in _kinds.FUSED else known
-        together = taken if known else []
-        if known == "kept" and taken:
-            ranges[id(call.first_output)] = taken[0]
-        elif known != "kept" and _needs_range(graph, call):
-            roots.setdefault(call.name, call.name)
-            ranges[id(call.first_output)] = call.name
-            together = [*together, call.name]
-        for name in together[1:]:
-            first, other = roots[together[0]], roots[name]
-            roots = {x: first if root == other else root for x, root in roots.items()}
-    return roots
-
-
-def _needs_range(graph: _graph.Graph, call: _graph.Call) -> bool:
-    """Whether somebody sees what a call makes, and nothing else fixes its range."""
-    if (
-        not call.first_output.dtype.is_floating
-        or _signs.sign_of_layer(call.layer) is not None
-        or _kinds.activation_traits(call.layer).int8_range is not None
-    ):
-        return False
-    reader = graph.sole_consumer(call.first_output)
-    if reader is None:
-        return True
-    # One operation may compute both, so that nobody sees what is between.
-    start = _start(call, graph)
-    if _joins(reader):
-        return start is None
-    sums = call.operation.kind is _layers.Add
-    takes = sums or (start is not None and not _signs.is_binary_convolution(start))
-    return not (_probe.bounds_of(reader) in _kinds.FUSED and takes)
+def _program_of(
+    model: keras.Model, graph: _graph.Graph
+) -> tuple[Program, dict[int, Value]]:
+    """Returns the program of a graph's model, and the values of edges by their id."""
+    traced, known = _graph.Graph(model), dict[int, Any]()
+    for name in dict.fromkeys(call.name for call in graph.calls):
+        for call, same in zip(graph.uses(name), traced.uses(name), strict=True):
+            pairs = zip(_flat(call.outputs), _flat(same.outputs), strict=False)
+            used = (
+                x for x in pairs if traced.consumers(x[1]) or traced.is_output(x[1])
+            )
+            known |= {id(edge): tensor for edge, tensor in used}
+    whole = keras.Model(model.inputs, [*model.outputs, *known.values()])
+    io, count = io_spec(whole, model.inputs[0].shape[0] or RANGED), len(model.outputs)
+    trace = Trace(whole, io, partial(_models.call_by_call, whole))
+    # With all edges as outputs, only operations within one layer are merged.
+    program = everywhere(lower(trace).program, _MERGING)
+    ends, seen = program.outputs[:count], program.outputs[count:]
+    # No operation of the file is part of one layer and of what is inside of another.
+    alone = everywhere(program, _CLIPS)
+    apart = [
+        value
+        for value in seen
+        for reader in alone.readers(value)
+        if reader.is_a(Affine, Clip) and not alone.is_output(reader.y)
+    ]
+    program = Program(program.inputs, program.nodes, [*ends, *apart])
+    values = dict(zip(map(id, graph.model.inputs), program.inputs, strict=True))
+    values |= zip(known, seen, strict=True)
+    return everywhere(everywhere(program, _MERGING), _CLIPS), values

@@ -49,7 +49,7 @@ from ._kinds import (
     channelwise,
 )
 from ._program import Edit, Program, Rule, everywhere
-from ._ranges import shift_before_sign
+from ._ranges import FIXED, shift_before_sign
 from ._rules import (
     before_join,
     identity_goes,
@@ -72,13 +72,7 @@ from ._shapes import (
 
 _ENDS = {"Relu": (0.0, np.inf), "Relu6": (0.0, 6.0)}
 _STEPS = (Range, Sign, SaturatingSign, Constant)
-# In files, these have one range of their own,
-_FIXED = {
-    **dict.fromkeys(("Softmax", "Sigmoid"), (0.0, 255 / 256)),
-    "Tanh": (-1.0, 127 / 128),
-    "LogSoftmax": (-255 / 16, 0.0),
-}
-# and these have the range of their input.
+# In files, these have the range of their input.
 _RANGE_OF_INPUT = ("ResizeBilinear", "ResizeNearestNeighbor", "AvgPool", "Max", "Min")
 # No kind of node has its kernel of (height, width, output channels, input channels).
 _TRANSPOSED = "Conv2DBackpropInput"
@@ -509,10 +503,10 @@ def range_of_type(program: Program, node: Range) -> Edit:
 
     Two ranges need an operation between them, which is a convolution by 1.
     """
-    maker = program.sole_maker(node.x, *_FIXED, *_RANGE_OF_INPUT)
+    maker = program.sole_maker(node.x, *FIXED, *_RANGE_OF_INPUT)
     if maker is None:
         return "files have what it is of in any range"
-    before, own = program.maker(maker.x, Range), _FIXED.get(maker.type)
+    before, own = program.maker(maker.x, Range), FIXED.get(maker.type)
     if own is None and before is not None:
         own = before.low, before.high
     if own is None or np.allclose((node.low, node.high), own):

@@ -1,5 +1,8 @@
 """Decides where the maps of an int8 file are rounded, and to which numbers, from data.
 
+`convert` puts the ranges into the program that it writes, and `fake_quantize` into a
+Keras model for training, after the layers that make the same maps.
+
 There is a range after each input and after each map that another operation reads. A
 kernel with the affine operation and the clip that it contains is one operation; nothing
 inside it is rounded. The tables of this file list what converters have in int8. The
@@ -8,7 +11,8 @@ rest stays float, as do operations computed only for it, and is rounded at its e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -43,10 +47,15 @@ _ALWAYS = (Kernel, Sum, PReLU, Clip, Sign, _TRANSPOSED)
 # These are int8 if all of their inputs are. They have a range of their own:
 _OWN = ("Mean", "Mul", "Sub", "Add", "AddV2", "LeakyRelu")
 # TensorFlow Lite gives these the range of their input,
-_SHARED = ("AvgPool", "ResizeBilinear", "ResizeNearestNeighbor", "ReverseV2")
+_SHARED = (
+    *("AvgPool", "MirrorPad", "ResizeBilinear", "ResizeNearestNeighbor", "ReverseV2"),
+)
 # and these a fixed one.
-_SIGMOID = (0.0, 255 / 256)
-_FIXED = {"Tanh": (-1.0, 127 / 128), "Sigmoid": _SIGMOID, "Softmax": _SIGMOID}
+FIXED = {
+    **dict.fromkeys(("Softmax", "Sigmoid"), (0.0, 255 / 256)),
+    "Tanh": (-1.0, 127 / 128),
+    "LogSoftmax": (-255 / 16, 0.0),
+}
 
 
 def shift_before_sign(program: Program, node: Sign) -> Edit:
@@ -59,6 +68,21 @@ def shift_before_sign(program: Program, node: Sign) -> Edit:
     return program.with_nodes([node], [shift, sign])
 
 
+class Places(NamedTuple):
+    """Where ranges stand in a program.
+
+    Attributes:
+        roots: The values that get a range from data, each with the first of those that
+            share it.
+        owners: The values in such a range, each with the one that gets it.
+        fixed: The values whose range TensorFlow Lite fixes, with its ends.
+    """
+
+    roots: dict[Value, Value]
+    owners: dict[Value, Value]
+    fixed: dict[Value, tuple[float, float]]
+
+
 def with_ranges(
     program: Program, runtime: str, batches: Iterable[Sequence[np.ndarray]]
 ) -> Program:
@@ -67,39 +91,62 @@ def with_ranges(
     Arguments:
         program: A merged program without ranges.
         runtime: The runtime of the file.
+        batches: As in `ranges_of`.
+    """
+    places = places_in(program, runtime)
+    ranges = ranges_of(program, places.roots, batches)
+    new, moved = list[Node](), dict[Value, Value]()
+    for value, ends in {**ranges, **places.fixed}.items():
+        moved[value] = value.like()
+        name, read = f"{_maker_name(program, value)}_range", (value,)
+        low, high = map(float, representable_range(*ends))
+        new.append(Range(name, read, (moved[value],), low, high))
+    return program.with_nodes((), new, moved)
+
+
+def ranges_of(
+    program: Program,
+    roots: Mapping[Value, Value],
+    batches: Iterable[Sequence[np.ndarray]],
+) -> dict[Value, tuple[float, float]]:
+    """Returns the ends of ranges, found by running a program on examples.
+
+    Arguments:
+        program: A program without ranges.
+        roots: The values that get a range. Those of one root share it.
         batches: Batches of examples; the ends of ranges are averaged over them.
 
     Raises:
-        ConversionError: If a map contains numbers that are not finite.
+        ConversionError: If no value gets a range, or if one contains numbers that are
+            not finite.
     """
-    shared, fixed = _groups(program, runtime)
-    values, ends = list(shared), list[list[np.ndarray]]()
-    form = form_of(Program(program.inputs, program.nodes, values))
+    if not roots:
+        raise ConversionError(
+            "The model computes no real numbers from its inputs, so int8 would round "
+            "nothing. Convert it without int8."
+        )
+    form, ends = form_of(Program(program.inputs, program.nodes, [*roots])), []
     for batch in batches:
-        made = form.outputs_of(batch)
-        pairs = zip(values, made, strict=True)
+        pairs = zip(roots, form.outputs_of(batch), strict=True)
         ends.append([ends_of(x, _clipped(program, value)) for value, x in pairs])
-    low, high = np.mean(ends, axis=0).T
-    new, moved = list[Node](), dict[Value, Value]()
-    for value in values:
-        same = [i for i, x in enumerate(values) if shared[x] is shared[value]]
-        both = low[same].min(), high[same].max()
-        maker = program.maker(value)
-        name = "net/input/range" if maker is None else f"{maker.name}_range"
-        if not np.isfinite(both).all():
+    ranges = dict[Value, tuple[float, float]]()
+    for value, (low, high) in zip(roots, np.mean(ends, axis=0), strict=True):
+        if not np.isfinite(low + high):
             raise ConversionError(
                 "The model computes values that are not finite in layer "
-                f"{layer_name(name)!r}. Look for NaN in its weights, or pass other "
-                "data."
+                f"{layer_name(_maker_name(program, value))!r}. Look for NaN in its "
+                "weights, or pass other data."
             )
-        # A map of zeros alone gets the range [0, 1].
-        both = representable_range(both[0], both[1] if both[0] < both[1] else 1.0)
-        moved[value] = value.like()
-        new.append(Range(name, (value,), (moved[value],), *map(float, both)))
-    for node, (first, last) in fixed.items():
-        value, moved[node.y] = node.y, node.y.like()
-        new.append(Range(f"{node.name}_range", (value,), (moved[value],), first, last))
-    return program.with_nodes((), new, moved)
+        least, most = ranges.get(roots[value], (0.0, 0.0))
+        ranges[roots[value]] = min(least, low), max(most, high)
+    # A map of zeros alone gets the range [0, 1].
+    found = {x: (low, high if low < high else 1.0) for x, (low, high) in ranges.items()}
+    return {value: found[root] for value, root in roots.items()}
+
+
+def _maker_name(program: Program, value: Value) -> str:
+    maker = program.maker(value)
+    return "net/input/value" if maker is None else maker.name
 
 
 def ends_of(values: np.ndarray, clipped: float) -> np.ndarray:
@@ -118,48 +165,47 @@ def _clipped(program: Program, value: Value) -> float:
     return 0.0 if whole or len(value.shape or ()) < 3 else CLIPPED
 
 
-def _groups(
-    program: Program, runtime: str
-) -> tuple[dict[Value, Value], dict[Node, tuple[float, float]]]:
-    """Returns the values that get a range, and the nodes whose range is fixed.
-
-    Each value maps to the first value with which it shares its range.
-    """
-    floats, fixed = _in_float(program), dict[Node, tuple[float, float]]()
+def places_in(program: Program, runtime: str) -> Places:
+    """Returns where ranges stand in a program without ranges."""
+    floats, fixed = _in_float(program), dict[Value, tuple[float, float]]()
     starts = [x for x in program.inputs if x.dtype.is_floating and program.readers(x)]
     roots = {value: value for value in starts}
-    ranges = dict(roots)  # from a value to the one whose range it has
+    owners = dict(roots)
     for node in program.nodes:
         if not node.y.dtype.is_floating or node.is_a(Sign, Constant):
             continue
-        if node.type in _FIXED and node not in floats:
-            fixed |= {node: _FIXED[node.type]} if program.readers(node.y) else {}
+        if node.type in FIXED and node not in floats:
+            if program.readers(node.y):
+                fixed[node.y] = FIXED[node.type]
             continue
         kind = "" if node in floats else _kind(program, node)
         reals = [x for x in node.reads if x.dtype.is_floating]
-        given = [x for x in reals if program.constant(x) is None]
-        taken = [ranges[x] for x in given if x in ranges]
-        # An input without a range, such as a sign, may exceed that of the others.
-        if kind == "kept" and taken and len(taken) < len(given):
+        taken = [owners[x] for x in reals if x in owners]
+        # An input without a range, such as a constant, may exceed that of the others.
+        if kind == "kept" and taken and len(taken) < len(reals):
             kind = "shared"
         together = taken if kind else []
         if kind == "kept" and taken:
-            ranges.update(dict.fromkeys(node.makes, taken[0]))
+            owners.update(dict.fromkeys(node.makes, taken[0]))
         elif kind != "kept" and _needs_range(program, node, floats, runtime):
-            roots[node.y] = ranges[node.y] = node.y
+            roots[node.y] = owners[node.y] = node.y
             together = [*together, node.y]
         for value in together[1:]:
             first, other = roots[together[0]], roots[value]
             roots = {x: first if y is other else y for x, y in roots.items()}
-    return roots, fixed
+    return Places(roots, owners, fixed)
 
 
 def _in_float(program: Program) -> set[Node]:
-    """Returns the nodes that stay float: not in int8, or next to such nodes only."""
+    """Returns the nodes that stay float: not in int8, or next to such nodes only.
+
+    What moves or averages numbers is float between such nodes alone, since converters
+    make it int8 if its input or output is.
+    """
     floats = set[Node]()
     for node in program.nodes:
         makers = [program.maker(x) for x in node.reads]
-        known = node.is_a(Affine, *_OWN, *_SHARED, *_FIXED) or _kind(program, node)
+        known = node.is_a(Affine, *_OWN, *_SHARED, *FIXED) or _kind(program, node)
         if node.is_a(*_ALWAYS, Constant):
             continue
         if not known or any(maker in floats for maker in makers):
@@ -167,7 +213,10 @@ def _in_float(program: Program) -> set[Node]:
     for node in reversed(program.nodes):
         readers = program.readers(node.y)
         inner = readers and not any(map(program.is_output, node.makes))
-        if not node.is_a(*_ALWAYS) and inner and floats.issuperset(readers):
+        only, moves = inner and floats.issuperset(readers), _kind(program, node)
+        if moves and not only:
+            floats.discard(node)
+        elif only and not moves and not node.is_a(*_ALWAYS):
             floats.add(node)
     return floats
 

@@ -1,5 +1,6 @@
 """fake_quantize: where ranges go, which are shared, and what else stays as it was."""
 
+import re
 from functools import cache
 
 import larq_nobn as nobn
@@ -9,6 +10,11 @@ import tensorflow as tf
 from deploy.nets import binary_conv, chain, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, fake_quantize
+from larq_nobn.deploy.lite._converter import io_spec
+from larq_nobn.deploy.operations import stages_of
+from larq_nobn.deploy.operations._kinds import Range
+from larq_nobn.deploy.trace._names import layer_name
+from larq_nobn.deploy.trace._trace import Trace
 from larq_nobn.layers import FakeQuantization
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -130,6 +136,55 @@ def test_a_concatenation_and_a_pool_share_the_range_of_their_inputs():
     )
 
 
+def quicknet():
+    model = nobn.models.QuickNet((8, 8, 3), 5, width=8, blocks=(1, 1), name="quick")
+    return scrambled(model)
+
+
+def several():
+    """A map of three readers, a concatenation, outputs, and one layer used twice."""
+    inputs = keras.Input((8, 8, 3), name="image")
+    x = keras.layers.Conv2D(4, 3, padding="same", name="stem")(inputs)
+    twice = keras.layers.Conv2D(4, 3, padding="same", activation="tanh", name="twice")
+    y = keras.layers.BatchNormalization(name="norm")(twice(x))
+    both = keras.layers.Concatenate(name="both")([x, y])
+    pool = keras.layers.MaxPooling2D(name="pool")(both)
+    z = keras.layers.Add(name="sum")([x, keras.layers.ReLU(name="relu")(twice(y))])
+    line = keras.layers.Conv1D(5, 3, name="line")(keras.layers.Reshape((-1, 8))(pool))
+    line = keras.layers.BatchNormalization(name="last")(line)
+    return scrambled(keras.Model(inputs, [both, line, z]))
+
+
+def placed(model, batches=None):
+    """The maps in a program that have a range, by the layers that make them."""
+    program = stages_of(Trace(model, io_spec(model)), "lce", True, batches).merged
+    found = {}
+    for node in program.nodes:
+        if isinstance(node, Range):
+            maker = program.maker(node.x)
+            name = "input" if maker is None else layer_name(maker.name)
+            layer = re.sub("_(shift|activation).*", "", name)
+            found.setdefault(layer, []).append((node.low, node.high))
+    return found
+
+
+@pytest.mark.parametrize("build", [reactnet, quicknet, several])
+def test_a_program_has_the_same_ranges_at_the_same_maps(build):
+    model = build()
+    quantized = quantized_reactnet() if build is reactnet else ranged(model)
+    actual, expected = placed(quantized), placed(model, [[X]])
+    if build is reactnet:
+        # In a program these shifts are part of convolutions and of the dense layer.
+        for act in ("stage1_block2_act", "stage2_block1_act"):
+            assert len(actual[act]) == 2 and len(expected[act]) == 1
+            del actual[act][1]
+        del actual["pool"], actual["stage2_block1_shortcut_pool"]
+        del expected["pool"], expected["stage2_block1_shortcut_pool"]
+    assert actual.keys() == expected.keys()
+    for name, ends in expected.items():
+        assert_allclose(sorted(actual[name]), sorted(ends), atol=1e-5, err_msg=name)
+
+
 @cache
 def plain():
     return chain(name="m")
@@ -172,7 +227,7 @@ def test_the_shift_after_an_rprelu_goes_where_all_readers_have_one(quantized):
         (
             plain,
             np.full_like(X, np.inf),
-            "not finite before layer 'input",
+            "not finite in layer 'input'",
         ),
     ],
 )
@@ -184,7 +239,7 @@ def test_what_it_cannot_take_is_rejected(build, data, message):
 def test_a_model_that_only_hands_on_its_input_is_rejected():
     inputs = keras.Input((4, 4, 3))
     for outputs in (inputs, [inputs, inputs]):
-        with pytest.raises(ConversionError, match="'m' computes no real numbers"):
+        with pytest.raises(ConversionError, match="computes no real numbers"):
             ranged(keras.Model(inputs, outputs, name="m"), images(2, (4, 4, 3)))
 
 
