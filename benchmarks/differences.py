@@ -15,7 +15,6 @@ import time
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from statistics import mean
 from unittest.mock import patch
 
 import larq_nobn as nobn
@@ -92,17 +91,19 @@ FRN = {"recipe": "filter_response", "schedule": "cosine"}
 # By the name of a difference: the settings, and what makes them those of the paper.
 PAIRS = {
     "epsilon": ({"recipe": "plain"}, [published_epsilon]),
-    "epsilon_ab": ({"recipe": "ab_cifar", "epochs": EPOCHS // 2}, [published_epsilon]),
     "rate": (
         {"recipe": "plain"},
         constants(_network, schedule_for=per_epoch),
+    ),
+    "strength": (BNN_PLUS, [partial(regularized, strength=1e-6)]),
+    "regularizer_start": (
+        BNN_PLUS,
+        [partial(regularized, strength=1e-7, initial_scale=1.0)],
     ),
     "batch_norm_gradient": (
         BATCH_NORM,
         constants(_parts.lq.quantizers, MagnitudeAwareSign=PublishedKernel),
     ),
-    "first_stage_start": (VITA, constants(_parts.Parts, _kernel=own_start)),
-    "first_stage_decay": (VITA, {"stage_one_decay": 0.0}),
     "zero_shifts": (
         {"recipe": "plain", "normalization": "none"},
         constants(_parts, OFFSET=0.0),
@@ -112,11 +113,9 @@ PAIRS = {
         [partial(patch.object, _normalizations.START, "value", 0.0)],
     ),
     "warm_up": (FRN, {"warmup_epochs": 2}),
-    "strength": (BNN_PLUS, [partial(regularized, strength=1e-6)]),
-    "regularizer_start": (
-        BNN_PLUS,
-        [partial(regularized, strength=1e-7, initial_scale=1.0)],
-    ),
+    "first_stage_start": (VITA, constants(_parts.Parts, _kernel=own_start)),
+    "first_stage_decay": (VITA, {"stage_one_decay": 0.0}),
+    "epsilon_ab": ({"recipe": "ab_cifar", "epochs": EPOCHS // 2}, [published_epsilon]),
     "best_weights": (
         VITA | {"validation": 0.2},
         constants(
@@ -146,18 +145,14 @@ def as_here(settings):
 
 
 def effects(runs):
-    """By difference: mean and range, as here and as in the paper, where both ran."""
+    """By difference: accuracy for each seed, as here and as in the paper."""
     found = {}
     for name, (settings, _) in PAIRS.items():
-        pair = [
-            [value for run, value in runs.items() if run.rpartition(" ")[0] == key]
-            for key in (as_here(settings), name)
-        ]
-        if len(pair[0]) == len(pair[1]) > 1:
-            found[name] = " / ".join(
-                f"{mean(each):.1f} ({min(each):.1f} to {max(each):.1f})"
-                for each in pair
-            )
+        keys = as_here(settings), name
+        done = [s for s in "012" if all(f"{key} {s}" in runs for key in keys)]
+        pair = [", ".join(f"{runs[f'{key} {s}']:.1f}" for s in done) for key in keys]
+        if done:
+            found[name] = " / ".join(pair)
     return found
 
 
