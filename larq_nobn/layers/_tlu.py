@@ -50,8 +50,8 @@ class ThresholdedLinearUnit(ChannelwiseLayer):
           arXiv:1911.09737.
 
     Differences from the paper:
-        The paper puts it after every filter response norm; the networks of this package
-        have none, since its output may be constant in sign.
+        The paper puts it after every filter response norm; networks of this package
+        only in place of a ReLU, since before a sign its output may be constant.
     """
 
     _in_config = "tau_initializer"

@@ -118,9 +118,18 @@ def test_gradient_of_batch_norm_kernels_has_the_factor():
     np.testing.assert_allclose(found, mean * g, rtol=1e-5)
 
 
-def test_no_network_has_a_thresholded_linear_unit():
-    layers = network("filter_response").layers
-    assert not any(isinstance(x, nobn.layers.ThresholdedLinearUnit) for x in layers)
+def test_thresholded_linear_units_replace_relus_alone():
+    def count(model, kind):
+        return sum(isinstance(layer, kind) for layer in model.layers)
+
+    unit, relu = nobn.layers.ThresholdedLinearUnit, tf.keras.layers.ReLU
+    assert count(network("filter_response"), unit) == 0
+    build = nobn.models.MeliusNet22
+    with_frn, with_bn = (
+        build((8, 8, 1), 10, normalization=name, width=16, blocks=(1, 1))
+        for name in ("filter_response", "batch_norm")
+    )
+    assert count(with_frn, unit) == count(with_bn, relu) > 0
 
 
 def test_effects_are_those_of_the_log():
