@@ -55,4 +55,4 @@ def fresh(argument: str, part: Any, name: str) -> Any:
 
 def is_own(part: Any) -> bool:
     """Whether a part is a user's own: an object, a class or `package>Class`."""
-    return not isinstance(part, str) or ">" in part
+    return ">" in part if isinstance(part, str) else callable(part)

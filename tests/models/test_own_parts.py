@@ -205,7 +205,7 @@ def test_names_classes_and_functions(argument, part, kind):
 @pytest.mark.parametrize("given", [triangle, "own_objects>triangle"])
 def test_an_estimator_is_a_function(given):
     """The derivative of RSign, by its formula, in networks and in files."""
-    sign = quantizers.RSign(2.0, given, offset=0.1)
+    sign = quantizers.RSign(2.0, estimator=given, offset=0.1)
     x = np.linspace(-1, 1, 11, dtype=np.float32).reshape(-1, 1)
     with tf.GradientTape() as tape:
         inputs = tf.constant(x)
