@@ -209,6 +209,7 @@ class AdaptiveGradientClipping(PatternWrapper):
                 precedence over the layers.
             exclude: None for the classifiers `head` and `predictions`, and the last
                 layers with a kernel before the outputs, whatever their names.
+            **options: `lower_factor` and `silent_decay`.
 
         Returns:
             The wrapped optimizer.

@@ -389,6 +389,18 @@ stopping: a swallowed signal is forgotten
 diagnosis: last layer instead of the cause
 -for layer, value in zip(layers, values, strict=True):
 +for layer, value in reversed([*zip(layers, values, strict=True)]):
+@ tests/training/test_step.py
+attention: magnitudes instead of squares
+-q = tf.reduce_sum(tf.square(at_least_float32(maps)), 3)
++q = tf.reduce_sum(tf.abs(at_least_float32(maps)), 3)
+@ tests/training/test_recipes.py
+stochastic depth: the first branch is always there
+-share = rate * (adds.index(layer.name) + 1) / len(adds)
++share = rate * adds.index(layer.name) / len(adds)
+@ tests/optimizers/test_agc.py
+silence: a change is forgotten at once
+-rate = MOMENTUM * self.rate + (1 - MOMENTUM) * flipped
++rate = (1 - MOMENTUM) * flipped
 @ tests/training/test_teacher.py
 teacher: teaches in training mode
 -outputs = teacher(images, training=False)
