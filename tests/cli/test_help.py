@@ -55,7 +55,7 @@ def test_every_command_has_examples_that_are_understood(
 
 def test_defaults_are_those_of_the_usual_recipe(invoke: Invoke):
     text = invoke("train", "--help").stdout
-    assert "[ReActNet18|ReActNetA|" in text
+    assert "[ReActNet18|ReActNet34|" in text
     settings = training.RunSettings.from_recipe()
     for option, shown in (
         ("--epochs", f"({settings.epochs} in recipe nobn)"),
