@@ -50,6 +50,7 @@ _DRAWN = {
     "methods/compare.json": [grids.methods],
     "models/result.json": networks.DRAWN,
     "mutants/result.json": [faults.mutants],
+    "narrow_networks/result.json": [networks.narrow_networks],
     "normalizations/result.json": [accuracy.normalizations],
     "normalizations/result.json,methods/compare.json": [accuracy.choosing],
     "ordinary/accuracy/result.json": [accuracy.ordinary],

@@ -42,6 +42,25 @@ def drawing(name, trained, columns):
     return draw
 
 
+def narrow_networks(result):
+    def size(runtime):
+        return lambda row: (
+            "-"
+            if row["files"][runtime] is None
+            else f"{row['files'][runtime] / 1e3:.1f}"
+        )
+
+    rows = result["rows"]
+    runtimes = next(iter(rows.values()))["files"]
+    columns = {
+        "normalization": lambda row: f"`{row['normalization']}`",
+        "accuracy": number("accuracy", "{:.1f}"),
+        "binary layers": number("binary"),
+        **{f"{name} (kB)": size(name) for name in runtimes},
+    }
+    return described(coded(rows), columns, "network")
+
+
 models = drawing("models", False, LONG)
 DRAWN = (
     models,
