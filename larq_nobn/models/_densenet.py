@@ -64,8 +64,8 @@ def BinaryDenseNet28(
             for ImageNet (7x7, stride 2, ReLU, max pooling), below a 3x3 convolution.
         normalization: `"nobn"` (scaled weight standardization with gains, and shifts),
             `"none"` (the original without normalization), `"batch_norm"` as published,
-            or in its place `"filter_response"`, `"group"` (16 channels per group),
-            `"dynamic_tanh"`, `"proxy"` (layer norm, including a ReLU if one follows),
+            or in its place `"filter_response"` (with thresholded linear units instead
+            of ReLUs), `"group"` (16 channels per group), `"dynamic_tanh"`, `"proxy"` (layer norm, including a ReLU if one follows),
             `"evonorm"` (group norm, or EvoNorm instead of norm and ReLU) or
             `"independent_component"` (before every convolution but the first). Only
             `"batch_norm"` and `"independent_component"` depend on the batch in
