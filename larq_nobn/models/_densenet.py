@@ -65,11 +65,11 @@ def BinaryDenseNet28(
         normalization: `"nobn"` (scaled weight standardization with gains, and shifts),
             `"none"` (the original without normalization), `"batch_norm"` as published,
             or in its place `"filter_response"` (with thresholded linear units instead
-            of ReLUs), `"group"` (16 channels per group), `"dynamic_tanh"`, `"proxy"` (layer norm, including a ReLU if one follows),
-            `"evonorm"` (group norm, or EvoNorm instead of norm and ReLU) or
-            `"independent_component"` (before every convolution but the first). Only
-            `"batch_norm"` and `"independent_component"` depend on the batch in
-            training.
+            of ReLUs), `"group"` (16 channels per group), `"dynamic_tanh"`, `"proxy"`
+            (layer norm, including a ReLU if one follows), `"evonorm"` (group norm, or
+            EvoNorm instead of norm and ReLU) or `"independent_component"` (before every
+            convolution but the first). Only `"batch_norm"` and
+            `"independent_component"` depend on the batch in training.
         width: Channels of the stem, and the number that each layer adds. Transitions
             have the published multiples of half the width.
         blocks: Number of layers in each of up to four stages.
