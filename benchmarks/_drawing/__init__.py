@@ -32,6 +32,7 @@ _DRAWN = {
     "c/boards/result.json,runtimes/accuracy/result.json,c/latency/result.json": [
         runtimes.c_runtimes
     ],
+    "micro/accuracy/result.json": [runtimes.micro_accuracies],
     "c/latency/result.json": [
         *(runtimes.c_times, runtimes.c_fastest),
         *(runtimes.c_ordinary, runtimes.c_half_width),

@@ -732,8 +732,8 @@ convert: work of a whole batch
 # the command line
 @ tests/cli/test_commands.py
 options: defaults win over the recipe
--known |= {"default": None, "show_default"
-+known |= {"show_default"
+-return {name for name in names if ctx.get_parameter_source(name) is not usual}
++return {*names}
 @ tests/cli/test_compare_command.py
 compare: failed runs end well
 -    if failed:
