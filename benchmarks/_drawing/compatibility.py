@@ -8,6 +8,7 @@ STEPS = {
     "tests": "tests",
     "train": "trains",
     "convert": "converts",
+    "keras_3": "Keras 3",
     "save": "saves",
 }
 NOTED = ("tensorflow", "tf-keras", "larq-compute-engine", "numpy")
@@ -47,7 +48,8 @@ def failed(found, name):
 
 
 def label(found):
-    return f"Python {found['python']} with TensorFlow {found['tensorflow']}"
+    label = f"Python {found['python']} with TensorFlow {found['tensorflow']}"
+    return label if found.get("numpy", "1") == "1" else f"{label} and NumPy 2"
 
 
 def opened_files(result):
@@ -57,6 +59,7 @@ def opened_files(result):
         f"python-{e['python']}-tensorflow-{e['tensorflow']}": e["tensorflow"]
         for e in environments
         if e["python"] == environments[0]["python"]
+        and e.get("numpy", "1") == "1"
         and e["steps"].get("save", {}).get("passed")
     }
     notes, rows = [], []

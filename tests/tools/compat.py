@@ -1,18 +1,21 @@
 """Which versions work: a core suite with every supported TensorFlow and Python.
 
 The package is built as a wheel and installed from the package index, with its extras,
-beside each TensorFlow and each Python that this machine has. There the contract of some
-layers and quantizers is tested, a network is trained, evaluated, converted and saved,
-and the files that other environments left are opened. One more environment, without
-extras, shows which sentence names each extra. An environment is removed before the next
-one is made, a few gigabytes at a time; in a second round each opens the files of those
-after it. What the folder contains already is not tried again.
+beside each TensorFlow and each Python that this machine has, and once with NumPy 2,
+without LCE, whose interpreter needs NumPy 1. There the contract of some layers and
+quantizers is tested (with NumPy 2, the quick tests), a network is trained, evaluated,
+converted and saved, a model of Keras 3 is converted, and the files that other
+environments left are opened. One more environment, without extras, shows which sentence
+names each extra. An environment is removed before the next one is made, a few gigabytes
+at a time; in a second round each opens the files of those after it. What the folder
+contains already is not tried again.
 
     python tests/tools/compat.py --folder runs/compat         # or: make compat
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -20,7 +23,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -40,28 +42,39 @@ CHOSEN = (
     "converted_file or one_step or "
     "((ScaledStdSign or RPReLU) and (gradients or config))"
 )
+QUICK = f"@{ROOT / 'tests' / 'quick.txt'}"
 TIMEOUT = 1800  # seconds for one step
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Cell:
     """An environment that is made."""
 
     python: str
     tensorflow: str
+    numpy: str = "1"
 
     @property
     def name(self):
-        return f"python-{self.python}-tensorflow-{self.tensorflow}"
+        name = f"python-{self.python}-tensorflow-{self.tensorflow}"
+        return name if self.numpy == "1" else f"{name}-numpy-{self.numpy}"
+
+    @property
+    def extras(self):
+        return "[all]" if self.numpy == "1" else "[data,plots]"
+
+    @property
+    def tests(self):
+        return ["-k", CHOSEN, *TESTS] if self.numpy == "1" else [QUICK]
 
 
 # One Python with every TensorFlow, an earlier one with the oldest, and a later one with
 # the newest.
+FIRST = [Cell("3.11", f"2.{minor}") for minor in range(16, 22)]
 CELLS = (
-    *(Cell("3.11", f"2.{minor}") for minor in range(16, 22)),
-    *(Cell("3.10", "2.16"), Cell("3.12", "2.21")),
+    *FIRST,
+    *(Cell("3.10", "2.16"), Cell("3.12", "2.21"), Cell("3.11", "2.21", numpy="2")),
 )
-FIRST = [cell for cell in CELLS if cell.python == CELLS[0].python]
 
 
 def done(words, place=None, **environment):
@@ -107,6 +120,10 @@ class Environments:
         wanted = [f"{self.wheel}{extras}", *pins, *more]
         python = place / "bin" / "python"
         installed = self.uv("pip", "install", "--python", python, *wanted)
+        if not installed.returncode and cell.numpy != "1":
+            # By itself, since Larq asks for less.
+            numpy = f"numpy=={cell.numpy}.*"
+            installed = self.uv("pip", "install", "--python", python, numpy)
         if installed.returncode:
             return None, last_line(installed)
         return place / "bin", ""
@@ -127,13 +144,13 @@ def last_line(said):
 
 def measured(cell, environments, folder):
     """All that one environment has to say, the files of those before it included."""
-    tools = "pytest>=8.2", "hypothesis>=6.100"
-    programs, problem = environments.make(cell, "[all]", *tools)
-    actual = {"python": cell.python, "tensorflow": cell.tensorflow}
+    tools = "pytest>=8.2", "hypothesis>=6.100", "ai-edge-litert>=2.1"
+    programs, problem = environments.make(cell, cell.extras, *tools)
+    actual = dataclasses.asdict(cell)
     if programs is None:
         return {**actual, "steps": {"install": {"passed": False, "said": problem}}}
     actual["versions"] = versions(programs)
-    steps = {"install": {"passed": True, "said": ""}, "tests": tested(programs)}
+    steps = {"install": {"passed": True, "said": ""}, "tests": tested(programs, cell)}
     place = folder / "files" / cell.name
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
@@ -147,16 +164,16 @@ def measured(cell, environments, folder):
 
 
 def versions(programs):
-    code = "import sys, importlib.metadata as m; print(*map(m.version, sys.argv[1:]))"
-    shown = done([programs / "python", "-c", code, *NOTED])
-    return dict(zip(NOTED, shown.stdout.split(), strict=True))
+    shown = done([find_uv_bin(), "pip", "freeze", "--python", programs / "python"])
+    lines = [line.split("==") for line in shown.stdout.splitlines() if "==" in line]
+    return {name: version for name, version in lines if name in NOTED}
 
 
-def tested(programs):
+def tested(programs, cell):
     """Runs some tests of the suite, whatever other versions warn of."""
     # The program, and not the module, which would put the checkout before the wheel.
     run = [programs / "pytest", "-q", "-rfE", "-p", "no:cacheprovider", "--tb=line"]
-    said = done([*run, "-o", "filterwarnings=", "-k", CHOSEN, *TESTS], ROOT)
+    said = done([*run, "-o", "filterwarnings=", *cell.tests], ROOT)
     return {"passed": said.returncode == 0, **counted(said.stdout)}
 
 

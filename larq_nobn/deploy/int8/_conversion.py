@@ -211,10 +211,13 @@ def _past_jumps(
     made: list[np.ndarray],
     theirs: Sequence[np.ndarray],
 ) -> list[np.ndarray]:
-    """Returns the computed maps, on the file's side of a jump that rounding decides.
+    """Returns the computed maps, where every jump goes to the side of the file.
 
-    A jump, as of `y > 0.1`, shows if the maps before it move as far as rounding may, to
-    either side or in turns. What moves less for smaller moves is no jump.
+    A comparison such as `y > 0.1` makes a jump: an input that is off by its rounding
+    changes the result as a whole. To find jumps, the maps before are moved as far as
+    rounding may move them: up, down, and alternately. At a jump, a third of that move
+    changes either nothing, or as much as the whole move does. An element that changes
+    less for the smaller move does not jump, and stays as it was computed.
     """
     best = made
     for side, turn in product((1, -1), repeat=2):

@@ -1,9 +1,10 @@
 """Puts the simulation of int8 feature maps into a model.
 
-All of it is edits of one graph. Rules in order make the inner sums of layers layers of
-their own, which go where they cost nothing (`_RULES`). The trace of the result says
-where ranges stand, as for any int8 file (`operations/_ranges.py`); each is then put
-after the layers that make its maps (`_with_ranges`).
+The model is a graph of layers, which is edited. First, rules (`_RULES`) turn the sums
+inside of layers into layers, and move these to where they cost the file nothing. Then
+the model is traced, and the trace says where ranges stand, as it does for every int8
+file (`operations/_ranges.py`). Each range is put after the layers that make its map
+(`_with_ranges`).
 """
 
 from __future__ import annotations

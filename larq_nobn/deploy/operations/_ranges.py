@@ -98,9 +98,9 @@ def with_ranges(
     new, moved = list[Node](), dict[Value, Value]()
     for value, ends in {**ranges, **places.fixed}.items():
         moved[value] = value.like()
-        name, read = f"{_maker_name(program, value)}_range", (value,)
         low, high = map(float, representable_range(*ends))
-        new.append(Range(name, read, (moved[value],), low, high))
+        name = _range_name(program, value)
+        new.append(Range(name, (value,), (moved[value],), low, high))
     return program.with_nodes((), new, moved)
 
 
@@ -134,7 +134,7 @@ def ranges_of(
         if not np.isfinite(low + high):
             raise ConversionError(
                 "The model computes values that are not finite in layer "
-                f"{layer_name(_maker_name(program, value))!r}. Look for NaN in its "
+                f"{layer_name(_range_name(program, value))!r}. Look for NaN in its "
                 "weights, or pass other data."
             )
         least, most = ranges.get(roots[value], (0.0, 0.0))
@@ -144,9 +144,9 @@ def ranges_of(
     return {value: found[root] for value, root in roots.items()}
 
 
-def _maker_name(program: Program, value: Value) -> str:
+def _range_name(program: Program, value: Value) -> str:
     maker = program.maker(value)
-    return "net/input/value" if maker is None else maker.name
+    return "net/input/range" if maker is None else f"{maker.name}_range"
 
 
 def ends_of(values: np.ndarray, clipped: float) -> np.ndarray:

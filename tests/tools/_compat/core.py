@@ -11,9 +11,11 @@ from __future__ import annotations
 import json
 import sys
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 import larq_nobn as nobn  # first: it selects legacy Keras
+import keras
 import larq as lq
 import numpy as np
 import tensorflow as tf
@@ -27,6 +29,7 @@ TRAINING = (
 # Versions round differently, and a step of Adam makes more of it near gradients of 0.
 CLOSE, LATER = 1e-4, 1e-3
 GUESSING = 0.1
+RUNTIME = "lce" if find_spec("larq_compute_engine") else "litert"
 
 
 def network():
@@ -86,11 +89,28 @@ def train(folder):
 
 
 def convert(folder):
-    command("convert", folder / "run", folder / "model.tflite")
+    file = folder / "model.tflite"
+    command("convert", folder / "run", file, "--runtime", RUNTIME)
     actual = measured(folder / "run"), measured(folder / "model.tflite")
     if abs(actual[0] - actual[1]) > 0.01:
         raise RuntimeError(f"Accuracies of Keras and the file differ: {actual}.")
     return f"{actual[1]:.3f}"
+
+
+def keras_3(folder):
+    layers, binary = keras.layers, keras.layers.Conv2D(8, 3, use_bias=False)
+    image = keras.Input((8, 8, 3))
+    x = layers.Conv2D(16, 3)(image)
+    x = layers.BatchNormalization()(binary(keras.ops.where(x >= 0, 1.0, -1.0)))
+    model = keras.Model(image, layers.Dense(4)(layers.Flatten()(x)))
+    binary.kernel.assign(np.where(np.array(binary.kernel) >= 0, 1.0, -1.0))
+    file = folder / "keras_3.tflite"
+    report = nobn.deploy.convert(model, file, runtime=RUNTIME)
+    if report.binary_layers != 1:
+        raise RuntimeError(f"{report.binary_layers} layers are binary, not 1.")
+    images = np.random.default_rng(7).normal(size=(16, 8, 8, 3)).astype(np.float32)
+    same(nobn.deploy.Runner(str(file)).outputs([images])[0], np.array(model(images)))
+    return f"Keras {keras.__version__}"
 
 
 def save(folder):
@@ -164,7 +184,9 @@ def attempt(step, *arguments):
 
 
 def work(folder):
-    steps = {each.__name__: attempt(each, folder) for each in (train, convert, save)}
+    steps = {
+        each.__name__: attempt(each, folder) for each in (train, convert, keras_3, save)
+    }
     (folder / "done.json").write_text(json.dumps(steps))
 
 
