@@ -34,7 +34,7 @@ from _runs import keep_run
 from accelerator_epochs import drawn
 from larq_nobn.calibration import calibrate
 from larq_nobn.data import _augment
-from larq_nobn.models._weights import weights_by_name
+from larq_nobn.models._weight_names import weights_by_name
 from larq_nobn.optimizers._wrapper import parts_of
 from larq_nobn.training._callbacks import HistoryWriter
 from larq_nobn.training._network import schedule_for

@@ -21,7 +21,7 @@ from larq_nobn._files import replacing
 from larq_nobn.graph._signs import kernel_value, quantized
 from larq_nobn.models import BUILDERS, ModelProfile, open_pretrained
 from larq_nobn.models import _pretrained as stored_as
-from larq_nobn.models._weights import weights_by_name
+from larq_nobn.models._weight_names import weights_by_name
 
 _EQUAL = 1e-5  # what the sums in a quantizer round away
 # Settings that say where something lies on the machine of the run.

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from larq_nobn.data import _augment
-from larq_nobn.models._weights import weights_by_name
+from larq_nobn.models._weight_names import weights_by_name
 from larq_nobn.training import Trainer
 from training.runs import eager  # noqa: F401
 

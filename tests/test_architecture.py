@@ -58,7 +58,7 @@ PARTS: dict[str, tuple[set[str], ...]] = {
         {"operations"},
         {"c"},
         {"_binary_layers"},
-        {"_checks"},
+        {"_convertible"},
         {"_audit"},
         {"verify", "device"},
         {"int8"},

@@ -17,7 +17,7 @@ from .._errors import InvalidValue
 from .._keras import alias, keras
 from .._larq import unmeasured
 from .._progress import step
-from ..graph import _errors, _graph, _kinds, _models, _operation, _signs
+from ..graph import _errors, _graph, _models, _operation, _signs, _traits
 from ..graph._probe import is_users
 from ..layers import ChannelAffine, RPReLU
 from ..layers._kernel_layers import has_kernel
@@ -182,8 +182,8 @@ def mean_of(batches: Batches) -> np.ndarray:
 def is_linear(layer: keras.layers.Layer) -> bool:
     """Tells whether a layer is a linear convolution or dense layer, channels last."""
     plain = getattr(layer, "activation", None) in (None, keras.activations.linear)
-    linear = plain and bool(_kinds.traits(type(layer)).kernel)
-    return linear and _kinds.is_channels_last(layer)
+    linear = plain and bool(_traits.traits(type(layer)).kernel)
+    return linear and _traits.is_channels_last(layer)
 
 
 def passed_on(call: _graph.Call, values: ComputedTensors) -> tf.Tensor | None:
@@ -191,10 +191,10 @@ def passed_on(call: _graph.Call, values: ComputedTensors) -> tf.Tensor | None:
     offsets = [value.offset for value in values]
     if all(offset is None for offset in offsets):
         return None
-    if _kinds.inherited(call.operation.kind).idle:
+    if _traits.inherited(call.operation.kind).idle:
         return next(offset for offset in offsets if offset is not None)
-    passes = _kinds.traits(call.operation.kind).constant or _kinds.passes(call)
-    if not passes and _kinds.symbol_of(call.layer) not in _kinds.SUMS:
+    passes = _traits.traits(call.operation.kind).constant or _traits.passes(call)
+    if not passes and _traits.symbol_of(call.layer) not in _traits.SUMS:
         return None
     zeros = [tf.zeros((1, *value.batches[0].shape[1:])) for value in values]
     inputs = [z if o is None else o for o, z in zip(offsets, zeros, strict=True)]
@@ -320,7 +320,7 @@ class Rules:
 
 def _kernel_of(layer: keras.layers.Layer) -> Any:
     """Returns the scaled kernel quantizer of a layer with channels last, or None."""
-    if not has_kernel(layer) or not _kinds.is_channels_last(layer):
+    if not has_kernel(layer) or not _traits.is_channels_last(layer):
         return None
     quantizer = getattr(layer, "kernel_quantizer", None)
     if isinstance(quantizer, BinaryRegularized):
@@ -413,7 +413,7 @@ def _after_pools(graph: _graph.Graph, call: _graph.Call, batches: Batches) -> Ba
     tensor = call.first_output
     while reader := graph.sole_consumer(tensor):
         # Not global pools, which leave one value per example.
-        if _kinds.inherited(reader.operation.kind).pool != "max":
+        if _traits.inherited(reader.operation.kind).pool != "max":
             break
         batches = [reader.layer(batch) for batch in batches]
         tensor = reader.first_output

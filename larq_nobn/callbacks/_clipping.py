@@ -7,7 +7,7 @@ import numpy as np
 
 from .._errors import InvalidValue
 from ..optimizers import AdaptiveGradientClipping
-from ..optimizers._names import parts_inside
+from ..optimizers._variable_names import parts_inside
 from ._monitor import EpochMonitor, fractions, owners
 
 

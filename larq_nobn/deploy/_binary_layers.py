@@ -27,7 +27,7 @@ from ._errors import ConversionError
 from .lite._file import FileOperation, Subgraph
 from .operations import Stages
 from .trace._constants import constant
-from .trace._names import layer_name, layer_of, layers_by_name
+from .trace._operation_names import layer_name, layer_of, layers_by_name
 from .trace._signs import NOTHING, RESHAPES, sign_taken_by
 from .trace._trace import TracedKernel
 

@@ -51,7 +51,7 @@ from .lite._file import read
 from .lite._micro import check_micro, micro_error, with_packed_kernels
 from .operations import Stages
 from .operations._kinds import Kernel
-from .trace._names import layer_name, layer_of
+from .trace._operation_names import layer_name, layer_of
 from .verify._agreement import tie_warnings
 from .verify._c import verify_c
 from .verify._lowered import REFERENCE, verify_file, verify_operations

@@ -33,7 +33,7 @@ from .operations._program import Program, binary_kernels, everywhere
 from .operations._rules import RULES, scale_after_relu
 from .operations._shapes import pad_last, same_sides, sign_last, spell_dense
 from .trace._inference import LayerCall
-from .trace._names import layer_name
+from .trace._operation_names import layer_name
 from .trace._signs import sign_taken_by
 from .trace._trace import TracedKernel
 from .verify._lowered import verify_operations

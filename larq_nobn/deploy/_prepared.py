@@ -16,7 +16,7 @@ from .._larq import lq, unmeasured
 from ..graph import _examples, _signs
 from ..loading._foreign import layers_of
 from ..quantizers._rsign import ThresholdSign
-from . import _checks
+from . import _convertible
 from ._binary_layers import check_float
 from ._errors import VerificationError, conversion_errors
 from ._opening import in_float32, opened, range_batches, with_known_sizes
@@ -25,7 +25,7 @@ from .lite._converter import in_batches, io_spec
 from .operations import Stages, lower, outputs_of, stages_of
 from .operations._kinds import Constant, Kernel, Node, Pad, Sign, Value
 from .operations._program import Program, key_of
-from .trace._names import layer_name
+from .trace._operation_names import layer_name
 from .trace._signs import TracedSign, signs_of
 from .trace._trace import Trace
 from .verify._lowered import verify_operations
@@ -155,7 +155,7 @@ def opened_model(
     given, reason = opened(whole)
     if reason is None:
         check_int8(given, int8)
-    _checks.check_model(given)
+    _convertible.check_model(given)
     return whole, given, reason
 
 

@@ -15,8 +15,8 @@ from .._larq import lq, unmeasured
 from ..layers import BatchKalmanNormalization
 from ._errors import ModelError, raised_by
 from ._graph import Call, Graph, calls_of, free_name, inputs_of
-from ._kinds import function_traits, inherited, traits
 from ._signs import sign_of_activation
+from ._traits import function_traits, inherited, traits
 
 # A layer, or a function that calls several layers in a row.
 Layers = Callable[..., Any]

@@ -18,8 +18,8 @@ from .._keras import keras
 from .._larq import lq
 from ._errors import ModelError, raised_by
 from ._graph import Call
-from ._kinds import FUNCTIONS, activation_traits
 from ._operation import KNOWN_PACKAGES
+from ._traits import FUNCTIONS, activation_traits
 
 _FEW = np.array([-100.0, -2.5, -0.5, 0.5, 2.5, 100.0], np.float32)
 # The most values that a quantizer of few bits gives for the numbers below.

@@ -11,9 +11,9 @@ from .._larq import lq, unmeasured
 from ..quantizers import ProgressiveSign, ReSTE, RSign, SigmoidSign
 from ._errors import raised_by
 from ._graph import Call, inputs_of, maker_of
-from ._kinds import function_traits, inherited
 from ._operation import Operation, latent, needs_float32, rebuild, take_state
 from ._probe import bits_of_users, is_users
+from ._traits import function_traits, inherited
 
 _layers = keras.layers
 _FEW = 3

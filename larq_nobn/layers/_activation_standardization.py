@@ -9,7 +9,7 @@ from .._errors import InvalidValue
 from .._keras import keras, register
 from .._math import at_least_float32, fused, product
 from ._channelwise import SameShape
-from ._groups import group_mean, group_moments
+from ._group_statistics import group_mean, group_moments
 
 _EPSILON = 1e-5  # added to the variance
 

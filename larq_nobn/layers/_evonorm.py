@@ -10,7 +10,7 @@ from .._checks import check_channels, check_integer, check_number
 from .._keras import check_option, register
 from .._math import at_least_float32, beside, channel_sum, fused, with_gradient
 from ._channelwise import ChannelwiseLayer
-from ._groups import check_groups, group_mean, group_moments
+from ._group_statistics import check_groups, group_mean, group_moments
 
 _GROUPS = 32  # in the paper
 

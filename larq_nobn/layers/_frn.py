@@ -10,7 +10,7 @@ from .._errors import InvalidValue
 from .._keras import check_option, register, weight_of
 from .._math import at_least_float32, beside, channel_sum, fused, product
 from ._channelwise import ChannelwiseLayer, affine
-from ._groups import group_mean
+from ._group_statistics import group_mean
 
 
 @fused

@@ -10,7 +10,7 @@ from .._errors import InvalidValue
 from .._keras import check_option, keras, register
 from .._math import at_least_float32, beside, channel_sum, fused, with_gradient
 from ._channelwise import ChannelwiseLayer
-from ._groups import check_groups, group_mean, group_moments
+from ._group_statistics import check_groups, group_mean, group_moments
 from ._proxy_moments import NEGATIVE_SLOPES, exact_moments, sampled_moments
 
 Activation = Callable[[tf.Tensor], tf.Tensor]

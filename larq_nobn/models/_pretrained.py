@@ -27,7 +27,7 @@ from .._messages import first_line
 from .._names import find_pretrained, pretrained_files
 from .._tables import as_text
 from ._frame import check_image_shape
-from ._weights import weights_by_name
+from ._weight_names import weights_by_name
 
 FORMAT, VERSION = "larq_nobn network", 1
 METADATA, BITS, MAGNITUDE = "card", ".bits", ".magnitude"

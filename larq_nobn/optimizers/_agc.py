@@ -17,8 +17,8 @@ from . import _unit_axes
 from ._bayesian import BayesianLearningRule, is_natural, split
 from ._boolean import BooleanAccumulation
 from ._clipping import Axes, clip_gradients
-from ._names import PatternWrapper, first_match, key_of, tell
 from ._silence import Silence
+from ._variable_names import PatternWrapper, first_match, key_of, tell
 from ._wrapper import OptimizerWrapper, Pairs, in_both_families
 
 _log = logging.getLogger("larq_nobn")

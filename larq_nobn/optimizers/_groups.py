@@ -12,8 +12,8 @@ from .._checks import check_kind, check_number
 from .._errors import InvalidType, InvalidValue
 from .._keras import keras
 from ._bayesian import BayesianLearningRule
-from ._names import Names, PatternWrapper, first_match, key_of
 from ._unit_axes import check_patterns
+from ._variable_names import Names, PatternWrapper, first_match, key_of
 from ._wrapper import Pairs, in_both_families, parts_of
 
 

@@ -11,7 +11,7 @@ from .._checks import check_integer, check_kind, check_list
 from .._errors import InvalidType, InvalidValue
 from .._keras import check_model, keras
 from ._clipping import Axes
-from ._names import Names, exactly, first_match, key_of, paths_of
+from ._variable_names import Names, exactly, first_match, key_of, paths_of
 
 # The first matching row counts. Transposed kernels are (..., out, in). None means that
 # the axes depend on the arguments of the layer.

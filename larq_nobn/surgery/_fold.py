@@ -14,11 +14,11 @@ from ..deploy.verify._same import check_same_function
 from ..graph import (
     _copies,
     _graph,
-    _kinds,
     _models,
     _operation,
     _signs,
     _thresholds,
+    _traits,
 )
 from ..layers import IndependentComponent
 from ._batch_norm import (
@@ -174,7 +174,7 @@ def _maker(graph: _graph.Graph, use: _graph.Call) -> _graph.Call:
 
 
 def _kernel(operation: _operation.Operation) -> str:
-    return _kinds.traits(operation.kind).kernel
+    return _traits.traits(operation.kind).kernel
 
 
 def _is_quantized(call: _graph.Call) -> bool:
@@ -255,7 +255,7 @@ def _scaled(
     operation: _operation.Operation, kernel: np.ndarray, scale: np.ndarray
 ) -> np.ndarray:
     """Multiplies a kernel by a scale per output channel."""
-    if _kinds.traits(operation.kind).transposed:
+    if _traits.traits(operation.kind).transposed:
         scale = scale[:, None]
     elif _kernel(operation) == "depthwise_kernel":
         scale = scale.reshape(kernel.shape[-2:])

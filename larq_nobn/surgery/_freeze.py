@@ -11,9 +11,9 @@ from .._checks import check_flag, check_integer
 from .._keras import alias, keras
 from .._math import at_least_float32, beside
 from ..deploy.verify._same import check_same_function
-from ..graph import _copies, _errors, _graph, _kinds, _models, _operation
+from ..graph import _copies, _errors, _graph, _models, _operation, _traits
 from ..layers import ChannelAffine, EvoNormS0, ProxyNormalization
-from ..layers._groups import group_moments
+from ..layers._group_statistics import group_moments
 from ..layers._proxy import FLOOR
 from ..population import PooledMoments, Population, moments_of, pooled
 from ..population._batches import model_batches
@@ -22,7 +22,9 @@ from ._report import FrozenLayer, SurgeryReport
 
 _layers = keras.layers
 _Function = Callable[[tf.Tensor], tf.Tensor]
-DYNAMIC = tuple(kind for kind, known in _kinds.KINDS.items() if known.norm == "example")
+DYNAMIC = tuple(
+    kind for kind, known in _traits.KINDS.items() if known.norm == "example"
+)
 
 
 def freeze_statistics(

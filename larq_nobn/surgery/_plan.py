@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
-from ..graph import _graph, _kinds, _models, _operation, _signs
+from ..graph import _graph, _models, _operation, _signs, _traits
 from ..layers._channel_padding import ChannelPadding
 from ._batch_norm import float64
 
@@ -95,7 +95,7 @@ def _clipped(x: ExpectedMoments, low: float, high: float) -> ExpectedMoments:
 
 def activated(layer: keras.layers.Layer, x: ExpectedMoments) -> ExpectedMoments:
     """Returns the moments after a layer's activation, which leaky ones keep."""
-    bounds = _kinds.activation_traits(layer).bounds
+    bounds = _traits.activation_traits(layer).bounds
     return x if bounds is None else _clipped(x, *bounds)
 
 
@@ -126,10 +126,10 @@ def to_standardize(graph: _graph.Graph, call: _graph.Call) -> str | None:
     It is the kernel that makes the output.
     """
     layer = call.layer
-    known = _kinds.inherited(type(layer))
-    quantized = _kinds.traits(type(layer)).quantized or type(layer)
+    known = _traits.inherited(type(layer))
+    quantized = _traits.traits(type(layer)).quantized or type(layer)
     fits = issubclass(quantized, known.quantized or ())
-    if not known.kernel or not fits or not _kinds.is_channels_last(layer):
+    if not known.kernel or not fits or not _traits.is_channels_last(layer):
         return None
     name = known.kernel
     quantizer = getattr(layer, _operation.KERNELS[name], None)
@@ -149,11 +149,11 @@ def _ahead(graph: _graph.Graph, call: _graph.Call) -> Iterator[_graph.Call]:
 
     There may be pools and activations between.
     """
-    if _kinds.activation_traits(call.layer).gate:
+    if _traits.activation_traits(call.layer).gate:
         return
     for reader in graph.consumers(call.first_output):
         layer = reader.layer
-        merges = _kinds.adds_up(reader) or isinstance(layer, _layers.Concatenate)
+        merges = _traits.adds_up(reader) or isinstance(layer, _layers.Concatenate)
         is_sign = _signs.sign_of_call(reader) is not None
         if merges or is_sign or _models.is_batch_norm(layer):
             yield reader
@@ -199,8 +199,8 @@ def _kernel_before(graph: _graph.Graph, norm: _graph.Call, positive: bool) -> st
         if latent_kernels(call.layer):
             activation = call.operation.argument("activation")
             return call.name if activation in (None, keras.activations.linear) else ""
-        passes = _kinds.passes(call)
-        idle = _kinds.inherited(call.operation.kind).idle
+        passes = _traits.passes(call)
+        idle = _traits.inherited(call.operation.kind).idle
         if not (idle or passes == "all" or (positive and passes == "positive")):
             break
     return ""
@@ -315,7 +315,7 @@ class Plan:
                 rate = 1.0 if _signs.has_sign_input(call) else inputs[0].rate
                 self.kernels[name] = Kernel(kernel, rate)
             return unit(given=kernel is None)
-        if _kinds.adds_up(call):
+        if _traits.adds_up(call):
             return self._after_sum(call, inputs)
         if _signs.sign_of_call(call) is not None:
             return unit()
@@ -426,7 +426,7 @@ class Plan:
                     break
                 self.scaled.add(call.name)
                 return self.alpha
-            gate = _kinds.activation_traits(call.layer).gate
+            gate = _traits.activation_traits(call.layer).gate
             if gate or _signs.sign_of_layer(call.layer):
                 break
         self.outcomes[total.name] = _UNSCALED, "no layer can scale a branch on its own"

@@ -8,7 +8,7 @@ from .._checks import check_choice, check_flag, check_number
 from .._keras import keras
 from .._names import VARIANCE_RULES
 from .._progress import step
-from ..graph import _copies, _graph, _kinds, _models, _operation, _signs
+from ..graph import _copies, _graph, _models, _operation, _signs, _traits
 from ..layers import IndependentComponent
 from ..quantizers import BiPer, ScaledStandardization, ScaledStdSign
 from . import _plan
@@ -211,5 +211,5 @@ def _standardized(
     argument = _operation.KERNELS[own.name]
     constraint = argument.replace("quantizer", "constraint")
     changes = {argument: new, constraint: None, "use_bias": bias is not None}
-    kind = _kinds.traits(operation.kind).quantized or operation.kind
+    kind = _traits.traits(operation.kind).quantized or operation.kind
     return operation.replaced(values, changes, kind=kind), words

@@ -26,10 +26,10 @@ from ..graph import _errors, _graph, _models, _operation, _signs
 from ..layers import ActivationStandardization, SymmetricHead
 from ..loading import open_model
 from ..models._own import fresh
-from ..models._weights import weights_by_name
+from ..models._weight_names import weights_by_name
 from ..optimizers import AdaptiveGradientClipping, BayesianLearningRule, ParameterGroups
-from ..optimizers._names import first_match, key_of, paths_of, tell
 from ..optimizers._unit_axes import classifier_patterns, last_with_kernel
+from ..optimizers._variable_names import first_match, key_of, paths_of, tell
 from ..quantizers import (
     BernoulliSign,
     BinaryRegularized,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from deploy.nets import binary_conv
 from larq_nobn._keras import keras
-from larq_nobn.graph._kinds import KINDS
 from larq_nobn.graph._signs import kernel_value, split_kernel
+from larq_nobn.graph._traits import KINDS
 from larq_nobn.layers._grouped import GroupedConv2D
 from numpy.testing import assert_allclose, assert_array_equal
 from surgery.folding import (

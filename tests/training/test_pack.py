@@ -4,7 +4,7 @@ import numpy as np
 from click.testing import CliRunner
 from larq_nobn.models import BUILDERS
 from larq_nobn.models._pretrained import BITS
-from larq_nobn.models._weights import weights_by_name
+from larq_nobn.models._weight_names import weights_by_name
 from pack import main, pack
 
 

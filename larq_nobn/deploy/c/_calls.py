@@ -17,7 +17,7 @@ from .._errors import ConversionError
 from ..operations._kinds import Constant, Copy, Kernel, Node, Pad, Sign, Value
 from ..operations._moves import loops, moves, sizes_of
 from ..operations._program import Program
-from ..trace._names import layer_name
+from ..trace._operation_names import layer_name
 
 # C functions of a node's inputs A, B and C; the last may be its own numbers per
 # channel, and {low} is its attribute. A condition is 1.0f or 0.0f.

@@ -15,9 +15,9 @@ from ..lite._compiled import FORMAT, PREFIX
 from ..lite._converter import IoSpec
 from ..operations._kinds import Value
 from ..operations._moves import sizes_of
-from ..trace._names import layer_name
+from ..trace._operation_names import layer_name
 from ._calls import Calls, number, type_of
-from ._plan import Block, plan
+from ._memory import Block, plan
 
 _KERNELS = Path(__file__).with_name("kernels.c")
 _PART = re.compile(r"^/\* ----", re.MULTILINE)

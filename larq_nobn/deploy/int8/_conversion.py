@@ -31,7 +31,7 @@ from ..operations._emit import form_of, outputs_of
 from ..operations._int8 import without_ranges as no_ranges
 from ..operations._kinds import Node, Range
 from ..operations._program import Program
-from ..trace._names import layer_of
+from ..trace._operation_names import layer_of
 from ..trace._trace import Trace
 from ..verify import _segments
 from ..verify._agreement import agreement

@@ -19,10 +19,10 @@ from ..._keras import keras, register
 from ...graph import (
     _copies,
     _graph,
-    _kinds,
     _models,
     _operation,
     _signs,
+    _traits,
 )
 from ...layers import FakeQuantization, RPReLU
 from ...layers._channelwise import ChannelwiseLayer
@@ -192,8 +192,8 @@ def split_activation(graph: _graph.Graph, call: _graph.Call) -> _graph.Graph | N
     The sums before it need a range, as the converter does not make it part of them.
     """
     activation = call.operation.argument("activation")
-    gate = _kinds.activation_traits(call.layer).gate or activation is tf.nn.log_softmax
-    if not _kinds.traits(type(call.layer)).kernel or not gate:
+    gate = _traits.activation_traits(call.layer).gate or activation is tf.nn.log_softmax
+    if not _traits.traits(type(call.layer)).kernel or not gate:
         return None
     linear = call.operation.replaced(arguments={"activation": "linear"})
     name, function = graph.free(f"{call.name}_activation"), {"activation": activation}
@@ -290,12 +290,12 @@ def _has_bias(call: _graph.Call, graph: _graph.Graph) -> bool:
 
     Between a convolution and this, there are at most scales and biases.
     """
-    if _kinds.traits(type(call.layer)).kernel:
+    if _traits.traits(type(call.layer)).kernel:
         plain = getattr(call.layer, "activation", None) in _PLAIN
         # Larq's layers may contain the ReLU that LCE computes inside of its kernel.
         return plain or _signs.is_binary_convolution(call)
     kind, x = call.operation.kind, call.first_input
-    known, before = _kinds.inherited(kind), graph.producer(x)
+    known, before = _traits.inherited(kind), graph.producer(x)
     if kind is not ChannelShift and not known.affine:
         return False
     if known.affine and not known.constant and x.shape.rank == 4:

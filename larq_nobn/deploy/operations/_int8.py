@@ -15,9 +15,9 @@ from functools import partial
 
 import numpy as np
 
-from ...graph._kinds import FUSED
+from ...graph._traits import FUSED
 from .._errors import ConversionError
-from ..trace._names import layer_of
+from ..trace._operation_names import layer_of
 from ._binary import (
     BINARY,
     plain_pad,

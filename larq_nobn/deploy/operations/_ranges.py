@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...graph._kinds import FUSED
+from ...graph._traits import FUSED
 from ...layers._fake_quantization import representable_range
 from .._errors import ConversionError
-from ..trace._names import layer_name
+from ..trace._operation_names import layer_name
 from ._binary import sign_before
 from ._emit import form_of
 from ._kinds import (

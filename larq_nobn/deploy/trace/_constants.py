@@ -12,7 +12,7 @@ from ..._keras import keras
 from .._errors import ConversionError
 from ._form import LARGE, session
 from ._inference import LayerCall
-from ._names import Names
+from ._operation_names import Names
 
 # The types of tensor lists, which loops use, and of tables.
 _NO_NUMBERS = (tf.variant, tf.resource)

@@ -19,7 +19,7 @@ from tensorflow.python.platform import device_context
 from ..._keras import keras
 from ..._larq import lq, unmeasured
 from ...graph import _probe
-from ...layers._groups import group_moments
+from ...layers._group_statistics import group_moments
 from ..lite._converter import Function
 
 _CONVOLUTION: Any = keras.layers.Conv2D.__mro__[1]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ._constants import constant
-from ._names import layer_of
+from ._operation_names import layer_of
 
 # A sign passes through these unchanged.
 NOTHING = (

@@ -19,7 +19,7 @@ from ..lite._converter import Function, IoSpec, quiet
 from ._constants import constant, fold_constants, frozen, imported
 from ._form import Form, Number
 from ._inference import LayerCall, as_built, at_inference, noting_calls
-from ._names import layer_of
+from ._operation_names import layer_of
 from ._signs import (
     NOTHING,
     RESHAPES,

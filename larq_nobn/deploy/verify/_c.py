@@ -17,9 +17,9 @@ from ..operations import Stages
 from ..operations._emit import form_of
 from ..operations._kinds import Value
 from ..operations._moves import sizes_of
-from ..trace._names import layer_name
+from ..trace._operation_names import layer_name
 from ._agreement import agreement
-from ._file import signs_after, sums_of
+from ._file_values import signs_after, sums_of
 from ._lowered import NOTHING_WRITTEN, mismatch
 from ._segments import MARGIN, Examples, Recording, compare
 

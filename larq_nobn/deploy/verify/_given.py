@@ -26,7 +26,7 @@ from ..trace._inference import (
     forgotten_gradients,
     noting_calls,
 )
-from ..trace._names import Names, layer_name, layer_of
+from ..trace._operation_names import Names, layer_name, layer_of
 from ..trace._signs import TracedSign, signs_of
 from ..trace._trace import Trace
 from ._same import matched

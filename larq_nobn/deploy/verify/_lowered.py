@@ -24,7 +24,7 @@ from ..operations import Stages
 from ..trace._trace import Trace
 from . import _segments
 from ._agreement import agreement, top1_agreement
-from ._file import LOOK, differing_threshold, file_signs
+from ._file_values import LOOK, differing_threshold, file_signs
 from ._given import GIVEN_EQUAL, compare_given
 from ._segments import Examples, Recording, compare, recorder
 

@@ -13,7 +13,7 @@ from larq_nobn.deploy import ConversionError, fake_quantize
 from larq_nobn.deploy.lite._converter import io_spec
 from larq_nobn.deploy.operations import stages_of
 from larq_nobn.deploy.operations._kinds import Range
-from larq_nobn.deploy.trace._names import layer_name
+from larq_nobn.deploy.trace._operation_names import layer_name
 from larq_nobn.deploy.trace._trace import Trace
 from larq_nobn.layers import FakeQuantization
 from numpy.testing import assert_allclose, assert_array_equal

@@ -22,7 +22,7 @@ from larq_nobn.deploy import (
 from larq_nobn.deploy.int8 import _conversion
 from larq_nobn.deploy.operations import _int8
 from larq_nobn.deploy.operations._kinds import Kernel, Range
-from larq_nobn.deploy.trace._names import layer_of
+from larq_nobn.deploy.trace._operation_names import layer_of
 from larq_nobn.graph._models import flattened
 from larq_nobn.layers import FakeQuantization
 from numpy.testing import assert_allclose

@@ -12,7 +12,7 @@ from larq_nobn.deploy._opening import as_functional
 from larq_nobn.deploy.lite._converter import Runner, io_spec, to_flatbuffer
 from larq_nobn.deploy.operations import stages_of
 from larq_nobn.deploy.operations._kinds import Affine, Constant, Sign
-from larq_nobn.deploy.trace._names import layer_name
+from larq_nobn.deploy.trace._operation_names import layer_name
 from larq_nobn.deploy.trace._trace import Trace
 from numpy.testing import assert_allclose
 

@@ -14,7 +14,7 @@ from deploy.sides import beside
 from larq_nobn._keras import keras
 from larq_nobn.deploy import binary_layers
 from larq_nobn.deploy.operations._kinds import Affine, Kernel
-from larq_nobn.deploy.trace._names import layer_name
+from larq_nobn.deploy.trace._operation_names import layer_name
 from larq_nobn.layers import BatchNormalizationPreconditioning, ProxyNormalization
 from numpy.testing import assert_allclose, assert_array_equal
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from larq_nobn.deploy.operations._kinds import Kernel, Pad
 from larq_nobn.deploy.operations._program import Program
-from larq_nobn.deploy.trace._names import layer_name
+from larq_nobn.deploy.trace._operation_names import layer_name
 
 
 def changed(program, layer, kind, change):

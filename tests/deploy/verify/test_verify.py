@@ -19,7 +19,7 @@ from larq_nobn.deploy.lite import _converter, _file
 from larq_nobn.deploy.lite._converter import Runner
 from larq_nobn.deploy.operations._kinds import Affine
 from larq_nobn.deploy.operations._rules import reduced, spelled
-from larq_nobn.deploy.verify._file import file_signs
+from larq_nobn.deploy.verify._file_values import file_signs
 
 pytestmark = pytest.mark.convert
 _layers = keras.layers

@@ -9,7 +9,7 @@ import larq as lq
 import numpy as np
 from larq_nobn import layers as own
 from larq_nobn._keras import keras
-from larq_nobn.graph._kinds import inherited
+from larq_nobn.graph._traits import inherited
 
 from . import tables, users
 from .tables import made

@@ -2,7 +2,7 @@
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from larq_nobn.deploy.c._plan import Block, plan
+from larq_nobn.deploy.c._memory import Block, plan
 
 BLOCKS = st.lists(
     st.builds(

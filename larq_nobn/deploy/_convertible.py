@@ -12,7 +12,7 @@ from ._errors import ConversionError
 from ._opening import in_float32, opened, with_known_sizes
 from .lite._converter import io_spec
 from .operations import stages_of
-from .trace._names import layer_name, layers_by_name
+from .trace._operation_names import layer_name, layers_by_name
 from .trace._trace import Trace
 
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from larq_nobn.graph._graph import calls_of
-from larq_nobn.graph._kinds import (
+from larq_nobn.graph._probe import bounds_of
+from larq_nobn.graph._traits import (
     KINDS,
     adds_up,
     passes,
 )
-from larq_nobn.graph._probe import bounds_of
 
 layers = tf.keras.layers
 LINE, MAP, BOX = (6, 4), (6, 8, 4), (6, 4, 8, 4)  # channels last

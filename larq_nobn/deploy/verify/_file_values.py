@@ -24,7 +24,7 @@ from ..operations import Stages
 from ..operations._binary import sign_before
 from ..operations._kinds import Affine, Kernel, Node, Sign, Value
 from ..operations._program import Program
-from ..trace._names import layer_name
+from ..trace._operation_names import layer_name
 from ..trace._signs import TracedSign
 from . import _segments
 from ._segments import Recording
