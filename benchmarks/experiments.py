@@ -11,11 +11,13 @@ a cell that is there is not repeated, and one that was stopped is resumed.
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import larq_nobn as nobn
 import click
 from _drawing import grids
+from _levers import LEVERS as LEVERS_OF_NETWORKS
 from _results import RESULTS, command, machine, say, seeds, write_text
 from _runs import as_folders, history, logged
 
@@ -86,6 +88,35 @@ def levers(seed):
         )
 
 
+_RATE = 3e-3
+# The settings that each lever changes, for either normalization; what builds another
+# network is in _levers.py. Rates fall with the square root of the batch size, as the
+# noise of Adam's steps does; decays forget in 5 and 20 epochs.
+SCREENED = {
+    "control": {},
+    "batch_64": {"batch_size": 64, "learning_rate": _RATE / 2**0.5},
+    "batch_32": {"batch_size": 32, "learning_rate": _RATE / 2},
+    "real_projections": {},
+    "measured_variances": {},
+    "decay_5": {"optimizer": "adamw", "weight_decay": 0.38},
+    "decay_20": {"optimizer": "adamw", "weight_decay": 0.095},
+    "stochastic_depth": {"stochastic_depth": 0.1},
+    "silent_decay": {"silent_decay": 9e-4},
+    "lower_factor": {"lower_factor": 4e-3, "clip_factor": 0.02},
+    "rate_0.006": {"learning_rate": 2 * _RATE},
+    "cosine": {"schedule": "cosine"},
+    "latents_30": {"latent_scale": 30.0},
+}
+
+
+def screen(seed):
+    """Five epochs of nobn and batch norm with one lever each, on a validation split."""
+    for lever, change in SCREENED.items():
+        for name in ("nobn", "batch_norm"):
+            chosen = {"epochs": 5, "validation": 0.1, "learning_rate": _RATE, **change}
+            yield f"{lever}-{name}-{seed}", settings(name, seed=seed, **chosen)
+
+
 def methods(seed):
     """Five epochs of every normalization, each by its own recipe.
 
@@ -103,7 +134,15 @@ def cifar10_accuracy(seed):
 
 EXPERIMENTS = {
     each.__name__: each
-    for each in (budgets, calibration, bfloat16, levers, methods, cifar10_accuracy)
+    for each in (
+        budgets,
+        calibration,
+        bfloat16,
+        levers,
+        screen,
+        methods,
+        cifar10_accuracy,
+    )
 }
 # Where every setting that differs would take a column, and the others; see `grids`.
 TABLES = {
@@ -124,7 +163,9 @@ def main(experiment, seeds, only, folder, output):
     kept, cells = output / experiment, EXPERIMENTS[experiment]
     for name, chosen in (cell for seed in seeds for cell in cells(seed)):
         if name.startswith(only):
-            found = history(chosen, folder / experiment / name, kept / name)
+            change = LEVERS_OF_NETWORKS.get(name.split("-")[0], nullcontext)
+            with change(chosen):
+                found = history(chosen, folder / experiment / name, kept / name)
             print(name, *(f"{100 * row['val_accuracy']:.1f}" for row in found))
     with as_folders(kept) as runs:
         found = nobn.training.report(runs).to_dict()
