@@ -23,6 +23,9 @@ EXCEPTIONS = {
     layers.FakeQuantization: "is rejected unless int8 is asked for",
     quantizers.BiPer: "would change the drawn networks; see test_biper.py",
     quantizers.ProgressiveSign: "at inference an RSign; see test_progressive_sign.py",
+    layers.ChannelwiseLayer: "is a base class",
+    quantizers.KernelQuantizer: "is a base class",
+    quantizers.ScaledKernel: "is a base class",
 }
 
 

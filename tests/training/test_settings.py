@@ -53,7 +53,7 @@ WRONG = [
     ({"calibrate": True, "normalization": "kalman"}, "has no effect on ReActN"),
     ({"model": "init"}, "model='init' is the network of init, which is not given"),
     ({"init": "a", "calibrate": True}, "calibrate=True does not go with init='a'"),
-    ({"normalization": None}, "normalization=None is not a layer.*one of batch_norm"),
+    ({"normalization": None}, "normalization must be one of batch_norm.*got None"),
     ({"learning_rat": 0.1}, "learning_rat is not a setting. Choose learning_rate"),
 ]
 
