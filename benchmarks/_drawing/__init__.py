@@ -32,6 +32,8 @@ _DRAWN = {
     "c/boards/result.json,runtimes/accuracy/result.json,c/latency/result.json": [
         runtimes.c_runtimes
     ],
+    "int8/accuracy/result.json": [runtimes.int8_accuracies],
+    "runtimes/accuracy/result.json,int8/accuracy/result.json": [runtimes.int8_costs],
     "micro/accuracy/result.json": [runtimes.micro_accuracies],
     "c/latency/result.json": [
         *(runtimes.c_times, runtimes.c_fastest),

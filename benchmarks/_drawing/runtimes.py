@@ -5,7 +5,7 @@ from __future__ import annotations
 from .markdown import coded, described, table
 
 FORMS = ("LCE", "LCE, int8", "LiteRT", "LiteRT, int8")
-ON_FEW = "LCE, int8"  # what portable kernels run slowly
+INT8, ON_FEW = "LiteRT, int8", "LCE, int8"  # what portable kernels run slowly
 
 
 def runtime_accuracies(result):
@@ -13,13 +13,19 @@ def runtime_accuracies(result):
     rows = [
         [
             f"`{name}`",
-            *measured(row["Keras"], row["Keras"], row["LiteRT"], row["LiteRT, int8"]),
+            *measured(row["Keras"], row["Keras"], row["LiteRT"], row[INT8]),
             *measured(row[ON_FEW], row[ON_FEW]["keras"], row[ON_FEW]),
         ]
         for name, row in result["rows"].items()
     ]
     head = ["network", "images", "Keras", "LiteRT", "LiteRT, int8"]
     return table([*head, "images", "Keras", ON_FEW], rows)
+
+
+def int8_costs(result, int8):
+    """The same with the int8 files for LiteRT of another log."""
+    rows = {name: {**row, **int8["rows"][name]} for name, row in result["rows"].items()}
+    return runtime_accuracies({"rows": rows})
 
 
 def accuracies(result):
@@ -34,6 +40,11 @@ def accuracies(result):
 
 def c_accuracies(result):
     """Top-1 of C files, beside Keras."""
+    return accuracies(result)
+
+
+def int8_accuracies(result):
+    """Top-1 of int8 files for LiteRT."""
     return accuracies(result)
 
 
