@@ -240,11 +240,15 @@ def compare_thresholds(
     constant = np.flatnonzero(columns.all(axis=0) | ~columns.any(axis=0))
     mine, theirs = own[:, constant], others[:, constant].astype(float)
     off, largest = np.abs(_crossings(mine, theirs)), np.abs(mine).max(axis=0)
-    steps = np.diff(np.sort(mine, axis=0), axis=0)
-    steps[steps <= MARGIN * largest] = np.inf
-    apart = steps.min(axis=0, initial=np.inf)
-    allowed = np.where(np.isfinite(apart), apart, 0) / 2 + _CROSSING * largest
-    for place in np.flatnonzero(off > allowed):
+    for place in np.flatnonzero(off > _CROSSING * largest):
+        # Two points always have a line through them, so there must be three.
+        steps = np.diff(np.sort(theirs[:, place]))
+        if (steps > _LINEAR * np.ptp(theirs[:, place])).sum() < 2:
+            continue
+        steps = np.diff(np.sort(mine[:, place]))
+        apart = steps[steps > MARGIN * largest[place]].min(initial=np.inf)
+        if np.isfinite(apart) and off[place] <= apart / 2 + _CROSSING * largest[place]:
+            continue
         result.faulty |= set(rows)
         result.worst = max(result.worst, float(off[place] / largest[place]))
         result.fault = result.fault or (
@@ -264,9 +268,6 @@ def _crossings(mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
         (x.mean(axis=0), np.ptp(x, axis=0)) for x in (mine, theirs)
     )
     known = (spread > 1e-2 * np.abs(mine).max(axis=0)) & (size > 0) & (size < np.inf)
-    # Two points always have a line through them, so there must be three.
-    steps = np.diff(np.sort(theirs, axis=0), axis=0) > _LINEAR * size
-    known &= steps.sum(axis=0) >= 2
     centered = mine - own
     slope = (centered * (theirs - other)).sum(axis=0) / (centered**2).sum(axis=0)
     away = np.abs(theirs - other - slope * centered).max(axis=0)
