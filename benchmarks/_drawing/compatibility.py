@@ -66,7 +66,9 @@ def opened_files(result):
     for found in environments:
         if "opened" in found:
             cells = [opens(found, *each, notes) for each in written.items()]
-            rows.append([f"{found['tensorflow']}, Python {found['python']}", *cells])
+            more = "" if found.get("numpy", "1") == "1" else ", NumPy 2"
+            name = f"{found['tensorflow']}, Python {found['python']}{more}"
+            rows.append([name, *cells])
     head = ["opened with", *(f"saved with {version}" for version in written.values())]
     return "\n\n".join([table(head, rows), *notes])
 

@@ -171,8 +171,9 @@ FILES = {
     "SavedModel": open_model("model.saved", trains_on=False),
     "checkpoint": open_checkpoint,
     "run folder": open_run,
-    ".tflite": open_file,
 }
+if RUNTIME == "lce":  # the files of all others are for it
+    FILES[".tflite"] = open_file
 
 
 def attempt(step, *arguments):
