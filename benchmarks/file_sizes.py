@@ -31,6 +31,11 @@ DESIGNS = (
     ("BinaryDenseNet28", {}, (SMALL,)),
     ("MeliusNet22", {}, (SMALL, MIDDLE)),
     ("ReActNetA", {}, (MIDDLE, LARGE)),
+    *(("ReActNet34", {"width": w}, (SMALL,)) for w in (16, 64)),
+    *(("ReCUResNet18", {"width": w}, (SMALL,)) for w in (16, 64)),
+    *(("ReCUResNet34", {"width": w}, (SMALL,)) for w in (16, 64)),
+    ("DoReFaNet", {}, (SMALL,)),
+    *((f"MeliusNet{form}", {}, (SMALL,)) for form in ("A", "B", "C", "42", "59")),
 )
 RUNTIMES = {"c": ".c", "micro": ".tflite", "litert": ".tflite", "lce": ".tflite"}
 

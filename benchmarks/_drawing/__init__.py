@@ -42,6 +42,9 @@ _DRAWN = {
     "calibration/compare.json": [grids.calibration],
     "cifar10_accuracy/compare.json": [grids.cifar10_accuracy, grids.plain_gap],
     "compat/result.json": compatibility.DRAWN,
+    "dense_prediction/result.json": [
+        *(accuracy.dense_prediction, accuracy.dense_prediction_files)
+    ],
     "deployment/result.json": [
         *(files.deployment, files.files, files.saved_operations, files.saved_time)
     ],

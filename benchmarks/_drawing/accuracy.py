@@ -200,3 +200,52 @@ def ordinary(result):
 def ordinary_latency(result):
     columns = {"kB": number("bytes", "{:.0f}", 1e-3), "ms": number("ms", "{:.2f}")}
     return described(result["rows"], columns, "file")
+
+
+# The rows of dense_prediction.py in words.
+RESTORED = {
+    "shortcuts": "without its binary convolutions",
+    "nobn": "without batch norm, `SkipInit`",
+    "batch_norm": "batch norm, γ starts at 0",
+    "ones": "batch norm, γ starts at 1",
+}
+
+
+def dense_prediction(result):
+    """Test PSNR in dB, and what the search chose for each form."""
+    rows = {"noisy": {"psnr": [result["noisy"]]}}
+    rows |= {title: result["rows"][form] for form, title in RESTORED.items()}
+
+    def psnr(key):
+        def cell(row):
+            return decibels(row[key]) if row.get(key) else "-"
+
+        return cell
+
+    columns = {
+        "PSNR": psnr("psnr"),
+        "by batch statistics": psnr("batch_statistics"),
+        "learning rate": number("rate", "{:g}"),
+        "clipping": lambda row: row.get("clip") or "-",
+    }
+    return described(rows, columns)
+
+
+def decibels(values):
+    mean = f"{statistics.mean(values):.2f}"
+    if len(values) == 1:
+        return mean
+    return f"{mean} ({min(values):.2f} to {max(values):.2f})"
+
+
+def dense_prediction_files(result):
+    columns = {
+        "kB": number("bytes", "{:,.0f}", 1e-3),
+        "binary layers": number("binary"),
+        "with kernels of one bit": number("binary_kernels"),
+        "float operations": number("float_ops"),
+        "equal, %": number("exact_share", "{:.0f}", 100),
+    }
+    titles = {"lce": "LCE", "litert": "LiteRT", "c": "C"}
+    rows = {titles[name]: row for name, row in result["files"].items()}
+    return described(rows, columns, "for")
