@@ -32,8 +32,7 @@ DESIGNS = (
     ("MeliusNet22", {}, (SMALL, MIDDLE)),
     ("ReActNetA", {}, (MIDDLE, LARGE)),
     *(("ReActNet34", {"width": w}, (SMALL,)) for w in (16, 64)),
-    *(("ReCUResNet18", {"width": w}, (SMALL,)) for w in (16, 64)),
-    *(("ReCUResNet34", {"width": w}, (SMALL,)) for w in (16, 64)),
+    *((name, {"width": 16}, (SMALL,)) for name in ("ReCUResNet18", "ReCUResNet34")),
     ("DoReFaNet", {}, (SMALL,)),
     *((f"MeliusNet{form}", {}, (SMALL,)) for form in ("A", "B", "C", "42", "59")),
 )
