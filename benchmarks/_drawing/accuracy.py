@@ -224,6 +224,7 @@ def dense_prediction(result):
 
     columns = {
         "PSNR": psnr("psnr"),
+        "trained in colored light": psnr("colored"),
         "by batch statistics": psnr("batch_statistics"),
         "learning rate": number("rate", "{:g}"),
         "clipping": lambda row: row.get("clip") or "-",
