@@ -31,7 +31,7 @@ def real_projections(settings):
 
 @contextmanager
 def measured_variances(settings):
-    """β is 1/σ and α is σ times what it was; σ is the deviation of a block's input.
+    """β is 1/σ, α is σ times what it was; σ: standard deviation of a block's input.
 
     A factor changes the inputs after it, so they are measured again, block by block in
     rounds.
