@@ -73,7 +73,7 @@ from ._shapes import (
 _ENDS = {"Relu": (0.0, np.inf), "Relu6": (0.0, 6.0)}
 _STEPS = (Range, Sign, SaturatingSign, Constant)
 # In files, these have the range of their input.
-_RANGE_OF_INPUT = ("ResizeBilinear", "ResizeNearestNeighbor", "AvgPool", "Max", "Min")
+_RANGE_OF_INPUT = ("ResizeBilinear", "ResizeNearestNeighbor", "AvgPool")
 # No kind of node has its kernel of (height, width, output channels, input channels).
 _TRANSPOSED = "Conv2DBackpropInput"
 
@@ -112,11 +112,11 @@ def rounded(program: Program, runtime: str) -> Program:
     if runtime == "litert":
         rules = (levels_as_range, negation, range_before_affine, clip_before_join)
         rules += (affine_of_map, partial(affine_alone, shifts=True))
-        rules += (range_before_moving, partial(range_inside, of_binary=True))
-        rules += (range_of_inputs,)
-    rules += (range_for_clip, range_after_reshape, range_of_type)
+        rules += (partial(range_inside, of_binary=True),)
+    rules += (range_of_moved, range_for_clip, range_after_reshape, range_of_type)
     for rule in (magnitude, *rules):
         program = everywhere(program, (rule,))
+    program = everywhere(program, (range_of_inputs, range_after_range))
     nodes = [part for node in program.nodes for part in _with_steps(program, node)]
     return Program(program.inputs, nodes, program.outputs, program.origins)
 
@@ -223,10 +223,10 @@ def _moves(program: Program, node: Node) -> bool:
 
 
 def _is_rounded(program: Program, value: Value) -> bool:
-    """Whether only ranges or signs read a value, perhaps after clips and biases."""
+    """Whether only ranges or signs read a value, perhaps moved, cut off or shifted."""
     return not program.is_output(value) and all(
-        _is_rounded(program, reader.y)
-        if reader.is_a(Clip, Copy) or reader.is_reshape or _is_shift(reader)
+        all(_is_rounded(program, made) for made in reader.makes)
+        if reader.is_a(Clip, Copy) or _moves(program, reader) or _is_shift(reader)
         else reader.is_a(Range, Sign)
         for reader in program.readers(value)
     )
@@ -468,19 +468,6 @@ def _is_transposed(program: Program, node: Clip) -> bool:
     return node.bounds == FUSED[-1] and bool(program.maker(value, _TRANSPOSED))
 
 
-def range_before_moving(program: Program, node: Range) -> Edit:
-    """Removes a range before an operation that only moves numbers, if one follows.
-
-    The converter wants one range on both sides, and rounds once, to the latter.
-    """
-    reader = program.reader(node.y)
-    if reader is None or len(reader.makes) > 1 or not _moves(program, reader):
-        return "nothing that only moves numbers follows it alone"
-    if not _is_inner(program, node, reader, -np.inf, np.inf):
-        return "it cuts off what the next range has"
-    return program.replace(node.y, node.x)
-
-
 def range_after_reshape(program: Program, node: Range) -> Edit:
     """Moves the range of a mean after the reshape that alone reads it.
 
@@ -499,44 +486,106 @@ def range_after_reshape(program: Program, node: Range) -> Edit:
 
 
 def range_of_type(program: Program, node: Range) -> Edit:
-    """Gives an operation the range that files require of its type, before its own.
-
-    Two ranges need an operation between them, which is a convolution by 1.
-    """
+    """Gives an operation the range that files require of its type, before its own."""
     maker = program.sole_maker(node.x, *FIXED, *_RANGE_OF_INPUT)
     if maker is None:
         return "files have what it is of in any range"
     before, own = program.maker(maker.x, Range), FIXED.get(maker.type)
-    if own is None and before is not None:
-        own = before.low, before.high
-    if own is None or np.allclose((node.low, node.high), own):
+    first = before
+    if own is not None:
+        first = replace(node, low=own[0], high=own[1])
+    if first is None or _is_alike(first, node):
         return "it has that range, or there is none"
-    name, value, moved = f"{maker.name}_range", node.x.like(), node.x.like()
-    first = Range(name, node.reads, (value,), *own)
-    between = _as_map(channelwise(f"{name}_moved", value, 1.0, moved))
-    if not between:
-        return "it is of open sizes"
-    return program.with_nodes([node], [first, *between, node.reading(node.x, moved)])
+    value, name = node.x.like(), f"{maker.name}_range"
+    first = replace(first, name=name).between(node.x, value)
+    return program.with_nodes([node], [first, node.reading(node.x, value)])
+
+
+def range_of_moved(program: Program, node: Joined | Other) -> Edit:
+    """Adds a range after an operation that moves numbers of several ranges."""
+    ranges = list[Range]()
+    if _moves(program, node) and len(node.makes) == 1:
+        ranges = [x for read in node.reads for x in _ranges_before(program, read)]
+    if all(_is_alike(x, ranges[0]) for x in ranges):
+        return "it moves no numbers, or those of one range"
+    readers = program.readers(node.y)
+    if any(r.is_a(Range) or _moves(program, r) for r in readers):
+        return "a range follows, perhaps later"
+    if any(isinstance(r, Sign) for r in readers):
+        raise ConversionError(
+            f"Layer {layer_of(node)!r} gives a sign numbers of several int8 ranges, "
+            "while files have one range there, in which small numbers would become 0. "
+            "Add a FakeQuantization after that layer, or convert without int8."
+        )
+    if not all(_in_int8(program, reader) for reader in readers):
+        return "what reads it is float"
+    ends = min(x.low for x in ranges), max(x.high for x in ranges)
+    made = Range(f"{node.name}_range", node.makes, (node.y.like(),), *ends)
+    return program.with_nodes((), [made], {node.y: made.y})
 
 
 def range_of_inputs(program: Program, node: Range) -> Edit:
-    """Rounds both inputs of a maximum or minimum to the range of its output.
+    """Rounds all that an operation moves to the range of its output.
 
     The result is the same, and files require one range for such an operation.
     """
-    maker = program.sole_maker(node.x, "Maximum", "Minimum")
-    if maker is None:
-        return "it is not of a maximum or minimum"
-    low, high = own = node.low, node.high
-    made = [program.maker(x, Range) for x in maker.reads]
-    if None in made or all(np.allclose((x.low, x.high), own) for x in made if x):
+    maker = program.sole_maker(node.x)
+    if maker is None or len(maker.makes) > 1 or not _moves(program, maker):
+        return "it is not of an operation that moves numbers"
+    reads = [x for x in dict.fromkeys(maker.reads) if x.dtype.is_floating]
+    before = [x for read in reads for x in _ranges_before(program, read)]
+    if all(_is_alike(x, node) for x in before):
         return "what that reads has no range, or the same"
     moved = {
-        x: Range(f"{node.name}_{place}", (x,), (x.like(),), low, high)
-        for place, x in enumerate(dict.fromkeys(maker.reads))
+        x: replace(node, name=f"{node.name}_{place}").between(x, x.like())
+        for place, x in enumerate(reads)
+        if not _is_alike(program.maker(x), node)
     }
     read = maker.reading_moved({x: rounded.y for x, rounded in moved.items()})
     return program.with_nodes([maker], [*moved.values(), read])
+
+
+def range_after_range(program: Program, node: Range) -> Edit:
+    """Leaves out the wider of two ranges in a row, or adds a convolution by 1 between.
+
+    Converters keep one of them. Both stay where files require their ends.
+    """
+    before = program.maker(node.x, Range)
+    if before is None or _is_alike(before, node):
+        return "it reads no other range"
+    maker = program.sole_maker(before.x)
+    if maker is None or not maker.is_a(*FIXED, *_RANGE_OF_INPUT):
+        if maker and _is_wider(before, node) and program.reader(node.x):
+            return program.replace(before.y, before.x)
+        moved = any(_moves(program, reader) for reader in program.readers(node.y))
+        if not moved and _is_wider(node, before):
+            return program.replace(node.y, node.x)
+    value = node.x.like()
+    between = _as_map(channelwise(f"{node.name}_moved", node.x, 1.0, value))
+    if not between:
+        return "it is of open sizes"
+    return program.with_nodes([node], [*between, node.reading(node.x, value)])
+
+
+def _is_wider(node: Range, other: Range) -> bool:
+    low, high = other.low + other.step, other.high - other.step
+    return node.low <= low and node.high >= high
+
+
+def _ranges_before(program: Program, value: Value) -> Iterator[Range]:
+    """Yields the ranges that a value comes from, perhaps moved."""
+    maker = program.maker(value)
+    if isinstance(maker, Range):
+        yield maker
+    elif maker is not None and _moves(program, maker):
+        for read in maker.reads:
+            yield from _ranges_before(program, read)
+
+
+def _is_alike(node: Node | None, own: Range) -> bool:
+    """Whether a node is a range of the same ends."""
+    ends = (node.low, node.high) if isinstance(node, Range) else np.inf
+    return np.allclose(ends, (own.low, own.high))
 
 
 def _is_mean(program: Program, value: Value) -> bool:

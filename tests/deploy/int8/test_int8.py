@@ -252,6 +252,70 @@ def test_operations_of_one_range(runtime, tmp_path):
         assert_allclose(y, expected, rtol=0, atol=atol, err_msg=name)
 
 
+def _ranged(x, high):
+    layer = FakeQuantization()
+    y = layer(x)
+    layer.set_range(-high, high)
+    return y
+
+
+def _two(x):
+    """Two maps, of which one is cut off where the other is not."""
+    return [_ranged(2 * keras.layers.Conv2D(4, 1)(x), high) for high in (1.0, 3.0)]
+
+
+def _larger_and_own(x):
+    narrow, wide = _two(x)
+    larger = _ranged(keras.layers.Maximum()([narrow, wide]), 3.0)
+    return keras.layers.Add()([narrow, larger])
+
+
+# What moves numbers of several ranges, while files have one range for each operation.
+OF_TWO_RANGES = {
+    "larger": lambda x: keras.layers.Maximum()(_two(x)),
+    "smaller": lambda x: keras.layers.Minimum()(_two(x)),
+    "joined": lambda x: keras.layers.Concatenate()(_two(x)),
+    "with the input": lambda x: tf.concat([x, _two(x)[0]], -1),
+    "pooled": lambda x: keras.layers.MaxPooling2D()(keras.layers.Maximum()(_two(x))),
+    "pooled before": lambda x: keras.layers.MaxPooling2D()(_two(x)[1]),
+    "vectors": lambda x: tf.concat(
+        [keras.layers.GlobalMaxPooling2D()(part) for part in _two(x)], -1
+    ),
+    "read by others": _larger_and_own,
+    "rectified": lambda x: keras.layers.ReLU()(tf.maximum(*_two(x))),
+    "no range follows": lambda x: keras.layers.Conv2D(4, 1)(tf.maximum(*_two(x))),
+    "of binary sums": lambda x: keras.layers.Maximum()(
+        [_ranged(0.1 * binary_conv(4)(x), high) for high in (1.0, 3.0)]
+    ),
+    "in a row": lambda x: _ranged(_two(x)[0], 3.0),
+}
+
+
+@pytest.mark.parametrize("runtime", ["lce", "litert"])
+def test_numbers_of_two_ranges(runtime, tmp_path):
+    keras.utils.set_random_seed(0)
+    inputs, path = keras.Input((6, 6, 3)), tmp_path / "m.tflite"
+    x = _ranged(inputs, 4.0)
+    ends = [_ranged(make(x), 2.0) for make in OF_TWO_RANGES.values()]
+    model, data = keras.Model(inputs, ends), 2 * images(8, (6, 6, 3))
+    report = convert(model, path, data=data, runtime=runtime, int8=True)
+    assert report.verify["int8"]["worst_steps"] < 1.1
+    assert audit(path).float_ops == []
+    made = zip(OF_TWO_RANGES, Runner(path)(data), model(data), strict=True)
+    for name, y, expected in made:
+        # Kernels are rounded, too; where a range is lost, numbers are off by 1.
+        assert_allclose(y, expected, rtol=0, atol=5 * 6 / 255, err_msg=name)
+
+
+def test_a_sign_of_two_ranges_is_rejected(tmp_path):
+    inputs = keras.Input((6, 6, 3))
+    larger = keras.layers.Maximum(name="larger")(_two(_ranged(inputs, 4.0)))
+    model = keras.Model(inputs, _ranged(binary_conv(8)(larger), 72.0))
+    words = "Layer 'larger' gives a sign numbers of several .* Add a FakeQuantization"
+    with pytest.raises(ConversionError, match=words):
+        convert(model, tmp_path / "m.tflite", int8=True)
+
+
 def _binary_dense(x):
     return lq.layers.QuantDense(
         8, input_quantizer="ste_sign", kernel_quantizer="ste_sign", use_bias=False
