@@ -24,7 +24,7 @@ from .int8._conversion import check_int8
 from .lite._converter import in_batches, io_spec
 from .operations import Stages, lower, outputs_of, stages_of
 from .operations._kinds import Constant, Kernel, Node, Pad, Sign, Value
-from .operations._program import Program, key_of
+from .operations._program import Program, binary_kernels, key_of
 from .trace._operation_names import layer_name
 from .trace._signs import TracedSign, signs_of
 from .trace._trace import Trace
@@ -189,19 +189,23 @@ class _Operations(keras.layers.Layer):
         inside = [*layers_of(model)][::-1]
         layers = {layer.name: layer for layer in (*inside, *model.layers)}
         known: dict[Any, tf.Variable] = {}  # shared by the uses of a layer
-        places: dict[Any, int] = defaultdict(int)
+        places: dict[Any, dict[str, int]] = defaultdict(dict)
+        scales = {f"{kernel.name}_scale" for kernel in binary_kernels(program)}
         nodes = []
         for node in program.nodes:
-            # Two calls of a layer share a variable for nodes at the same place.
+            # Two calls of a layer share a variable for nodes at the same place, as
+            # copies of a node do.
             call = trace.owners.get(node.name)
             key = (id(call), type(node)) if call else (node.name, type(node))
-            place = (id(call.layer) if call else node.name, type(node), places[key])
-            places[key] += 1
+            at = places[key].setdefault(node.name, len(places[key]))
+            place = (id(call.layer) if call else node.name, type(node), at)
             readers = program.readers(node.y)
             # Numbers that pad a map or are only compared have no gradient.
             moves = any(reader.y.dtype.is_floating for reader in readers)
             fixed = isinstance(node, Pad if moves else Pad | Constant)
-            nodes.append(self._with_weights(node, place, layers, known, fixed))
+            fixed = fixed or node.name in scales
+            owned = call is not None
+            nodes.append(self._with_weights(node, place, layers, known, fixed, owned))
         self.program = own = Program(program.inputs, nodes, program.outputs)
         self._function = tf.function(lambda x: outputs_of(own, x), autograph=False)
         self._shapes = [value.shape for value in program.outputs]
@@ -219,6 +223,7 @@ class _Operations(keras.layers.Layer):
         layers: Mapping[str, keras.layers.Layer],
         known: dict[Any, tf.Variable],
         fixed: bool,
+        owned: bool,
     ) -> Node:
         name = layer_name(node.name)
         if isinstance(node, Constant):
@@ -232,7 +237,8 @@ class _Operations(keras.layers.Layer):
         for key in node.reals:
             value, label = np.asarray(getattr(node, key)), _NAMES.get(key, key)
             nothing = float(key in _ONE) if key != "value" else np.nan
-            idle = np.all(value == nothing) and not (key == "b" and trainable)
+            # What rules add after a map has no bias to train.
+            idle = np.all(value == nothing) and not (key == "b" and trainable and owned)
             # A constant of one number may be an epsilon, which is no weight.
             small = isinstance(node, Constant) and value.size < 2
             if value.dtype.kind != "f" or small or idle:

@@ -369,7 +369,7 @@ def _program_of(
     io, count = io_spec(whole, model.inputs[0].shape[0] or RANGED), len(model.outputs)
     trace = Trace(whole, io, partial(_models.call_by_call, whole))
     # With all edges as outputs, only operations within one layer are merged.
-    program = everywhere(lower(trace).program, _MERGING)
+    program = everywhere(lower(trace, int8=True).program, _MERGING)
     ends, seen = program.outputs[:count], program.outputs[count:]
     # No operation of the file is part of one layer and of what is inside of another.
     alone = everywhere(program, _CLIPS)

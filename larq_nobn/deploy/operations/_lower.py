@@ -31,6 +31,7 @@ from ._kinds import (
     per_channel,
 )
 from ._program import Edit, Program, binary_kernels, everywhere, key_of
+from ._rules import scale_after_mean, scale_after_sum
 
 _FLOAT = tf.float32
 
@@ -59,11 +60,14 @@ class Lowered:
         return self.values[tensor.name]
 
 
-def lower(trace: Trace, key: Callable[[Node], Any] = key_of) -> Lowered:
+def lower(
+    trace: Trace, key: Callable[[Node], Any] = key_of, int8: bool = False
+) -> Lowered:
     """Reads the operations of a trace as a program.
 
     Operations that `_KNOWN` does not cover remain TensorFlow operations. Kernels of ±c
-    that read signs become ±1. Nodes with an equal `key` become one.
+    that read signs become ±1. Nodes with an equal `key` become one. Unless the maps are
+    rounded to int8, means of sums of signs are those of whole numbers.
     """
     lowering = _Lowering([tensor.op for tensor in trace.inputs], key)
     for op in trace.operations:
@@ -72,6 +76,8 @@ def lower(trace: Trace, key: Callable[[Node], Any] = key_of) -> Lowered:
     inputs = [values[tensor.name] for tensor in trace.inputs]
     outputs = [values[tensor.name] for tensor in trace.outputs]
     program, sums = with_signs(Program(inputs, lowering.nodes, outputs))
+    if not int8:
+        program = everywhere(program, (scale_after_mean, scale_after_sum))
     groups = {node.name: node.groups for node in binary_kernels(program)}
     pairs = lowering.repeated
     repeated = [name for name, first in pairs for _ in range(groups.get(first, 0))]

@@ -30,6 +30,7 @@ from ._kinds import (
     Pad,
     PReLU,
     Range,
+    Reshape,
     Sign,
     Sum,
     Through,
@@ -280,12 +281,12 @@ def _reaches_0(kernel: Kernel) -> np.ndarray:
     return kernel.binary & (whole_bias(kernel)[1] == 0)
 
 
-def _has_sign_at_0(program: Program, kernel: Kernel) -> bool:
-    """Whether a sign may read numbers that are 0 where the sums of a kernel are 0.
+def _has_sign_at_0(program: Program, start: Node) -> bool:
+    """Whether a sign may read numbers that are 0 where those of a node are 0.
 
     Sums of real products are not exactly 0, nor are sums with these.
     """
-    reached, never = {*kernel.makes}, set[Value]()
+    reached, never = {*start.makes}, set[Value]()
     for node in program.nodes:
         known = [x in never for x in node.reads if not program.maker(x, Constant)]
         if isinstance(node, Kernel):
@@ -307,6 +308,62 @@ def _has_sign_at_0(program: Program, kernel: Kernel) -> bool:
         elif not isinstance(node, Sign) or not np.all(node.shift):
             return True
     return False
+
+
+def scale_after_mean(program: Program, node: Reshape | Other) -> Edit:
+    """Averages sums of signs before they are scaled, if a sign may read a 0 of that.
+
+    Scaled numbers that should cancel to 0 leave rounding noise, which depends on the
+    order of the sum; that of whole numbers is exact.
+    """
+    path, kernel = list[Node]([node]), program.maker(node.x)
+    while kernel is not None and _keeps_0(kernel):
+        path.append(kernel)
+        kernel = program.maker(kernel.x)
+    if not any(part.is_a("Mean", "AvgPool") for part in path) or not _keeps_0(node):
+        return "it is no mean of each channel"
+    if not isinstance(kernel, Kernel) or _step_of_sums(program, kernel.y) is None:
+        return "its numbers are no multiples of whole ones"
+    scales = [kernel.scale, *(part.k for part in path if isinstance(part, Affine))]
+    if all(np.all(np.frexp(k)[0] == 0.5) for k in scales):
+        return "a power of two as scale rounds nothing"
+    if not _has_sign_at_0(program, node):
+        return "no sign reads a 0 of it"
+    # Copies of one scale have one name.
+    sums, k, name = kernel.y.like(), kernel.scale, f"{kernel.name}_scale"
+    made: list[Node] = [replace(kernel, scale=1.0).making(sums)]
+    made.append(Affine(name, (sums,), kernel.makes, k))
+    for part in path[::-1]:
+        if isinstance(part, Affine):
+            k, name = k * part.k, f"{part.name.removesuffix('_scale')}_scale"
+            made.append(replace(part, name=name, reads=(sums,), k=k))
+        else:
+            moved = part.y.like()
+            made.append(part.reading(part.x, sums).making(moved))
+            made.append(Affine(name, (moved,), part.makes, k))
+            sums = moved
+    return program.with_nodes([kernel, *path], made)
+
+
+def _keeps_0(node: Node) -> bool:
+    """Whether a node makes of multiples of whole numbers such, or means of them."""
+    if isinstance(node, Affine):
+        return node.is_scale and bool(np.all(node.k > 0))
+    fits = node.is_a(*_POOLS, "Mean", "Relu") or node.is_reshape
+    return fits and Through.FACTOR in node.through
+
+
+def scale_after_sum(program: Program, node: Sum | Other) -> Edit:
+    """Writes k u + k w as k (u + w), where the first is a mean of the second."""
+    scales = [program.maker(x, Affine) for x in node.reads]
+    first, *others = scales
+    if first is None or not node.is_a(Sum, "Add", "AddV2", "Sub"):
+        return "it is no sum of scaled maps"
+    if not all(other and other.name == first.name for other in others):
+        return "its parts have several scales"
+    moved = {scale.y: scale.x for scale in scales if scale}
+    whole = node.reading_moved(moved).making(node.y.like())
+    return program.with_nodes([node], [whole, first.between(whole.y, node.y)])
 
 
 def scale_after_relu(program: Program, node: Kernel) -> Edit:

@@ -151,7 +151,7 @@ def stages_of(
 
     For int8, a model without ranges gets them from batches of examples.
     """
-    lowered = lower(trace)
+    lowered = lower(trace, int8=int8)
     if not int8:
         merged = reduced(lowered.program)
         return Stages(trace, lowered, merged, merged, spelled(merged, runtime))

@@ -8,6 +8,7 @@ import tensorflow as tf
 from deploy.nets import binary_conv, images
 from deploy.operations.programs import check_together
 from larq_nobn._keras import keras
+from numpy.testing import assert_equal
 from tie_networks import (
     GAINS,
     MEANS,
@@ -137,6 +138,46 @@ def test_sums_are_0_whatever_makes_and_reads_them(runtime):
         assert np.mean(keras.Model(start, seen)(x).numpy() == 0) > 0.01, kind
         models[kind] = keras.Model(start, scaled(seen))
     check_together(models, x, 1e-5, runtime=runtime)
+
+
+def mean(x, axes=(1, 2)):
+    return tf.reduce_mean(x, axes, keepdims=True)
+
+
+# What a sign reads of sums and of means of them, which cancel.
+OF_MEANS = {
+    "less": lambda y: layers.Subtract()([y, mean(y)]),
+    "beside": lambda y: layers.Add()([layers.GlobalAveragePooling2D()(y), y]),
+    "of rows": lambda y: y - mean(y, 1),
+    "rectified": lambda y: layers.ReLU()(y) - mean(layers.ReLU()(y)),
+    "alone": lambda y: mean(y, 2),
+    "of means": lambda y: mean(layers.AveragePooling2D(2)(y)) - mean(y, 1),
+}
+
+
+@pytest.mark.convert
+@pytest.mark.parametrize("runtime", ["lce", "litert"])
+def test_means_of_scaled_sums_are_those_of_whole_numbers(runtime):
+    models, wanted, x = {}, {}, images(8, (8, 4, 4))
+    start, gains = keras.Input((8, 4, 4)), np.random.default_rng(0).uniform(0.3, 2, 8)
+    options = {"pad_values": 0.0, "kernel_quantizer": "magnitude_aware_sign"}
+    keras.utils.set_random_seed(0)
+    for kind, made in OF_MEANS.items():
+        first, last = binary_conv(8, **options), binary_conv(8)
+        seen = made(norm(gains, 0.0, 1e-3, None)(first(start)))
+        models[kind] = keras.Model(start, last(seen))
+        whole = binary_conv(8, pad_values=0.0)
+        exact = made(whole(start))
+        wanted[kind] = keras.Model(start, last(exact))
+        whole.set_weights(first.get_weights())
+        at_0 = keras.Model(start, exact)(x).numpy() == 0
+        assert np.any(keras.Model(start, seen)(x).numpy()[at_0]), kind  # noise
+        wanted[kind] = wanted[kind](x).numpy()
+        prepared = nobn.deploy.prepared(models[kind], verify=False)
+        assert_equal(prepared.predict(x, verbose=0), wanted[kind], kind)
+        (weight,) = prepared.trainable_weights  # once, wherever it is needed
+        assert weight.name.endswith("/scale:0")
+    check_together(models, x, 0.0, wanted, runtime)
 
 
 @pytest.mark.convert
