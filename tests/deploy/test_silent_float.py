@@ -148,7 +148,7 @@ def of_two_values(path, runtime):
     for op, weights in found:
         x = made.get(op.input(0).index)
         if x is not None and len(np.unique(np.round(x, 5))) <= 2:
-            signs = x.min() == -1 and np.isin(x, (-1, 0, 1)).all()
+            signs = abs(x.min()) == 1 and np.isin(x, (-1, 0, 1)).all()
             plain = signs and not np.any(np.ptp(np.abs(weights), axis=0))
             if runtime == "lce" or not plain:
                 silent |= names_of(op)

@@ -16,6 +16,7 @@ from functools import partial
 import numpy as np
 
 from ...graph._traits import FUSED
+from ...layers._fake_quantization import representable_range
 from .._errors import ConversionError
 from ..trace._operation_names import layer_of
 from ._binary import (
@@ -414,9 +415,7 @@ def _is_inner(
 ) -> bool:
     """Whether a range cuts off nothing that its reader and the next range keep."""
     after = program.reader(reader.y, Range)
-    if after is None or program.maker(node.x) is None:
-        return False
-    if program.reader(node.x) is None or program.reader(node.y) is None:
+    if not (after and program.sole_maker(node.x) and program.reader(node.y)):
         return False
     least, most = np.clip((node.low, node.high), low, high)
     wanted = np.clip((after.low, after.high), low, high)
@@ -490,8 +489,7 @@ def range_of_type(program: Program, node: Range) -> Edit:
     maker = program.sole_maker(node.x, *FIXED, *_RANGE_OF_INPUT)
     if maker is None:
         return "files have what it is of in any range"
-    before, own = program.maker(maker.x, Range), FIXED.get(maker.type)
-    first = before
+    first, own = program.maker(maker.x, Range), FIXED.get(maker.type)
     if own is not None:
         first = replace(node, low=own[0], high=own[1])
     if first is None or _is_alike(first, node):
@@ -503,24 +501,23 @@ def range_of_type(program: Program, node: Range) -> Edit:
 
 def range_of_moved(program: Program, node: Joined | Other) -> Edit:
     """Adds a range after an operation that moves numbers of several ranges."""
-    ranges = list[Range]()
-    if _moves(program, node) and len(node.makes) == 1:
-        ranges = [x for read in node.reads for x in _ranges_before(program, read)]
-    if all(_is_alike(x, ranges[0]) for x in ranges):
+    ranges, readers = [*_ranges_before(program, node.y)], program.readers(node.y)
+    if all(_is_alike(x, ranges[0]) for x in ranges) or len(node.makes) > 1:
         return "it moves no numbers, or those of one range"
-    readers = program.readers(node.y)
     if any(r.is_a(Range) or _moves(program, r) for r in readers):
         return "a range follows, perhaps later"
-    if any(isinstance(r, Sign) for r in readers):
+    if not all(r.is_a(Sign) or _in_int8(program, r) for r in readers):
+        return "what reads it is float"
+    ends = min(x.low for x in ranges), max(x.high for x in ranges)
+    ends = representable_range(*map(np.float32, ends))
+    made = Range(f"{node.name}_range", node.makes, (node.y.like(),), *map(float, ends))
+    lost = any(x.low < 0 and 2 * x.step <= made.step for x in ranges)
+    if lost and any(isinstance(r, Sign) for r in readers):
         raise ConversionError(
             f"Layer {layer_of(node)!r} gives a sign numbers of several int8 ranges, "
             "while files have one range there, in which small numbers would become 0. "
             "Add a FakeQuantization after that layer, or convert without int8."
         )
-    if not all(_in_int8(program, reader) for reader in readers):
-        return "what reads it is float"
-    ends = min(x.low for x in ranges), max(x.high for x in ranges)
-    made = Range(f"{node.name}_range", node.makes, (node.y.like(),), *ends)
     return program.with_nodes((), [made], {node.y: made.y})
 
 

@@ -307,13 +307,21 @@ def test_numbers_of_two_ranges(runtime, tmp_path):
         assert_allclose(y, expected, rtol=0, atol=5 * 6 / 255, err_msg=name)
 
 
-def test_a_sign_of_two_ranges_is_rejected(tmp_path):
-    inputs = keras.Input((6, 6, 3))
-    larger = keras.layers.Maximum(name="larger")(_two(_ranged(inputs, 4.0)))
-    model = keras.Model(inputs, _ranged(binary_conv(8)(larger), 72.0))
-    words = "Layer 'larger' gives a sign numbers of several .* Add a FakeQuantization"
+def test_a_sign_of_two_ranges_is_right_or_rejected(tmp_path):
+    """In steps twice as large, small numbers below 0 would be 0, whose sign is +1."""
+    inputs, path = keras.Input((6, 6, 3)), tmp_path / "m.tflite"
+    x, options = _ranged(inputs, 4.0), {"data": images(8, (6, 6, 3)), "int8": True}
+    narrow, wide = _two(x)
+
+    def signed(*maps):
+        joined = keras.layers.Concatenate(name="joined")(maps)
+        return keras.Model(inputs, _ranged(binary_conv(8)(joined), 72.0))
+
+    report = convert(signed(x, wide), path, **options)
+    assert report.verify["int8"]["worst_steps"] < 1.1
+    words = "Layer 'joined' gives a sign numbers of several .* Add a FakeQuantization"
     with pytest.raises(ConversionError, match=words):
-        convert(model, tmp_path / "m.tflite", int8=True)
+        convert(signed(narrow, wide), path, **options)
 
 
 def _binary_dense(x):
