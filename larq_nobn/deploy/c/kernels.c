@@ -119,21 +119,32 @@ typedef uint32_t lanes __attribute__((vector_size(4 * LANES), aligned(4), may_al
 #define PLAIN_BITS(once, twice) EIGHTS(FOURS(once) + (FOURS(twice) << 1))
 #define HALVES(v) (((v) & 0x00ff00ffu) + ((v) >> 8 & 0x00ff00ffu))
 #define WHOLE(v) ((HALVES(v) & 0xffff) + (HALVES(v) >> 16))
-#ifdef WORDS
-#define SIMD_WHOLE(v) (v)
-#else
-#define SIMD_WHOLE WHOLE
-#endif
 #ifdef BITS
 #define SIMD_BITS(once, twice) (BITS(once) + (BITS(twice) << 1))
+#define INLINE inline __attribute__((always_inline))
 #else
 #define SIMD_BITS PLAIN_BITS
+#define INLINE
 #endif
-static void count_bits(const uint32_t *patch, int words, const uint32_t *kernel, int step,
+/* Where an instruction counts the ones of a whole word, nothing is added before, and
+   several vectors share each word of the patch. */
+#define COUNT_WORDS(vectors)                                                            \
+  for (; c + vectors * LANES <= channels; c += vectors * LANES) {                       \
+    const uint32_t *k = kernel + c;                                                     \
+    lanes total[vectors] = {{0}};                                                       \
+    for (n = 0; n < words; n++, k += step)                                              \
+      for (left = 0; left < vectors; left++)                                            \
+        total[left] += BITS(((const lanes *)(const void *)k)[left] ^ patch[n]);         \
+    memcpy(counts + c, total, sizeof total);                                            \
+  }
+static INLINE void count_bits(const uint32_t *patch, int words, const uint32_t *kernel, int step,
                        int channels, uint32_t *counts) {
   int c = 0, n, left;
-#ifdef LANES
-  COUNT(lanes, LANES, SIMD_BITS, SIMD_WHOLE)
+#ifdef WORDS
+  COUNT_WORDS(2)
+  COUNT_WORDS(1)
+#elif defined(LANES)
+  COUNT(lanes, LANES, SIMD_BITS, WHOLE)
 #endif
   COUNT(uint32_t, 1, PLAIN_BITS, WHOLE)
 }
@@ -174,9 +185,9 @@ static void binary_convolution(const uint32_t *x, const window *g, const uint32_
     for (first = 0; first < g->filters; first += 32) {
       int filters = g->filters - first < 32 ? g->filters - first : 32;
       const uint32_t *second = other != patch ? others : counts;
-      count_bits(patch, n, kernel + first, g->filters, filters, counts);
-      if (second == others)
-        count_bits(other, n, kernel + first, g->filters, filters, others);
+      for (c = 0; c <= (other != patch); c++)
+        count_bits(c ? other : patch, n, kernel + first, g->filters, filters,
+                   c ? others : counts);
       if (thresholds)
         for (c = 0, *words = 0; c < filters; c++)
           *words |= (uint32_t)(SUM >= thresholds[first + c]) << c;
@@ -360,6 +371,8 @@ typedef struct {
 #if defined(__clang__)
 #pragma clang diagnostic ignored "-Wpass-failed" /* where a function is no instruction */
 #define IN_ANY_ORDER _Pragma("clang loop vectorize(assume_safety)")
+#elif defined(__GNUC__) && defined(__AVX__) /* unrolled, short loops are no vectors */
+#define IN_ANY_ORDER _Pragma("GCC ivdep") _Pragma("GCC unroll 1")
 #elif defined(__GNUC__)
 #define IN_ANY_ORDER _Pragma("GCC ivdep")
 #else
