@@ -34,7 +34,7 @@ DESIGNS = (
     *(("ReActNet34", {"width": w}, (SMALL,)) for w in (16, 64)),
     *((name, {"width": 16}, (SMALL,)) for name in ("ReCUResNet18", "ReCUResNet34")),
     ("DoReFaNet", {}, (SMALL,)),
-    *((f"MeliusNet{form}", {}, (SMALL,)) for form in ("A", "B", "C", "42", "59")),
+    *((f"MeliusNet{form}", {}, (SMALL,)) for form in ("A", "B", "C", "42")),
 )
 RUNTIMES = {"c": ".c", "micro": ".tflite", "litert": ".tflite", "lce": ".tflite"}
 
