@@ -19,7 +19,8 @@ class SkipInit(SameShape):
     with the sum over all elements. Put it last in a branch, before the addition: the
     block then starts as its shortcut, at any depth, and the other weights of the branch
     learn from the second step on. At inference: **folded** into the multiplier of the
-    binary convolution before it, also if it is zero.
+    binary convolution before it. While a is exactly 0, as before training, nothing is
+    left of that convolution, and `convert` rejects the network for LCE.
 
     Arguments:
         gain_initializer: Keras initializer of a.
