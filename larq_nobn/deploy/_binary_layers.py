@@ -147,7 +147,9 @@ def _fallback(
     size = 4 * (sum(sizes.values()) or weights)
     kind = type(layer).__name__ if layer else uses[0].op.type
     between = _between(uses[0], stages.lowered.sums) if uses else None
-    why = _why_float(name, kind, uses, bits, between)
+    left = {node.name for node in stages.lowered.program.nodes}
+    gone = bool(uses) and not any(use.op.name in left for use in uses)
+    why = _why_float(name, kind, uses, bits, between, gone)
     return FloatFallback(name, kind, *why, macs=macs, bytes=size)
 
 
@@ -242,6 +244,7 @@ def _why_float(
     uses: Sequence[TracedKernel],
     bits: tuple[int, int],
     between: str | None,
+    gone: bool,
 ) -> Why:
     """Returns why a layer meant to be binary is float, and a remedy."""
     label, sign = repr(name), sign_taken_by(uses[0].source) if uses else None
@@ -280,6 +283,13 @@ def _why_float(
             "knows as a sign makes them",
             f"Give {label} an input_quantizer such as 'ste_sign', or compare with a "
             "constant as the last step before it.",
+        )
+    if gone and uses[0].op.type in ("Conv2D", "MatMul"):
+        return (
+            f"What follows layer {label} multiplies its output by 0, so nothing of the "
+            "layer is left in the file",
+            "Give that factor another value, such as the gain of a SkipInit or gamma "
+            "of a batch norm: training does.",
         )
     return (
         f"Layer {label} is a binary {kind}, for which LCE has no binary kernel",

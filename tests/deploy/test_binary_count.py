@@ -3,6 +3,7 @@
 import larq as lq
 import numpy as np
 import pytest
+from larq_nobn import layers
 from deploy.nets import SIGNS, OwnConv2D, binary_conv, chain, head
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, convert
@@ -33,6 +34,24 @@ def test_kernels_that_are_not_binary_are_told(tmp_path):
     layer = OwnConv2D(8, 3, name="own", **{**SIGNS, **changes})
     model = chain(binary_conv(8), layer, keras.layers.ReLU(), *head())
     refused(model, "The kernel of layer 'own' is not ±c with one c per", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "factor",
+    [
+        layers.SkipInit(name="zero"),
+        keras.layers.BatchNormalization(gamma_initializer="zeros", name="zero"),
+        keras.layers.Rescaling(0.0, name="zero"),
+        lambda y: y * np.zeros(8, np.float32),
+    ],
+    ids=lambda factor: type(factor).__name__,
+)
+def test_a_layer_whose_output_is_multiplied_by_zero_is_told(factor, tmp_path):
+    start = keras.Input((8, 8, 8))
+    x = keras.layers.Conv2D(8, 1)(start)
+    y = binary_conv(8, name="lost", padding="same", pad_values=1.0)(x)
+    model = keras.Model(start, keras.layers.add([x, factor(y)]))
+    refused(model, "follows layer 'lost' multiplies its output by 0", tmp_path)
 
 
 def test_what_stands_between_sign_and_convolution_is_told(tmp_path, monkeypatch):
