@@ -35,6 +35,10 @@ DESIGNS = (
     *((name, {"width": 16}, (SMALL,)) for name in ("ReCUResNet18", "ReCUResNet34")),
     ("DoReFaNet", {}, (SMALL,)),
     *((f"MeliusNet{form}", {}, (SMALL,)) for form in ("A", "B", "C", "42")),
+    *((name, {}, (SMALL,)) for name in ("QuickNet", "XNORNet18", "BinaryAlexNet")),
+    *((name, {}, (SMALL,)) for name in ("QuickNetLarge", "BinaryDenseNet37")),
+    *((name, {}, (SMALL,)) for name in ("BinaryDenseNet45", "MeliusNet29")),
+    ("MeliusNet59", {}, (SMALL,)),
 )
 RUNTIMES = {"c": ".c", "micro": ".tflite", "litert": ".tflite", "lce": ".tflite"}
 
