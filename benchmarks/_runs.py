@@ -11,7 +11,7 @@ import io
 import json
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import larq_nobn as nobn
@@ -21,7 +21,7 @@ from _results import write_text
 _CALIBRATION = "test_calibration_error"
 
 
-def history(settings, run, kept, data=lambda: None):
+def history(settings, run, kept, data=lambda: None, around=nullcontext):
     """The epochs of a run, which is trained, or resumed, where its log is not kept.
 
     A log in `kept` may be that of another machine, which has the folder of the run.
@@ -29,10 +29,12 @@ def history(settings, run, kept, data=lambda: None):
     Arguments:
         kept: The folder of the experiment, and the name of the run in it.
         data: Called for the images only where something is trained.
+        around: Makes the context of a training from its settings.
     """
     if kept.name not in kept_runs(kept.parent):
         tf.keras.backend.clear_session()
-        nobn.training.train(settings, run, resume=True, data=data())
+        with around(settings):
+            nobn.training.train(settings, run, resume=True, data=data())
         keep_run(run, kept)
     return kept_runs(kept.parent)[kept.name][1]
 

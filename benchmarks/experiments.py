@@ -114,6 +114,7 @@ def screen(seed):
     for lever, change in SCREENED.items():
         for name in ("nobn", "batch_norm"):
             chosen = {"epochs": 5, "validation": 0.1, "learning_rate": _RATE, **change}
+            chosen["label"] = f"{lever}-{name}"  # not all levers are settings
             yield f"{lever}-{name}-{seed}", settings(name, seed=seed, **chosen)
 
 
@@ -163,9 +164,9 @@ def main(experiment, seeds, only, folder, output):
     kept, cells = output / experiment, EXPERIMENTS[experiment]
     for name, chosen in (cell for seed in seeds for cell in cells(seed)):
         if name.startswith(only):
-            change = LEVERS_OF_NETWORKS.get(name.split("-")[0], nullcontext)
-            with change(chosen):
-                found = history(chosen, folder / experiment / name, kept / name)
+            run, lever = folder / experiment / name, name.split("-")[0]
+            change = LEVERS_OF_NETWORKS.get(lever, nullcontext)
+            found = history(chosen, run, kept / name, around=change)
             print(name, *(f"{100 * row['val_accuracy']:.1f}" for row in found))
     with as_folders(kept) as runs:
         found = nobn.training.report(runs).to_dict()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
+from unittest.mock import patch
 
 import larq_nobn as nobn
 import pytest
+from larq_nobn.config import _presets
 from tf_keras import Model
 
 Smaller = Mapping[str, str | Callable[[re.Match[str]], str]]
@@ -31,4 +33,5 @@ def run(text: str, smaller: Smaller, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nobn, "convert", unverified)
     for pattern, replacement in smaller.items():
         text = re.sub(pattern, replacement, text)
-    exec(text, {"__name__": "example"})
+    with patch.dict(_presets.RECIPES):  # which it may add to
+        exec(text, {"__name__": "example"})

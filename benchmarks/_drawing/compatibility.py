@@ -49,7 +49,7 @@ def failed(found, name):
 
 def label(found):
     label = f"Python {found['python']} with TensorFlow {found['tensorflow']}"
-    return label if found.get("numpy", "1") == "1" else f"{label} and NumPy 2"
+    return label if found["numpy"] == "1" else f"{label} and NumPy {found['numpy']}"
 
 
 def opened_files(result):
@@ -59,16 +59,14 @@ def opened_files(result):
         f"python-{e['python']}-tensorflow-{e['tensorflow']}": e["tensorflow"]
         for e in environments
         if e["python"] == environments[0]["python"]
-        and e.get("numpy", "1") == "1"
+        and e["numpy"] == "1"
         and e["steps"].get("save", {}).get("passed")
     }
     notes, rows = [], []
     for found in environments:
         if "opened" in found:
             cells = [opens(found, *each, notes) for each in written.items()]
-            more = "" if found.get("numpy", "1") == "1" else ", NumPy 2"
-            name = f"{found['tensorflow']}, Python {found['python']}{more}"
-            rows.append([name, *cells])
+            rows.append([label(found), *cells])
     head = ["opened with", *(f"saved with {version}" for version in written.values())]
     return "\n\n".join([table(head, rows), *notes])
 

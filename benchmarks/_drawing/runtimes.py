@@ -5,7 +5,8 @@ from __future__ import annotations
 from .markdown import coded, described, table
 
 FORMS = ("LCE", "LCE, int8", "LiteRT", "LiteRT, int8")
-INT8, ON_FEW = "LiteRT, int8", "LCE, int8"  # what portable kernels run slowly
+INT8 = "LiteRT, int8"
+ON_FEW = "LCE, int8"  # what portable kernels run slowly
 
 
 def runtime_accuracies(result):

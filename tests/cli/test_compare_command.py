@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,9 +83,9 @@ def test_a_stopped_grid_says_that_it_resumes(
 def test_one_sentence(invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     for options, sentence in (
-        ("--recipe plain,best", "recipe must be one of plain, .*; got 'best'"),
-        ("--jobs 2 --scheduler tcp://x:9", "scheduler='tcp://x:9' were given"),
+        ("--recipe plain,best", "quick, fine_tune; got 'best'"),
+        ("--jobs 2 --scheduler tcp://[::1]:9", "scheduler='tcp://[::1]:9' were given"),
     ):
         line = (*GRID, "--output", "grid", *options.split())
-        assert re.search(sentence, one_sentence(invoke(*line)))
+        assert sentence in one_sentence(invoke(*line))
     assert list(tmp_path.iterdir()) == []

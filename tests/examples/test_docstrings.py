@@ -15,6 +15,7 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import larq_nobn as nobn
 import larq as lq
@@ -22,6 +23,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from interop.published import ReActNet18, save
+from larq_nobn.config import _presets
 from larq_nobn.deploy import _formats
 from larq_nobn.training import _compare
 from PIL import Image
@@ -89,7 +91,8 @@ def sessions(name: str) -> list[doctest.DocTest]:
 def run(text: str, **given: Any) -> None:
     for pattern, smaller in SMALLER.items():
         text = re.sub(pattern, smaller, text)
-    exec(text, {"__name__": "example", **given})
+    with patch.dict(_presets.RECIPES):  # which it may add to
+        exec(text, {"__name__": "example", **given})
 
 
 WITH_SCRIPTS = [name for name in names() if scripts(name)]

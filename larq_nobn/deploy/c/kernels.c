@@ -137,8 +137,8 @@ typedef uint32_t lanes __attribute__((vector_size(4 * LANES), aligned(4), may_al
         total[left] += BITS(((const lanes *)(const void *)k)[left] ^ patch[n]);         \
     memcpy(counts + c, total, sizeof total);                                            \
   }
-static INLINE void count_bits(const uint32_t *patch, int words, const uint32_t *kernel, int step,
-                       int channels, uint32_t *counts) {
+static INLINE void count_bits(const uint32_t *patch, int words, const uint32_t *kernel,
+                              int step, int channels, uint32_t *counts) {
   int c = 0, n, left;
 #ifdef WORDS
   COUNT_WORDS(2)
