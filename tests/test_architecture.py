@@ -58,7 +58,6 @@ PARTS: dict[str, tuple[set[str], ...]] = {
         {"operations"},
         {"c"},
         {"_binary_layers"},
-        {"_convertible"},
         {"_audit"},
         {"verify", "device"},
         {"int8"},

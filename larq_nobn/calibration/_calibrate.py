@@ -18,7 +18,6 @@ from .._keras import alias, keras
 from .._larq import unmeasured
 from .._progress import step
 from ..graph import _errors, _graph, _models, _operation, _signs, _traits
-from ..graph._probe import is_users
 from ..layers import ChannelAffine, RPReLU
 from ..layers._kernel_layers import has_kernel
 from ..population import moments_of, pooled
@@ -107,10 +106,10 @@ def calibrate(model: keras.Model, data: Any, examples: int = 512) -> None:
     check_integer("examples", examples, 1, "Use 512.")
     _models.check_readable(model)
     _check_batch_norm(model)
-    rules = Rules()
+    inputs = _inputs(model, data, examples)
+    rules = Rules(_models.flattened(model))
     try:
-        inputs = _inputs(model, data, examples)
-        rules.run(_models.flattened(model), inputs)
+        rules.run(inputs)
     except BaseException:
         rules.undo()
         raise
@@ -149,9 +148,6 @@ def _inputs(model: keras.Model, data: Any, examples: int) -> list[ComputedTensor
     return [ComputedTensor(list(one)) for one in zip(*batches, strict=True)]
 
 
-Batches = list[tf.Tensor]
-
-
 @dataclass(frozen=True, eq=False)
 class ComputedTensor:
     """The values of a tensor of the graph.
@@ -166,27 +162,17 @@ class ComputedTensor:
     offset: tf.Tensor | None = None
 
 
-ComputedTensors = list[ComputedTensor]
-
-
-def mean_and_std(batches: Batches) -> tuple[np.ndarray, np.ndarray]:
+def mean_and_std(batches: list[tf.Tensor]) -> tuple[np.ndarray, np.ndarray]:
     """Returns mean and population standard deviation in float64, (C,) each."""
     moments = pooled(moments_of(batch) for batch in batches)
     return np.asarray(moments.mean[0]), np.sqrt(moments.variance)
 
 
-def mean_of(batches: Batches) -> np.ndarray:
+def mean_of(batches: list[tf.Tensor]) -> np.ndarray:
     return mean_and_std(batches)[0]
 
 
-def is_linear(layer: keras.layers.Layer) -> bool:
-    """Tells whether a layer is a linear convolution or dense layer, channels last."""
-    plain = getattr(layer, "activation", None) in (None, keras.activations.linear)
-    linear = plain and bool(_traits.traits(type(layer)).kernel)
-    return linear and _traits.is_channels_last(layer)
-
-
-def passed_on(call: _graph.Call, values: ComputedTensors) -> tf.Tensor | None:
+def passed_on(call: _graph.Call, values: list[ComputedTensor]) -> tf.Tensor | None:
     """Returns the offset of the output of a call without weights, or None."""
     offsets = [value.offset for value in values]
     if all(offset is None for offset in offsets):
@@ -213,10 +199,9 @@ _OF_MEAN, _OF_TARGET = 1e-2, 1e-3
 
 
 def outputs(
-    call: _graph.Call, values: ComputedTensors, layer: keras.layers.Layer | None = None
+    call: _graph.Call, values: list[ComputedTensor], layer: keras.layers.Layer
 ) -> list[list[tf.Tensor]]:
-    """Returns the batches of each output of a call, or of the same call of `layer`."""
-    layer = call.node.layer if layer is None else layer
+    """Returns the batches of each output of a call of `layer` instead of its own."""
     by_batch = []
     for inputs in zip(*(value.batches for value in values), strict=True):
         output = _models.run_call(call, layer, inputs, False)
@@ -227,7 +212,8 @@ def outputs(
 class Rules:
     """Visits calls in order and sets the weights of their layers, each layer once."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: keras.Model) -> None:
+        self._graph = _graph.Graph(model)  # without nested models
         self.before: dict[Any, Any] = {}  # old values, by reference to the weight
         self.left: list[str] = []  # layers with quantizers that are not known
 
@@ -236,21 +222,21 @@ class Rules:
         for reference, value in self.before.items():
             reference.deref().assign(value)
 
-    def run(self, model: keras.Model, inputs: list[ComputedTensor]) -> None:
-        """Visits the calls of a model without nested models, starting at its inputs."""
-        graph, done = _graph.Graph(model), count(1)
+    def run(self, inputs: list[ComputedTensor]) -> None:
+        """Visits the calls of the model, starting at its inputs."""
+        graph, done = self._graph, count(1)
 
-        def make(call: _graph.Call, values: ComputedTensors) -> list[ComputedTensor]:
-            returned = self.visit(graph, call, values)
-            step(f"Initializing {model.name} from data", next(done), len(graph.calls))
+        def make(call: _graph.Call, values: list[ComputedTensor]) -> Any:
+            self._set(call, values)
+            returned = self._call(call, values)
+            what = f"Initializing {graph.model.name} from data"
+            step(what, next(done), len(graph.calls))
             return returned
 
         _models.rerun(graph, inputs, make)
 
-    def visit(
-        self, graph: _graph.Graph, call: _graph.Call, values: ComputedTensors
-    ) -> list[ComputedTensor]:
-        """Sets the weights of a call's layer, then makes the call."""
+    def _set(self, call: _graph.Call, values: list[ComputedTensor]) -> None:
+        """Sets the weights of a call's layer."""
         layer, first = call.layer, values[0]
         sign = _signs.sign_of_call(call)
         shape = tuple(first.batches[0].shape[1:])
@@ -264,31 +250,31 @@ class Rules:
             if known is None and _is_users_with_weights(part):
                 self.left.append(layer.name)
         if isinstance(layer, RPReLU) and self._is_new(layer.shift_in):
-            offset = tf.zeros(layer.shift_in.shape)
-            if first.offset is not None:
-                offset = first.offset
+            none = first.offset is None
+            offset = tf.zeros(layer.shift_in.shape) if none else first.offset
             self._assign(layer.shift_in, -mean_of([offset]))
         if isinstance(layer, ChannelAffine) and self._is_new(layer.beta):
             mean = _finite(call, mean_of(first.batches))
             self._assign(layer.beta, -layer.gamma.numpy() * mean)
         if kernel is not None:
-            self._scale(graph, call, values)
-        return self._call(call, values)
+            self._scale(call, values)
 
-    def _call(self, call: _graph.Call, values: ComputedTensors) -> list[ComputedTensor]:
-        returned = outputs(call, values)
-        if not is_linear(call.layer):
+    def _call(
+        self, call: _graph.Call, values: list[ComputedTensor]
+    ) -> list[ComputedTensor]:
+        layer, returned = call.layer, outputs(call, values, call.node.layer)
+        plain = getattr(layer, "activation", None) in (None, keras.activations.linear)
+        linear = plain and _traits.traits(type(layer)).kernel
+        if not linear or not _traits.is_channels_last(layer):
             offset = passed_on(call, values)
-        elif _kernel_of(call.layer) is not None and call.layer.use_bias:
+        elif _kernel_of(layer) is not None and layer.use_bias:
             offset = None
         else:
             mean = tf.constant(_finite(call, mean_of(returned[0])), tf.float32)
             offset = tf.broadcast_to(mean, (1, *returned[0][0].shape[1:]))
         return [ComputedTensor(batches, offset) for batches in returned]
 
-    def _scale(
-        self, graph: _graph.Graph, call: _graph.Call, values: ComputedTensors
-    ) -> None:
+    def _scale(self, call: _graph.Call, values: list[ComputedTensor]) -> None:
         """Sets gain and bias of a layer with a scaled kernel."""
         layer, kernel = call.layer, _kernel_of(call.layer)
         gain = _gain_of(layer, kernel)
@@ -298,7 +284,13 @@ class Rules:
         linear = alias(layer, activation=keras.activations.linear)
         batches = outputs(call, values, linear)[0]
         if bias is not None:
-            batches = _after_pools(graph, call, batches)
+            # A max pool may alone read the output; a global one leaves one value.
+            tensor = call.first_output
+            while reader := self._graph.sole_consumer(tensor):
+                if _traits.inherited(reader.operation.kind).pool != "max":
+                    break
+                batches = [reader.layer(batch) for batch in batches]
+                tensor = reader.first_output
         mean, std = mean_and_std(batches)
         _finite(call, mean + std)
         factor = np.ones_like(mean)
@@ -386,7 +378,9 @@ def _only_weight(quantizer: Any) -> Any:
 
 
 def _is_users_with_weights(quantizer: Any) -> bool:
-    return is_users(quantizer) and bool(getattr(quantizer, "trainable_weights", None))
+    return _signs.is_users(quantizer) and bool(
+        getattr(quantizer, "trainable_weights", None)
+    )
 
 
 def _draw(number: int, shape: Any) -> np.ndarray:
@@ -406,18 +400,6 @@ def _reads_signs(call: _graph.Call) -> bool:
     # Larq's NoOp(precision=1) declares that inputs are signs.
     quantizer = getattr(call.layer, "input_quantizer", None)
     return getattr(quantizer, "precision", None) == 1 or _signs.has_sign_input(call)
-
-
-def _after_pools(graph: _graph.Graph, call: _graph.Call, batches: Batches) -> Batches:
-    """Applies max pools that are the only readers of an output."""
-    tensor = call.first_output
-    while reader := graph.sole_consumer(tensor):
-        # Not global pools, which leave one value per example.
-        if _traits.inherited(reader.operation.kind).pool != "max":
-            break
-        batches = [reader.layer(batch) for batch in batches]
-        tensor = reader.first_output
-    return batches
 
 
 def _finite(call: _graph.Call, statistics: np.ndarray) -> np.ndarray:

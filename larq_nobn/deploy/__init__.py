@@ -1,8 +1,8 @@
 """Converts trained models to verified `.tflite` or C files, and inspects such files."""
 
 from ._audit import Audit, audit, diff
+from ._binary_layers import binary_layers
 from ._convert import ConversionReport, convert
-from ._convertible import binary_layers
 from ._errors import ConversionError, VerificationError
 from ._formats import Format, FormatComparison, compare_formats
 from ._packed import PackedKernel, packed_kernels

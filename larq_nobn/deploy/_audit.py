@@ -239,19 +239,12 @@ def audit_bytes(content: bytes, path: str, ends: Sequence[str] = ()) -> Audit:
     with parsing(path):  # also rejects nonsense, such as a filter without shape
         graphs = read(content, path, ends)
         rows = _rows(graphs)
-        binary = [row for row in rows if row["op"] == "LceBconv2d"]
         made = Audit(
             path=path,
             size_bytes=len(content),
             runtime=runtime_with(row["op"] for row in rows),
-            ops=dict(Counter(row["op"] for row in rows).most_common()),
-            lce_bconv2d=len(binary),
-            bitpacked_outputs=sum(row["writes_bits"] for row in binary),
-            float_ops=_by_frequency(rows, "float"),
-            int8_ops=_by_frequency(rows, "int8"),
-            **{name: sum(row[name] for row in rows) for name in _SUMS[:3]},
+            **_counted(rows, [row for row in rows if row["op"] == "LceBconv2d"]),
             peak_activation_bytes=_peak_activation_bytes(graphs[0]),
-            operations=rows,
             savings=savings(graphs),
             in_float=[asdict(x) for graph in graphs for x in float_in_file(graph)],
             open_inputs=[
@@ -278,32 +271,38 @@ def _audit_c(content: bytes, path: str) -> Audit:
     rows = [
         {
             **{k: v for k, v in row.items() if k != "macs"},
-            **{
-                f"{k}_macs": row["macs"] * (k == row["kind"])
-                for k in OPERATION_KINDS[:3]
-            },
+            **_macs(row["kind"], row["macs"]),
             **unknown,
             "reads_bits": bool(bits & {*row["reads"]}),
             "writes_bits": row["index"] in bits,
         }
         for row in info["operations"]
     ]
-    binary = [row for row in rows if row["kind"] == "binary"]
     return Audit(
         path=path,
         size_bytes=len(content),
         runtime="c",
-        ops=dict(Counter(row["op"] for row in rows).most_common()),
-        lce_bconv2d=len(binary),
-        bitpacked_outputs=sum(row["writes_bits"] for row in binary),
-        float_ops=_by_frequency(rows, "float"),
-        **{name: sum(row[name] for row in rows) for name in _SUMS[:3]},
+        **_counted(rows, [row for row in rows if row["kind"] == "binary"]),
         peak_activation_bytes=info["memory_bytes"],
         flash_bytes=info["constant_bytes"],
         arena_bytes=info["memory_bytes"],
-        operations=rows,
         savings=[],
     )
+
+
+def _counted(
+    rows: list[dict[str, Any]], binary: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Returns the fields of an audit that follow from its operations."""
+    return {
+        "operations": rows,
+        "ops": dict(Counter(row["op"] for row in rows).most_common()),
+        "lce_bconv2d": len(binary),
+        "bitpacked_outputs": sum(row["writes_bits"] for row in binary),
+        "float_ops": _by_frequency(rows, "float"),
+        "int8_ops": _by_frequency(rows, "int8"),
+        **{name: sum(row[name] for row in rows) for name in _SUMS[:3]},
+    }
 
 
 def _by_frequency(rows: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
@@ -313,6 +312,10 @@ def _by_frequency(rows: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]
             layers[row["op"]].append(row["layer"])
     ranked = sorted(layers.items(), key=lambda item: (-len(item[1]), item[0]))
     return [{"op": op, "count": len(names), "layers": names} for op, names in ranked]
+
+
+def _macs(kind: str, count: int) -> dict[str, int]:
+    return {f"{k}_macs": count * (k == kind) for k in OPERATION_KINDS[:3]}
 
 
 def _rows(graphs: Sequence[Subgraph]) -> list[dict[str, Any]]:
@@ -344,10 +347,7 @@ def _rows(graphs: Sequence[Subgraph]) -> list[dict[str, Any]]:
                 "layer": graph.layer(op),
                 "output_shape": shape,
                 "output_type": kind,
-                **{
-                    f"{k}_macs": op.macs if k == op.kind else 0
-                    for k in OPERATION_KINDS[:3]
-                },
+                **_macs(op.kind, op.macs),
                 "weight_bytes": sum(new.values()),
                 "activation_bytes": sum(tensor.bytes for tensor in op.outputs),
                 "reads_bits": op.kind == "binary"

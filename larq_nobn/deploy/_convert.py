@@ -51,7 +51,7 @@ from .lite._file import read
 from .lite._micro import check_micro, micro_error, with_packed_kernels
 from .operations import Stages
 from .operations._kinds import Kernel
-from .trace._operation_names import layer_name, layer_of
+from .trace._operation_names import layer_name
 from .verify._agreement import tie_warnings
 from .verify._c import verify_c
 from .verify._lowered import REFERENCE, verify_file, verify_operations
@@ -261,8 +261,7 @@ def convert(
                 )
             if runtime == "micro":
                 step("Running TensorFlow Lite Micro")
-                ends = [layer_of(op) for op in stages.traced.ends]
-                content, runner = _for_micro(content, taken, ends)
+                content, runner = _for_micro(content, taken, stages.traced.ends)
                 audit = audit_bytes(content, path)
         temporary.write_bytes(content)
         if described:
@@ -373,8 +372,7 @@ def _contents(
     """Audits a file; returns also the expected binary layers, and the merged ones."""
     merged = list[str]()
     left = [*map(layer_name, stages.binary)]
-    ends = [layer_of(op) for op in stages.traced.ends]
-    audit = audit_bytes(content, path, ends)
+    audit = audit_bytes(content, path, stages.traced.ends)
     if runtime != "litert":
         lacking = max(len(left) - audit.lce_bconv2d, 0)
         merged = [*map(layer_name, stages.repeated[:lacking])]

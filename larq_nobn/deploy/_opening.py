@@ -22,6 +22,7 @@ from ..population._batches import batches, model_batches
 from ._errors import ConversionError, UnreadableError, conversion_errors
 
 
+@conversion_errors()
 def as_functional(model: Any) -> keras.Model:
     """Returns a plain functional model with the layers of a model, without nesting.
 
@@ -45,10 +46,7 @@ def as_functional(model: Any) -> keras.Model:
             "and may do more than its layer graph. Write that as a layer, in a plain "
             "keras.Model or keras.Sequential."
         )
-    try:
-        _models.check_dense_inputs(model)
-    except _errors.ModelError as error:
-        raise ConversionError(str(error)) from error
+    _models.check_dense_inputs(model)
     for tensor, name in zip(model.inputs, model.input_names, strict=True):
         if None in tensor.shape[1:]:
             raise ConversionError(
@@ -58,10 +56,8 @@ def as_functional(model: Any) -> keras.Model:
                 "input_shape."
             )
     try:
-        if any(
-            isinstance(x, keras.Model) or _signs.sign_of_activation(x)
-            for x in model.layers
-        ):
+        signs = map(_signs.sign_of_activation, model.layers)
+        if any(isinstance(x, keras.Model) for x in model.layers) or any(signs):
             model = _models.flattened(model)
     except _errors.ModelError as error:
         raise UnreadableError(str(error)) from error

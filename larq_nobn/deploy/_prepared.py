@@ -16,8 +16,7 @@ from .._larq import lq, unmeasured
 from ..graph import _examples, _signs
 from ..loading._foreign import layers_of
 from ..quantizers._rsign import ThresholdSign
-from . import _convertible
-from ._binary_layers import check_float
+from ._binary_layers import check_float, check_model
 from ._errors import VerificationError, conversion_errors
 from ._opening import in_float32, opened, range_batches, with_known_sizes
 from .int8._conversion import check_int8
@@ -155,7 +154,7 @@ def opened_model(
     given, reason = opened(whole)
     if reason is None:
         check_int8(given, int8)
-    _convertible.check_model(given)
+    check_model(given)
     return whole, given, reason
 
 

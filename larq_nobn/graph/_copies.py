@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import product
 from typing import Any
 
@@ -25,8 +25,7 @@ from ._graph import Call, Graph, inputs_of
 
 _log = logging.getLogger("larq_nobn")
 
-# For generated inputs: upper bounds of whole numbers, tried until a layer accepts them,
-# and the scales of the examples.
+# Bounds of whole numbers, tried until a layer accepts them, and scales of examples.
 _WHOLE = (256, 2, 1)
 _SCALES = (1.0, 100.0, 10.0, 0.1)
 # A copy makes the same calls on the same machine: 16 units in the last place.
@@ -81,13 +80,9 @@ def to_keras(graph: Graph, float32: bool = False, shared: bool = False) -> keras
     with lq.context.quantized_scope(False):
         ends = _models.rerun(graph, starts, make)
         if not shared:
-            operations = [
-                call.operation for call in new if call.operation.base is not None
-            ]
-            _share(
-                graph.model,
-                [(x.base, built[id(x)], x.is_given) for x in operations],
-            )
+            bases = [x.operation for x in new if x.operation.base is not None]
+            copies = [(x.base, built[id(x)], x.is_given) for x in bases]
+            _share(graph.model, copies)
         for call in new:
             _fill(call, built[id(call.operation)], float32)
     return _models.model_like(graph.model, starts, ends)
@@ -111,10 +106,8 @@ def _share(model: keras.Model, copies: Sequence[_Copy]) -> None:
         parts = given._flatten_layers(), copy._flatten_layers()
         for part, own in zip(*parts, strict=False):
             for name, variable in _operation.named(part).items():
-                place = given.name, id(part)
-                uses[id(variable)].setdefault(
-                    place, (name, part, own if same else None)
-                )
+                use = name, part, own if same else None
+                uses[id(variable)].setdefault((given.name, id(part)), use)
     for places in uses.values():
         (name, part, first), *others = places.values()
         one = all(vars(x)[n] is vars(part)[name] for n, x, _ in others)
@@ -198,10 +191,8 @@ def copied(model: keras.Model) -> keras.Model:
         made._trainable = model._trainable  # without changing that of its layers
         return made
 
-    layers = model._flatten_layers(include_self=False)
-    halves = (
-        x for x in layers if _operation.is_foreign(x) and _operation.needs_float32(x)
-    )
+    foreign = filter(_operation.is_foreign, model._flatten_layers(include_self=False))
+    halves = filter(_operation.needs_float32, foreign)
     with lq.context.quantized_scope(False):
         with (
             _own_policy(next(halves, None)),
@@ -222,10 +213,8 @@ def _own_policy(layer: keras.layers.Layer | None) -> Iterator[None]:
     It is the layer's own policy, under which it was most likely made.
     """
     policy = "" if layer is None else layer.dtype_policy.name
-    if "float" in policy and _operation.is_foreign(layer):
-        with dtype_policy(policy):
-            yield
-    else:
+    own = "float" in policy and _operation.is_foreign(layer)
+    with dtype_policy(policy) if own else nullcontext():
         yield
 
 

@@ -95,9 +95,9 @@ def called(model: keras.Model, examples: Sequence[np.ndarray]) -> list[np.ndarra
         return [output.numpy() for output in inference(model, inputs)]
 
 
-def batch_of(model: keras.Model) -> int:
-    """Returns how many examples a model takes at once; 1 if it takes any number."""
-    return next(filter(None, (tensor.shape[0] for tensor in model.inputs)), 1)
+def batch_of(model: keras.Model, usual: int = 1) -> int:
+    """Returns how many examples a model takes at once; `usual` if any number."""
+    return next(filter(None, (tensor.shape[0] for tensor in model.inputs)), usual)
 
 
 def _regular(shape: tuple[int, ...]) -> np.ndarray:

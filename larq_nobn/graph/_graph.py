@@ -192,7 +192,8 @@ class Graph:
 
     def free(self, name: str) -> str:
         """Returns a name that no layer has: `name`, or `name` with a number."""
-        return Names(self).free(name)
+        taken = {*(call.name for call in self.calls), *self.model.input_names}
+        return free_name(name, taken)
 
     def producer(self, tensor: Any) -> Call | None:
         """Returns the call that makes a tensor; None for an input of the model."""
@@ -232,10 +233,8 @@ class Graph:
     def with_row(self, name: str, row: Sequence[Operation]) -> Graph:
         """Returns a graph in which operations in a row replace all calls of a layer.
 
-        Arguments:
-            name: The name of the layer.
-            row: Operations of one input each; the last one makes the layer's output.
-                With an empty row, readers of the layer read its input instead.
+        Each has one input; the last one makes the layer's output. With an empty row,
+        readers of the layer read its input instead.
         """
         graph = self
         for use in self.uses(name):
@@ -273,19 +272,6 @@ class Graph:
     @cached_property
     def _uses(self) -> dict[str, list[Call]]:
         return _by_key((call.name, call) for call in self.calls)
-
-
-class Names:
-    """The names of the layers of a graph, to find free ones."""
-
-    def __init__(self, graph: Graph) -> None:
-        self._taken = {*(call.name for call in graph.calls), *graph.model.input_names}
-
-    def free(self, name: str) -> str:
-        """Returns and reserves a free name: `name`, or `name` with a number."""
-        name = free_name(name, self._taken)
-        self._taken.add(name)
-        return name
 
 
 def _by_key(pairs: Iterable[tuple[Any, Call]]) -> dict[Any, list[Call]]:

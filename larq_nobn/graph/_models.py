@@ -73,11 +73,8 @@ def replace_layers(
     """Builds a model from the calls of inference, with other layers.
 
     Keras' `clone_model` would also replace layers that only training needs, and call
-    them on all inputs.
-
-    Arguments:
-        replacement: Returns the layer for a call, or a function that calls several;
-            it is asked once for a layer that is used more than once.
+    them on all inputs. `replacement` returns a layer for the first call of each layer,
+    or a function that calls several.
     """
     layers: dict[str, Layers] = {}
 
@@ -110,8 +107,7 @@ def run_call(
 ) -> Any:
     """Repeats a call with another layer, on other values.
 
-    Arguments:
-        training: The mode if the call fixes none; None to leave it open.
+    `training` is the mode if the call fixes none; None leaves it open.
     """
     own: Any = layer if call.node is None else call.node.layer
     named = layer if isinstance(layer, keras.layers.Layer) else own

@@ -1,22 +1,44 @@
-"""Finds signs among quantizers, tensors and kernels, and writes them as `RSign`."""
+"""Finds signs among quantizers, tensors and kernels, and writes them as `RSign`.
+
+A function, a Lambda or a class that this package does not know may be written in any
+way. So it is tried on numbers of all sizes: 0 and -0, each power of ten from 1e-30 to
+1e30 and some between, and infinity, on both sides of 0, each among others. Left out are
+NaN, which has no sign, and numbers below 1e-30, which processors may flush to 0.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 from .._keras import alias, keras
 from .._larq import lq, unmeasured
 from ..quantizers import ProgressiveSign, ReSTE, RSign, SigmoidSign
-from ._errors import raised_by
+from ._errors import ModelError, raised_by
 from ._graph import Call, inputs_of, maker_of
-from ._operation import Operation, latent, needs_float32, rebuild, take_state
-from ._probe import bits_of_users, is_users
-from ._traits import function_traits, inherited
+from ._operation import (
+    KNOWN_PACKAGES,
+    Operation,
+    latent,
+    needs_float32,
+    rebuild,
+    take_state,
+)
+from ._traits import FUNCTIONS, function_traits, inherited
 
 _layers = keras.layers
 _FEW = 3
+_NUMBERS = np.array([-100.0, -2.5, -0.5, 0.5, 2.5, 100.0], np.float32)
+# The most values that a quantizer of few bits gives for the numbers below.
+_MOST = 3
+_SIZES = np.geomspace(1e-30, 1e30, 241, dtype=np.float32)
+_POSITIVE = np.array([0.0, -0.0, *_SIZES, np.inf], np.float32)
+_NEGATIVE = -np.array([*_SIZES, np.inf], np.float32)
+# (batch, ..., channels) of one channel; weights per channel broadcast it to several.
+_SHAPES = tuple((-1, *[1] * rank) for rank in (3, 1, 2, 4))
 
 
 def is_binary(quantizer: Any) -> bool:
@@ -33,6 +55,63 @@ def bits_of(quantizer: Any) -> int:
     if own is None and is_users(quantizer):
         return bits_of_users(quantizer)
     return own or getattr(function_traits(quantizer).sign, "precision", None) or 32
+
+
+def is_users(quantizer: Any) -> bool:
+    """Whether this is a function, a Lambda or a class that this package lacks."""
+    if quantizer is None or not callable(quantizer):
+        return False
+    if isinstance(quantizer, Hashable) and quantizer in FUNCTIONS:
+        return False
+    if type(quantizer) is keras.layers.Lambda:
+        return True
+    home = quantizer if not isinstance(quantizer, keras.layers.Layer) else None
+    module = getattr(home, "__module__", None) or type(quantizer).__module__
+    return module.split(".")[0] not in KNOWN_PACKAGES
+
+
+def bits_of_users(quantizer: Any) -> int:
+    """Returns the bits of a user's quantizer, tried on numbers.
+
+    A sign has 1 bit; it may be -1 at 0, or give 0 and 1 instead of -1 and +1. Anything
+    else that gives few numbers, or cannot be called on numbers alone, has 2 bits. The
+    rest has 32.
+    """
+    for shape in _SHAPES:
+        few = _tried(quantizer, _NUMBERS.reshape(shape))
+        if few is not None and few.shape[:1] == _NUMBERS.shape:
+            break
+    else:
+        return 2
+    values = set(np.unique(few))
+    same_places = few.shape[:-1] == _NUMBERS.reshape(shape).shape[:-1]
+    if len(values) > _MOST or not same_places:
+        return 32
+    low, zero = (0, 0) if values == {0.0, 1.0} else (-1, 1)
+    if np.all(_tried(quantizer, np.zeros_like(_NUMBERS).reshape(shape)) == -1):
+        zero = -1
+    channels = few.shape[-1] if few.shape[-1] > 1 else 5
+    # Each number is among others on the same side of 0, so that no mean is 0.
+    for side in (_POSITIVE, _NEGATIVE):
+        numbers = np.resize(side, (len(side), *[2] * (len(shape) - 2), channels))
+        made = _tried(quantizer, numbers)
+        expected = np.where(numbers > 0, 1, np.where(numbers == 0, zero, low))
+        if made is None or not np.array_equal(made, expected):
+            return 2
+    return 1
+
+
+def _tried(quantizer: Any, numbers: np.ndarray) -> np.ndarray | None:
+    """Returns what a quantizer gives for numbers; None if it raises."""
+    call = quantizer
+    if isinstance(quantizer, lq.quantizers.Quantizer):
+        call = quantizer.call  # without its metrics
+    try:
+        with raised_by(quantizer, "cannot be called on numbers"):
+            made = call(tf.constant(numbers))
+    except ModelError:
+        return None
+    return np.asarray(tf.cast(made, tf.float32)) if tf.is_tensor(made) else None
 
 
 def has_binary_kernel(operation: Operation) -> bool:

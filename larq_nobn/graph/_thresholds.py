@@ -72,12 +72,8 @@ def between_steps(value: Any, step: Any, negated: Any = False) -> np.ndarray:
     """Moves thresholds on whole multiples of a step to halfway between two, (C,).
 
     There, rounding cannot reach them. A threshold that equals a multiple, up to a few
-    roundings in float32, counts as one.
-
-    Arguments:
-        value: Thresholds, (C,) or a number: a sign is +1 from here on.
-        step: Positive, (C,) or a number.
-        negated: Whether the sign is +1 only above the threshold, (C,) or a flag.
+    roundings in float32, counts as one. A sign is +1 from its threshold on, or if
+    `negated` only above it.
     """
     with np.errstate(invalid="ignore"):  # inf - inf
         count = np.asarray(value, np.float64) / step

@@ -60,12 +60,8 @@ class BatchNormStatistics:
     def take(self, batches: Callable[[], Iterable[list[tf.Tensor]]]) -> dict[Any, int]:
         """Sets the statistics of the batch norms to those of all batches.
 
-        Arguments:
-            batches: Function that starts a pass over the data; each batch is a list of
-                the model's inputs.
-
-        Returns:
-            The number of values per channel, by batch norm.
+        `batches` starts a pass over the data; each batch is a list of the model's
+        inputs. Returns the number of values per channel, by batch norm.
 
         Raises:
             ValueError: If the input of a layer is not finite.

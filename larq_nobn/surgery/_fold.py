@@ -321,8 +321,5 @@ def _rsign(name: str, quantizer: Any, affine: _Affine) -> _operation.Operation:
     if np.any(far):
         raise _NotExact("some of its gains are as good as 0")
     sign = equal._replace(scale=factor, shift=threshold.shift(factor, dtype))
-    return sign.operation(
-        name,
-        dtype=quantizer.dtype_policy.name,
-        trainable=affine.trainable,
-    )
+    policy = quantizer.dtype_policy.name
+    return sign.operation(name, dtype=policy, trainable=affine.trainable)

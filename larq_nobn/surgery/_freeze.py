@@ -142,14 +142,13 @@ def _rows(model: keras.Model) -> dict[str, Constant]:
     rows: dict[str, Constant] = {}
     failed: list[str] = []
     graph = _graph.Graph(model)
-    names = _graph.Names(graph)
     for call in graph.calls:
         layer, label = call.layer, call.described
         if not isinstance(layer, DYNAMIC):
             inside = [part for part in layer.submodules if isinstance(part, DYNAMIC)]
             failed += [label] if inside else []
         elif call.name not in rows:
-            row = constant_of(call, names)
+            row = constant_of(call, graph)
             if row is None:
                 failed.append(label)
             else:
@@ -218,13 +217,13 @@ def _calibrate(layer: ChannelAffine, moments: PooledMoments) -> float:
     return float(np.sqrt(max(left.sum(), 0) / power.sum())) if power.any() else 0.0
 
 
-def constant_of(call: _graph.Call, names: _graph.Names) -> Constant | None:
+def constant_of(call: _graph.Call, graph: _graph.Graph) -> Constant | None:
     """Returns the row that replaces a layer; None if there is no such row."""
     layer, rank = call.layer, call.first_input.shape.rank
     if isinstance(layer, ProxyNormalization):
-        return _proxy(layer, names)
+        return _proxy(layer, graph)
     if isinstance(layer, EvoNormS0):
-        return _evonorm(layer, names)
+        return _evonorm(layer, graph)
     kinds = (_layers.LayerNormalization, _layers.GroupNormalization)
     if isinstance(layer, kinds) and list(np.ravel(layer.axis) % rank) != [rank - 1]:
         return None
@@ -238,7 +237,7 @@ def _activation(
     return _operation.Operation(name, _layers.Activation, None, arguments)
 
 
-def _proxy(layer: ProxyNormalization, names: _graph.Names) -> Constant:
+def _proxy(layer: ProxyNormalization, graph: _graph.Graph) -> Constant:
     """Calibrates the group norm alone; the proxy step is constant already."""
     name = layer.name
     if layer.activation is keras.activations.linear:
@@ -253,16 +252,16 @@ def _proxy(layer: ProxyNormalization, names: _graph.Names) -> Constant:
     weights = map(tf.convert_to_tensor, (layer.gamma, layer.beta))
     center, variance = layer._proxy_moments(*map(at_least_float32, weights))
     rate = tf.math.rsqrt(variance + layer.epsilon).numpy()
-    affine = channel_affine(layer, names.free(f"{name}_affine"))
+    affine = channel_affine(layer, graph.free(f"{name}_affine"))
     row = (
         affine,
-        _activation(layer, names.free(f"{name}_activation"), layer.activation),
+        _activation(layer, graph.free(f"{name}_activation"), layer.activation),
         channel_affine(layer, name, rate, -rate * center.numpy()),
     )
     return Constant(affine.name, row, normalized)
 
 
-def _evonorm(layer: EvoNormS0, names: _graph.Names) -> Constant:
+def _evonorm(layer: EvoNormS0, graph: _graph.Graph) -> Constant:
     """Writes x·sigmoid(v·x) as swish(v·x), whose factor v becomes part of the gain."""
     v, name = layer.v.numpy(), layer.name
     v = np.where(np.abs(v) < 1e-6, 1e-6, v)  # swish(0) would lose x
@@ -271,8 +270,8 @@ def _evonorm(layer: EvoNormS0, names: _graph.Names) -> Constant:
         return tf.nn.silu(v * tf.cast(x, v.dtype))
 
     row = (
-        channel_affine(layer, names.free(f"{name}_slope"), v, np.zeros_like(v)),
-        _activation(layer, names.free(f"{name}_swish"), "swish"),
+        channel_affine(layer, graph.free(f"{name}_slope"), v, np.zeros_like(v)),
+        _activation(layer, graph.free(f"{name}_swish"), "swish"),
         channel_affine(layer, name),
     )
     return Constant(name, row, layer, swish)

@@ -113,12 +113,11 @@ def remove_batch_norm(
     changes = []
     if any(_models.is_batch_norm(call.layer) for call in graph.calls):
         plan = _plan.Plan(graph, alpha, variance_rule)
-        names = _graph.Names(graph)
         for done, call in enumerate(graph.calls):
             step("Replacing layers", done, len(graph.calls))
             if call is not graph.uses(call.name)[0]:
                 continue
-            row, action, reason = _replaced(call, plan, names, binary)
+            row, action, reason = _replaced(call, plan, binary)
             if row != [call.operation]:
                 free = free.with_row(call.name, row)
             if action:
@@ -133,7 +132,7 @@ _LEAST_GAIN = 1e-4
 
 
 def _replaced(
-    call: _graph.Call, plan: _plan.Plan, names: _graph.Names, binary: dict[str, bool]
+    call: _graph.Call, plan: _plan.Plan, binary: dict[str, bool]
 ) -> tuple[list[_operation.Operation], str, str]:
     """Returns operations in a row that replace a call, and its action and reason."""
     name, operation, layer = call.name, call.operation, call.layer
@@ -147,18 +146,18 @@ def _replaced(
             weights = {key: alpha * value for key, value in plan.affine[name].items()}
             row.append(channel_affine(layer, name, **weights))
         if isinstance(layer, IndependentComponent) and layer.rate > 0:
-            own = names.free(f"{name}_dropout") if row else name
+            own = plan.graph.free(f"{name}_dropout") if row else name
             arguments = {**precision, "rate": layer.rate}
             row.append(_operation.Operation(own, keras.layers.Dropout, None, arguments))
         return row, action, reason
     if name in plan.pools:
-        own = names.free(f"{name}_scale")
+        own = plan.graph.free(f"{name}_scale")
         arguments = {**precision, "scale": plan.pools[name]}
         scale = _operation.Operation(own, keras.layers.Rescaling, None, arguments)
         return [scale, operation], action, reason
     sign = ""
     if name in plan.kernels:
-        operation, action = _standardized(call, plan, names, binary)
+        operation, action = _standardized(call, plan, binary)
     if name in plan.signs:
         rsign = plan.signs[name]
         sign = "rsign" + _words(scale=rsign.scale)
@@ -166,7 +165,7 @@ def _replaced(
         if _signs.sign_of_layer(layer):
             operation = rsign.operation(name, **precision)
         elif _plan.latent_kernels(layer):
-            inner = rsign.operation(names.free(f"{name}_sign"), **precision)
+            inner = rsign.operation(plan.graph.free(f"{name}_sign"), **precision)
             operation = operation.replaced(arguments={"input_quantizer": inner})
     elif _signs.sign_of_call(call) is not None:
         sign, reason = "keeps its sign", "rsign has no estimator like it"
@@ -182,7 +181,7 @@ def _words(**factors: float) -> str:
 
 
 def _standardized(
-    call: _graph.Call, plan: _plan.Plan, names: _graph.Names, binary: dict[str, bool]
+    call: _graph.Call, plan: _plan.Plan, binary: dict[str, bool]
 ) -> tuple[_operation.Operation, str]:
     """Returns the layer of a standardized kernel, and words for a report."""
     own, alpha, operation = plan.kernels[call.name], plan.alpha_of(call), call.operation
@@ -206,7 +205,7 @@ def _standardized(
     bias = own.bias if own.norm else operation.arrays.get("bias")
     if bias is not None:
         values["bias"] = alpha * bias
-    name = names.free(f"{call.name}_kernel")
+    name = plan.graph.free(f"{call.name}_kernel")
     new = _operation.Operation(name, kind, None, arguments, gains)
     argument = _operation.KERNELS[own.name]
     constraint = argument.replace("quantizer", "constraint")

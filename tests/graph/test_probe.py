@@ -4,8 +4,7 @@ import larq as lq
 import pytest
 import tensorflow as tf
 from larq_nobn._keras import keras
-from larq_nobn.graph._probe import bits_of_users
-from larq_nobn.graph._signs import bits_of, is_binary, sign_of_layer
+from larq_nobn.graph._signs import bits_of, bits_of_users, is_binary, sign_of_layer
 
 
 @tf.custom_gradient

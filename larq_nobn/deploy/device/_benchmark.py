@@ -31,6 +31,7 @@ from ..lite._compiled import compiler
 from ..lite._converter import interpreter_of
 
 _MS = 1e3
+_KINDS = ("binary", "int8", "float")
 _RESAMPLES = 1000
 
 
@@ -186,7 +187,7 @@ def _cells(timing: Timing) -> dict[str, str]:
 
 
 def _macs(timing: Timing) -> Iterator[str]:
-    for kind in ("binary", "int8", "float"):
+    for kind in _KINDS:
         if count := getattr(timing, f"{kind}_macs"):
             yield f"{count / 1e6:,.2f} M {kind}"
 
@@ -280,13 +281,10 @@ def check_counts(runs: int, warmup: int, threads: int) -> None:
         check_bounds(name, value)
 
 
-def _files(
-    path: str | os.PathLike,
-    against: str | os.PathLike | Sequence[str | os.PathLike] | None,
-) -> list[str]:
+def _files(path: Any, against: Any) -> list[str]:
     """Returns the paths of all files, the one to compare with first."""
     several = isinstance(against, list | tuple)
-    others: Any = against if several else () if against is None else [against]
+    others = against if several else () if against is None else [against]
     return [check_path("path", path), *(check_path("against", x) for x in others)]
 
 
@@ -393,10 +391,7 @@ def _sizes(audited: Audit) -> dict[str, Any]:
         "lce_bconv2d": audited.lce_bconv2d,
         "float_ops": sum(op["count"] for op in audited.float_ops),
         "memory_bytes": audited.arena_bytes or audited.peak_activation_bytes or None,
-        **{
-            name: getattr(audited, name)
-            for name in ("binary_macs", "float_macs", "int8_macs")
-        },
+        **{f"{kind}_macs": getattr(audited, f"{kind}_macs") for kind in _KINDS},
     }
 
 

@@ -192,14 +192,18 @@ def _compared(
         parts.append(outputs)
         given, made_of = theirs[: len(maps.ranges)], partial(maps.computed, taken)
         made = made_of(given)
-        away = map(_steps, made, theirs, maps.steps)
-        if any(np.any(distance > MOST_STEPS) for distance in away):
+        distances = map(_steps, made, theirs, maps.steps)
+        if any(np.any(distance > MOST_STEPS) for distance in distances):
             made = _past_jumps(made_of, given, maps.steps, made, theirs)
         columns = zip(named, made, theirs, maps.steps, strict=True)
         for (kind, key, label), mine, own, apart in columns:
             result = _segments.CutResult(label)
             result = segments.results.setdefault((kind, key), result)
-            _compare(mine, own, apart, rows, result)
+            away = _steps(mine, own, apart).reshape(len(rows), -1)
+            worst = away.max(axis=1, initial=0)
+            result.worst = max(result.worst, float(worst.max()))
+            result.count += away.size
+            result.faulty |= {rows[i] for i in np.flatnonzero(worst > MOST_STEPS)}
     segments.outputs = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
     return segments, maps.outputs
 
@@ -248,21 +252,6 @@ def _steps(mine: np.ndarray, theirs: np.ndarray, apart: float | None) -> np.ndar
     """Returns distances in steps; for floats, in units of their rounding error."""
     apart = apart or 1e-5 * float(np.abs(mine).max(initial=0)) or 1.0
     return _away(mine, theirs) / apart
-
-
-def _compare(
-    mine: np.ndarray,
-    theirs: np.ndarray,
-    apart: float | None,
-    rows: list[int],
-    result: _segments.CutResult,
-) -> None:
-    """Adds the distance of a map from that of a file to a result."""
-    away = _steps(mine, theirs, apart).reshape(len(rows), -1)
-    worst = away.max(axis=1, initial=0)
-    result.worst = max(result.worst, float(worst.max()))
-    result.count += away.size
-    result.faulty |= {rows[i] for i in np.flatnonzero(worst > MOST_STEPS)}
 
 
 def _visible(stages: Stages, inner: Sequence[Node], runtime: str) -> Runner:

@@ -320,7 +320,7 @@ def _with_ranges(graph: _graph.Graph, data: Any) -> _graph.Graph:
     model = in_float32(_copies.to_keras(graph, shared=True))
     program, values = _program_of(model, graph)
     # Every file of the copy has these ranges, also one for LCE, which merges less.
-    places, names = places_in(program, "lce"), _graph.Names(graph)
+    places = places_in(program, "lce")
     owners = {
         key: value if value in places.fixed else places.owners.get(value)
         for key, value in values.items()
@@ -342,7 +342,7 @@ def _with_ranges(graph: _graph.Graph, data: Any) -> _graph.Graph:
     made = dict[Value, _operation.Operation]()
     for name, edge, root in ranged:
         if root not in made:
-            own, still = names.free(f"{name}_range"), {"trainable": False}
+            own, still = graph.free(f"{name}_range"), {"trainable": False}
             options = still if root in places.fixed else {}
             low, high = map(np.asarray, ranges[values[id(edge)]])
             ends = {"minimum": low, "maximum": high}

@@ -11,7 +11,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
@@ -26,6 +26,7 @@ from ..._keras import keras
 from ..._math import unfused
 from ..._names import RUNTIMES
 from ...graph import _errors, _models, _operation
+from ...graph._examples import batch_of
 from ...loading._foreign import foreign_of
 from .._errors import ConversionError
 from ._compiled import compiled, is_c, read_info, runs
@@ -213,15 +214,10 @@ def _by_tensorflow(folder: str, outside: str) -> bytes:
     return converter.convert()
 
 
-def called(model: keras.Model) -> Function:
-    """Returns a function that calls a model, and names the layer that raises."""
+def calling(model: keras.Model) -> AbstractContextManager[None]:
+    """Names the layer of a model that raises an error for examples."""
     what, advice = "cannot be called on the examples", "Pass data that it takes."
-
-    def named(inputs: Sequence[Any]) -> Sequence[Any]:
-        with _errors.raised_by(model, what, advice, ConversionError):
-            return _models.inference(model, inputs)
-
-    return named
+    return _errors.raised_by(model, what, advice, ConversionError)
 
 
 def in_batches(
@@ -242,9 +238,13 @@ def in_batches(
 
 def run(model: keras.Model, examples: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Applies a model to all examples, in batches of the size that it was built for."""
-    sizes = [tensor.shape[0] for tensor in model.inputs]
-    size = next(filter(None, sizes), min(_BATCH, len(examples[0])))
-    return in_batches(called(model), examples, size)
+
+    def function(inputs: Sequence[Any]) -> Sequence[Any]:
+        with calling(model):
+            return _models.inference(model, inputs)
+
+    size = batch_of(model, min(_BATCH, len(examples[0])))
+    return in_batches(function, examples, size)
 
 
 # --- files that run

@@ -115,9 +115,7 @@ def _sources(program: Program, node: Node) -> Iterator[tuple[Value, list[Node]]]
     inner = {node}
     while len(inner) < _MOST_NODES:
         makers = {x: program.maker(x) for n in inner for x in n.reads}
-        inner |= {
-            m for m in makers.values() if m is not None and isinstance(m, Constant)
-        }
+        inner |= {m for m in makers.values() if isinstance(m, Constant)}
         ends = [x for x, maker in makers.items() if maker not in inner]
         if len(ends) == 1:
             yield ends[0], [n for n in program.nodes if n in inner]

@@ -17,13 +17,7 @@ from ._program import Program
 def outputs_of(
     program: Program, inputs: Sequence[Any], more: Sequence[Value] = ()
 ) -> list[Any]:
-    """Computes a program inside a TensorFlow function.
-
-    Arguments:
-        program: The program.
-        inputs: A tensor for each input of the program.
-        more: Values whose tensors are returned after the outputs.
-    """
+    """Returns the tensors of a program's outputs, then of `more`, for input tensors."""
     tensors = _tensors_of(program, inputs)
     return [tensors[value] for value in (*program.outputs, *more)]
 
@@ -31,7 +25,11 @@ def outputs_of(
 def _tensors_of(program: Program, inputs: Sequence[Any]) -> dict[Value, Any]:
     tensors = dict(zip(program.inputs, inputs, strict=True))
     for node in program.nodes:
-        made = _computed(node, [tensors[value] for value in node.reads])
+        scope, _, name = node.name.rpartition("/")
+        scoped = scope and not isinstance(node, Other)
+        with tf.name_scope(f"{scope}/" if scoped else ""):
+            made = node.emit(name, *(tensors[value] for value in node.reads))
+        made = made if isinstance(made, list) else [made]
         tensors.update(zip(node.makes, made, strict=False))
     return tensors
 
@@ -54,12 +52,9 @@ def form_of(
     count: int | None = None,
     value_of: Callable[[Any], Value] = lambda value: value,
 ) -> Form:
-    """Returns a form that runs a program and shows its values.
+    """Returns a form that runs a program, and shows the values of tensors.
 
-    Arguments:
-        program: The program.
-        count: How many of its first outputs the network has; None for all.
-        value_of: Returns the program's value for a tensor that the form is asked for.
+    Only the first `count` outputs of the program are those of the network.
     """
     numbers = dict[Any, Number]()
     with tf.Graph().as_default():
@@ -102,10 +97,3 @@ def _with_numbers(node: Node, numbers: dict[Any, Number]) -> Node:
             own[name] = tf.compat.v1.placeholder(value.dtype, value.shape)
         numbers[own[name]] = value, reach
     return replace(node, **own)
-
-
-def _computed(node: Node, x: list[Any]) -> list[Any]:
-    scope, _, name = node.name.rpartition("/")
-    with tf.name_scope(f"{scope}/" if scope and not isinstance(node, Other) else ""):
-        made = node.emit(name, *x)
-    return made if isinstance(made, list) else [made]

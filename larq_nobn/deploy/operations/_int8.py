@@ -50,7 +50,7 @@ from ._kinds import (
     channelwise,
 )
 from ._program import Edit, Program, Rule, everywhere
-from ._ranges import FIXED, shift_before_sign
+from ._ranges import FIXED, TRANSPOSED, shift_before_sign
 from ._rules import (
     before_join,
     identity_goes,
@@ -75,8 +75,6 @@ _ENDS = {"Relu": (0.0, np.inf), "Relu6": (0.0, 6.0)}
 _STEPS = (Range, Sign, SaturatingSign, Constant)
 # In files, these have the range of their input.
 _RANGE_OF_INPUT = ("ResizeBilinear", "ResizeNearestNeighbor", "AvgPool")
-# No kind of node has its kernel of (height, width, output channels, input channels).
-_TRANSPOSED = "Conv2DBackpropInput"
 
 
 def merged(program: Program, runtime: str, ranged: bool = True) -> Program:
@@ -160,7 +158,7 @@ def merge_clips(program: Program, node: Clip) -> Edit:
 
 def into_transposed(program: Program, node: Affine) -> Edit:
     """Merges a factor into the kernel of a transposed convolution."""
-    kernel = program.sole_maker(node.x, _TRANSPOSED)
+    kernel = program.sole_maker(node.x, TRANSPOSED)
     weights = None if kernel is None else program.maker(kernel.reads[1], Constant)
     if kernel is None or weights is None or node.is_shift:
         return "it is no factor of a transposed convolution that it alone reads"
@@ -227,14 +225,12 @@ def _is_rounded(program: Program, value: Value) -> bool:
     """Whether only ranges or signs read a value, perhaps moved, cut off or shifted."""
     return not program.is_output(value) and all(
         all(_is_rounded(program, made) for made in reader.makes)
-        if reader.is_a(Clip, Copy) or _moves(program, reader) or _is_shift(reader)
+        if reader.is_a(Clip, Copy)
+        or _moves(program, reader)
+        or (isinstance(reader, Affine) and reader.is_shift)
         else reader.is_a(Range, Sign)
         for reader in program.readers(value)
     )
-
-
-def _is_shift(node: Node) -> bool:
-    return isinstance(node, Affine) and node.is_shift
 
 
 def _in_int8(program: Program, node: Node) -> bool:
@@ -426,10 +422,10 @@ def _takes_clip(program: Program, value: Value, of_binary: bool) -> bool:
     """Whether the converter merges a clip into the operation that makes a value."""
     maker = program.maker(value)
     if isinstance(maker, Affine):
-        maker = program.sole_maker(maker.x, _TRANSPOSED)
+        maker = program.sole_maker(maker.x, TRANSPOSED)
     if isinstance(maker, Kernel):
         return of_binary or not maker.binary
-    return maker is not None and maker.is_a(Sum, _TRANSPOSED)
+    return maker is not None and maker.is_a(Sum, TRANSPOSED)
 
 
 def range_for_clip(program: Program, node: Clip) -> Edit:
@@ -438,8 +434,11 @@ def range_for_clip(program: Program, node: Clip) -> Edit:
     The converter would round the bound of a maximum or minimum to the range before it.
     A clip that the converter merges into the operation before it stays.
     """
-    after = program.reader(node.y, Range)
-    if after is None or (node.bounds in FUSED and not _is_transposed(program, node)):
+    after, affine = program.reader(node.y, Range), program.maker(node.x, Affine)
+    # Files cannot clip a transposed convolution to ±1.
+    of_transposed = program.maker(affine.x if affine else node.x, TRANSPOSED)
+    fused = FUSED[:-1] if of_transposed else FUSED
+    if after is None or node.bounds in fused:
         return "no range follows it, or it is part of an operation"
     low, high = node.bounds
     before = program.maker(node.x, Range)
@@ -460,21 +459,17 @@ def range_for_clip(program: Program, node: Clip) -> Edit:
     return program.with_nodes([node], [alone])
 
 
-def _is_transposed(program: Program, node: Clip) -> bool:
-    """Whether it clips a transposed convolution to ±1, which files cannot do."""
-    affine = program.maker(node.x, Affine)
-    value = node.x if affine is None else affine.x
-    return node.bounds == FUSED[-1] and bool(program.maker(value, _TRANSPOSED))
-
-
 def range_after_reshape(program: Program, node: Range) -> Edit:
     """Moves the range of a mean after the reshape that alone reads it.
 
     The converter merges the mean and the reshape into one operation, which rounds
     differently. With a range after both, it does so also if that range is an output.
     """
-    reader = program.reader(node.y)
-    if reader is None or not reader.is_reshape or not _is_mean(program, node.x):
+    reader, maker = program.reader(node.y), program.maker(node.x)
+    while maker is not None and maker.is_reshape:
+        maker = program.maker(maker.x)
+    mean = maker is not None and maker.type == "Mean"
+    if reader is None or not reader.is_reshape or not mean:
         return "it is not that of a mean before a reshape"
     value = reader.y.like()
     made = [
@@ -585,16 +580,9 @@ def _is_alike(node: Node | None, own: Range) -> bool:
     return np.allclose(ends, (own.low, own.high))
 
 
-def _is_mean(program: Program, value: Value) -> bool:
-    maker = program.maker(value)
-    while maker is not None and maker.is_reshape:
-        maker = program.maker(maker.x)
-    return maker is not None and maker.type == "Mean"
-
-
 def _with_steps(program: Program, node: Node) -> Iterator[Node]:
     """Yields a node, in int8 with its kernel rounded to steps."""
-    known = node.is_a(Kernel, PReLU, _TRANSPOSED) and _in_int8(program, node)
+    known = node.is_a(Kernel, PReLU, TRANSPOSED) and _in_int8(program, node)
     if known and isinstance(node, PReLU):
         node = replace(node, slope=_in_steps(node.slope, ()))
     elif known and isinstance(node, Kernel):

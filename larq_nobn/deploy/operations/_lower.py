@@ -14,7 +14,6 @@ from ..trace._constants import constant
 from ..trace._signs import NOTHING, always_selected, is_larqs_sign
 from ..trace._trace import Trace
 from ._binary import kernel_is_binary, spell_signs
-from ._estimators import cancel_terms
 from ._kinds import (
     Affine,
     Constant,
@@ -34,6 +33,8 @@ from ._program import Edit, Program, binary_kernels, everywhere, key_of
 from ._rules import scale_after_mean, scale_after_sum
 
 _FLOAT = tf.float32
+# The largest number of operations that a sum whose terms cancel is made of.
+_MOST_TERMS = 12
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,83 @@ def spell_prelu(program: Program, node: Sum) -> Edit:
             spelled = PReLU(node.name, first.reads, node.makes, -slope)
             return program.with_nodes([node], [spelled])
     return "it is no sum of max(x, 0) and a multiple of max(-x, 0)"
+
+
+# --- straight-through estimators that are written as a sum, whose terms cancel:
+# x + stop_gradient(q(x) - x) equals q(x), and its gradient is that of x. Instead of x,
+# clip(x), tanh(x) and others are common. The terms come in any order, with any factors.
+
+
+def cancel_terms(program: Program) -> tuple[Program, list[str]]:
+    """Removes from each sum the terms that cancel; returns the names of these sums."""
+    names = []
+    for node in program.nodes:
+        if isinstance(node, Affine) or _summands(node) is None:
+            continue
+        edited = _without_terms(program, node) if node in program.nodes else None
+        if edited is not None:
+            program = edited
+            names.append(node.name)
+    return program, names
+
+
+def _without_terms(program: Program, node: Node) -> Program | None:
+    """Expands a sum, its last operation first, until some of its terms cancel.
+
+    A value that several operations read is expanded after all of these, so that its
+    factors are added up first.
+    """
+    places = {other: place for place, other in enumerate(program.nodes)}
+    terms, shift = {node.y: np.ones(1)}, np.zeros(1)
+    for _ in range(_MOST_TERMS):
+        makers = (program.maker(value) for value in terms)
+        known = [m for m in makers if m is not None and _summands(m) is not None]
+        if not known:
+            return None
+        last = max(known, key=places.__getitem__)
+        k, (factors, b) = terms.pop(last.y), _summands(last) or ((), 0.0)
+        shift = shift + k * b
+        for value, factor in zip(last.reads, factors, strict=True):
+            terms[value] = terms.get(value, 0.0) + k * factor
+        left = {value: k for value, k in terms.items() if np.any(k)}
+        if len(left) < len(terms):
+            return _summed(program, node, left, shift) if left else None
+    return None
+
+
+def _summands(node: Node) -> tuple[tuple[np.ndarray, ...], np.ndarray] | None:
+    """Returns the factors of a node's summands, and its shift; None for other nodes."""
+    if isinstance(node, Affine):
+        return (node.k,), node.b
+    one, none = np.ones(1), np.zeros(1)
+    if isinstance(node, Sum):
+        return (one, one), none
+    alike = all(x.shape == node.y.shape for x in node.reads)
+    if node.y.dtype != tf.float32 or not alike or node.y.channels is None:
+        return None
+    if node.type == "Sub":
+        return (one, -one), none
+    return ((one,) * len(node.reads), none) if node.type == "AddN" else None
+
+
+def _summed(
+    program: Program, node: Node, terms: dict[Value, np.ndarray], shift: np.ndarray
+) -> Program:
+    """Writes a sum as k_1 x_1 + k_2 x_2 + … + shift, of affine operations and sums."""
+    made, parts = list[Node](), list[Value]()
+    for place, (value, k) in enumerate(terms.items()):
+        b = 0.0 if place else shift
+        made.append(Affine(f"{node.name}_{place}", (value,), (value.like(),), k, b))
+        parts.append(made[-1].y)
+    total = parts[0]
+    for part in parts[1:]:
+        made.append(Sum(node.name, (total, part), (total.like(),)))
+        total = made[-1].y
+    made[-1] = made[-1].making(node.y)
+    return program.with_nodes([node], made)
+
+
+# --- one operation after the other
 
 
 class _Lowering:

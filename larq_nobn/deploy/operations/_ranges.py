@@ -41,9 +41,10 @@ from ._program import Edit, Program
 # The fraction of a feature map beyond either end of its range, so that steps are finer.
 # Chosen on training images, by results/runtimes/.
 CLIPPED = 1e-4
-_TRANSPOSED = "Conv2DBackpropInput"
+# No kind of node has its kernel of (height, width, output channels, input channels).
+TRANSPOSED = "Conv2DBackpropInput"
 # These are int8 whatever they read; their inputs are rounded for them.
-_ALWAYS = (Kernel, Sum, PReLU, Clip, Sign, _TRANSPOSED)
+_ALWAYS = (Kernel, Sum, PReLU, Clip, Sign, TRANSPOSED)
 # These are int8 if all of their inputs are. They have a range of their own:
 _OWN = ("Mean", "Mul", "Sub", "Add", "AddV2", "LeakyRelu")
 # TensorFlow Lite gives these the range of their input,
@@ -86,13 +87,7 @@ class Places(NamedTuple):
 def with_ranges(
     program: Program, runtime: str, batches: Iterable[Sequence[np.ndarray]]
 ) -> Program:
-    """Returns the program with ranges, found by running it on examples.
-
-    Arguments:
-        program: A merged program without ranges.
-        runtime: The runtime of the file.
-        batches: As in `ranges_of`.
-    """
+    """Returns a merged program with ranges, found as in `ranges_of`."""
     places = places_in(program, runtime)
     ranges = ranges_of(program, places.roots, batches)
     new, moved = list[Node](), dict[Value, Value]()
@@ -259,7 +254,7 @@ def _start(program: Program, node: Node) -> Iterator[Node]:
     An affine operation of a map that is more than a shift counts as a kernel itself.
     Inside a plain binary kernel, LCE also computes a ReLU.
     """
-    if node.is_a(Kernel, _TRANSPOSED):
+    if node.is_a(Kernel, TRANSPOSED):
         yield node
     elif isinstance(node, Clip):
         kernel = program.sole_maker(node.x, Kernel)

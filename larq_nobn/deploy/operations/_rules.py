@@ -233,17 +233,14 @@ def keep_apart(program: Program, node: Sum | Other) -> Edit:
     if node.type == "Sign":
         apart = [node.x] * _reads_sign(program, program.maker(node.x))
     elif node.is_a(*_FUSED):
-        wide = any(_is_wide(program.maker(x)) for x in node.reads)
+        constants = filter(None, (program.maker(x, Constant) for x in node.reads))
+        wide = any(len(x.y.shape or ()) > 1 for x in constants)
         apart = [x for x in node.reads if wide and _is_after_binary(program, x)]
     if not apart:
         return "LCE merges it right, or not at all"
     value = apart[0].like()
     copy = Copy(f"{node.name}_apart", (apart[0],), (value,))
     return program.with_nodes([node], [copy, node.reading(apart[0], value)])
-
-
-def _is_wide(node: Node | None) -> bool:
-    return isinstance(node, Constant) and len(node.y.shape or ()) > 1
 
 
 def _is_after_binary(program: Program, value: Value) -> bool:
@@ -675,15 +672,15 @@ RULES: tuple[Rule, ...] = (
 
 def cost(program: Program) -> int:
     """Returns how many separate operations add, multiply or rectify."""
-    return sum(_cost(program, node) for node in program.nodes)
-
-
-def _cost(program: Program, node: Node) -> int:
-    if isinstance(node, Affine) and not _is_after_relu(program, node):
-        return int(not node.is_shift) + int(not node.is_scale)
-    if node.is_a("Relu", "Relu6"):  # free as a part of its input's maker
-        return int(not program.sole_maker(node.x, Kernel, Sum, Affine))
-    return int(isinstance(node, Sign) and np.any(node.shift))
+    count = 0
+    for node in program.nodes:
+        if isinstance(node, Affine) and not _is_after_relu(program, node):
+            count += (not node.is_shift) + (not node.is_scale)
+        elif node.is_a("Relu", "Relu6"):  # free as a part of its input's maker
+            count += not program.sole_maker(node.x, Kernel, Sum, Affine)
+        elif isinstance(node, Sign):
+            count += bool(np.any(node.shift))
+    return count
 
 
 def _cheaper(

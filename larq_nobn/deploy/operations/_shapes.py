@@ -301,12 +301,8 @@ def same_sides(kernel: Kernel, x: Value) -> list[tuple[int, int]] | None:
     """Returns TensorFlow's padding of a map for a "same" convolution, if known."""
     if len(x.sizes) < 4:
         return None
-    steps = kernel.strides[1:3], kernel.dilations[1:3]
-    return [(0, 0), *map(_same, x.sizes[1:3], kernel.weights.shape, *steps), (0, 0)]
-
-
-def _same(size: int, kernel: int, stride: int, dilation: int) -> tuple[int, int]:
-    """Returns TensorFlow's "same" padding before and after one axis."""
-    reach = (kernel - 1) * dilation + 1
-    whole = max((-(-size // stride) - 1) * stride + reach - size, 0)
-    return whole // 2, whole - whole // 2
+    axes, inner = (x.sizes[1:3], kernel.strides[1:3], _reaches(kernel)), []
+    for size, stride, reach in zip(*axes, strict=True):
+        whole = max((-(-size // stride) - 1) * stride + reach - size, 0)
+        inner.append((whole // 2, whole - whole // 2))
+    return [(0, 0), *inner, (0, 0)]

@@ -99,13 +99,7 @@ def fold_constants(
 ) -> Folded:
     """Replaces operations that depend on no input, as of quantized kernels.
 
-    Operations get the names that `Names` has for them.
-
-    Arguments:
-        whole: The graph.
-        outputs: The names of its outputs.
-        model: The model whose graph it is.
-        calls: The calls of the model's layers.
+    Operations get the names that `Names` has for them. `outputs` are names, too.
     """
     graph = _pruned(whole, outputs)
     whole = whole._replace(numbers={**whole.numbers, **_sizes(graph)})
@@ -113,7 +107,10 @@ def fold_constants(
     moving = _moving(graph, whole.numbers)
     read = (x for op in moving.values() for x in op.inputs)
     fixed = {x.name: x for x in (*read, *ends) if x.op.name not in moving}
-    values = _computed(graph, list(fixed.values()), whole.numbers)
+    known = {op.name: op.outputs[0] for op in graph.get_operations() if op.outputs}
+    numbers = whole.numbers.items()
+    feed = {known[name]: value for name, value in numbers if name in known}
+    values = session(graph).run(list(fixed), feed)
     names = Names(model, whole.inputs, calls)
 
     def name_of(tensor: Any) -> str:
@@ -130,8 +127,8 @@ def fold_constants(
             large[name] = value
     for op in moving.values():
         _add_operation(new, names.of(op), op, map(name_of, op.inputs))
-    known = {name: names.of(op) for name, op in moving.items()}
-    return Folded(new, [name_of(end) for end in ends], large, known)
+    named = {name: names.of(op) for name, op in moving.items()}
+    return Folded(new, [name_of(end) for end in ends], large, named)
 
 
 def _pruned(whole: Frozen, outputs: Sequence[str]) -> tf.Graph:
@@ -166,18 +163,6 @@ def _moving(graph: tf.Graph, numbers: Mapping[str, np.ndarray]) -> dict[str, Any
         if starts or (moved and op.name not in numbers):
             moving[op.name] = op
     return moving
-
-
-def _computed(
-    graph: tf.Graph, tensors: Sequence[Any], numbers: Mapping[str, np.ndarray]
-) -> list[np.ndarray]:
-    """Computes tensors that depend on no input."""
-    known = {op.name: op.outputs[0] for op in graph.get_operations() if op.outputs}
-    feed = {known[name]: value for name, value in numbers.items() if name in known}
-    computed: list[np.ndarray] = session(graph).run(
-        [tensor.name for tensor in tensors], feed
-    )
-    return computed
 
 
 def _add_constant(graph: Any, name: str, tensor: Any, value: np.ndarray) -> None:

@@ -18,7 +18,7 @@ from tensorflow.python.platform import device_context
 
 from ..._keras import keras
 from ..._larq import lq, unmeasured
-from ...graph import _probe
+from ...graph import _signs
 from ...layers._group_statistics import group_moments
 from ..lite._converter import Function
 
@@ -57,25 +57,30 @@ def noting_calls(calls: list[LayerCall]) -> Iterator[None]:
     def tensors(nested: Any) -> list[Any]:
         return [x for x in tf.nest.flatten(nested) if tf.is_symbolic_tensor(x)]
 
-    def noting(own: Callable[..., Any], named: bool) -> Callable[..., Any]:
-        @wraps(own)
-        def called(self: Any, *args: Any, **more: Any) -> Any:
-            graph = tf.compat.v1.get_default_graph()
-            before = len(graph.get_operations()) if named else 0
-            made = own(self, *args, **more)
-            new = graph.get_operations()[before:] if named else ()
-            names = [op.name for op in new]
-            call = LayerCall(self, tensors((args, more)), tensors(made), names)
-            calls.append(call)
-            return made
-
-        return called
+    def noting(own: Any, self: Any, *args: Any, **more: Any) -> Any:
+        graph = tf.compat.v1.get_default_graph()
+        named = not isinstance(self, keras.layers.Layer)
+        before = len(graph.get_operations()) if named else 0
+        made = own(self, *args, **more)
+        names = [op.name for op in graph.get_operations()[before:]] if named else []
+        calls.append(LayerCall(self, tensors((args, more)), tensors(made), names))
+        return made
 
     with ExitStack() as stack:
         for layer in _both("Layer"):
-            called = noting(layer.__call__, layer is not keras.layers.Layer)
-            stack.enter_context(patch.object(layer, "__call__", called))
+            stack.enter_context(_instead(layer, "__call__", noting))
         yield
+
+
+def _instead(owner: Any, name: str, replacement: Callable[..., Any]) -> Any:
+    """Patches a function or method; the replacement gets the original one first."""
+    own = getattr(owner, name)
+
+    @wraps(own)
+    def called(*args: Any, **more: Any) -> Any:
+        return replacement(own, *args, **more)
+
+    return patch.object(owner, name, called)
 
 
 def _both(name: str) -> list[Any]:
@@ -101,22 +106,22 @@ def at_inference() -> Iterator[None]:
     tensors = partial(tf.nest.map_structure, tf.convert_to_tensor)
     forward = lambda f, args, _: f(*tensors(args))[0]  # noqa: E731
     plain = lambda layer, *args: layer.convolution_op(*args)  # noqa: E731
-    quantized = _once(_QUANTIZED._dense_var_to_tensor)
     with (
         patch.object(device_context, "enclosing_tpu_context", object),
-        patch.object(gen_math_ops, "batch_mat_mul_v3", _product),
-        patch.object(gen_math_ops, "dense_bincount", _counted),
-        patch.object(gen_nn_ops, "top_kv2", _top_k(gen_nn_ops.top_kv2)),
-        patch.object(gen_nn_ops, "max_pool", _max_pool(gen_nn_ops.max_pool)),
-        patch.object(conditions, "cond", _decided(conditions.cond)),
         patch.object(custom_gradient, "_graph_mode_decorator", forward),
-        patch.object(_QUANTIZED, "_dense_var_to_tensor", quantized),
         patch.object(_CONVOLUTION, "_jit_compiled_convolution_op", plain),
-        patch.object(polymorphic_function.Function, "__init__", _interpreted),
+        _instead(gen_math_ops, "batch_mat_mul_v3", _product),
+        _instead(gen_math_ops, "dense_bincount", _counted),
+        _instead(gen_nn_ops, "top_kv2", _top_k),
+        _instead(gen_nn_ops, "max_pool", _max_pool),
+        _instead(conditions, "cond", _decided),
+        _instead(_QUANTIZED, "_dense_var_to_tensor", _once),
+        _instead(polymorphic_function.Function, "__init__", _interpreted),
         ExitStack() as stack,
     ):
         for norm in _both("GroupNormalization"):
-            stack.enter_context(patch.object(norm, "call", _of_statistics(norm)))
+            call = partial(_of_statistics, norm)
+            stack.enter_context(_instead(norm, "call", call))
         yield
 
 
@@ -132,56 +137,43 @@ def forgotten_gradients() -> Iterator[None]:
             del registry[name]
 
 
-_function: Any = polymorphic_function.Function.__init__
-
-
-def _interpreted(self: Any, *args: Any, **more: Any) -> None:
+def _interpreted(own: Any, *args: Any, **more: Any) -> None:
     """Creates a `tf.function` that is not compiled, unlike Keras 3's convolutions."""
-    _function(self, *args, **{**more, "jit_compile": None})
+    own(*args, **{**more, "jit_compile": None})
 
 
-def _of_statistics(norm: Any) -> Callable[..., Any]:
-    """Returns a call of group normalization that files compute correctly."""
-    own = norm.call
-
-    @wraps(own)
-    def call(self: Any, inputs: Any, *rest: Any, **more: Any) -> Any:
-        plain = type(self) is norm and more.get("mask") is None
-        last = self.axis in (-1, inputs.shape.rank - 1)
-        if not plain or not last or inputs.dtype != tf.float32:
-            return own(self, inputs, *rest, **more)
-        mean, variance = group_moments(inputs, self.groups)
-        rate = tf.math.rsqrt(variance + self.epsilon)
-        outputs = (inputs - mean) * (rate if self.gamma is None else rate * self.gamma)
-        return outputs if self.beta is None else outputs + self.beta
-
-    return call
+def _of_statistics(
+    norm: Any, own: Any, self: Any, inputs: Any, *rest: Any, **more: Any
+) -> Any:
+    """Computes a group normalization as files do it correctly."""
+    plain = type(self) is norm and more.get("mask") is None
+    last = self.axis in (-1, inputs.shape.rank - 1)
+    if not plain or not last or inputs.dtype != tf.float32:
+        return own(self, inputs, *rest, **more)
+    mean, variance = group_moments(inputs, self.groups)
+    rate = tf.math.rsqrt(variance + self.epsilon)
+    outputs = (inputs - mean) * (rate if self.gamma is None else rate * self.gamma)
+    return outputs if self.beta is None else outputs + self.beta
 
 
-_batch_mat_mul: Any = gen_math_ops.batch_mat_mul_v3
-
-
-def _product(x: Any, y: Any, Tout: Any, *rest: Any, **more: Any) -> Any:
-    """Returns a product of int8, as Keras 3 computes it after `quantize("int8")`.
+def _product(own: Any, x: Any, y: Any, Tout: Any, *rest: Any, **more: Any) -> Any:
+    """Computes a product of int8, as Keras 3 has it after `quantize("int8")`.
 
     TensorFlow Lite has it for float32, which has room for sums of a thousand products.
     """
     if not (x.dtype.is_integer and y.dtype.is_integer):
-        return _batch_mat_mul(x, y, Tout, *rest, **more)
+        return own(x, y, Tout, *rest, **more)
     floats = tf.cast(x, tf.float32), tf.cast(y, tf.float32)
-    return tf.cast(_batch_mat_mul(*floats, tf.float32, *rest, **more), Tout)
+    return tf.cast(own(*floats, tf.float32, *rest, **more), Tout)
 
 
-_dense_bincount: Any = gen_math_ops.dense_bincount
-
-
-def _counted(input: Any, size: Any, weights: Any, **more: Any) -> Any:
+def _counted(own: Any, input: Any, size: Any, weights: Any, **more: Any) -> Any:
     """Counts how often each number appears, if the number of bins is fixed."""
     # As `tf.math.bincount` writes it, with an equal `minlength` and `maxlength`.
     bounds = [size.op.inputs[0], *size.op.inputs[1].op.inputs[:1]][: 2 * bool(size.op)]
     most, least = map(tf.get_static_value, bounds)
     if size.op.type != "Minimum" or most is None or most != least:
-        return _dense_bincount(input=input, size=size, weights=weights, **more)
+        return own(input=input, size=size, weights=weights, **more)
     found = tf.one_hot(input, int(most), dtype=weights.dtype)
     if more.get("binary_output"):
         return tf.reduce_max(found, -2)
@@ -190,58 +182,39 @@ def _counted(input: Any, size: Any, weights: Any, **more: Any) -> Any:
     return tf.reduce_sum(found, -2)
 
 
-def _top_k(own: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns `top_k` with k as int32, as TensorFlow Lite requires it."""
-
-    @wraps(own)
-    def top_k(input: Any, k: Any, *rest: Any, **more: Any) -> Any:
-        return own(input, tf.cast(k, tf.int32), *rest, **more)
-
-    return top_k
+def _top_k(own: Any, input: Any, k: Any, *rest: Any, **more: Any) -> Any:
+    """Finds the k largest numbers, with k as int32, as TensorFlow Lite requires it."""
+    return own(input, tf.cast(k, tf.int32), *rest, **more)
 
 
-def _max_pool(own: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns a max pool that writes pools over channels as a reshape and a maximum."""
-
-    @wraps(own)
-    def max_pool(input: Any, ksize: Any, *rest: Any, **more: Any) -> Any:
-        *positions, count = ksize
-        if count == 1 or set(positions) != {1} or input.shape[-1] is None:
-            return own(input, ksize, *rest, **more)
-        sizes = tf.shape(input)[:-1]
-        shape = tf.concat([sizes, [input.shape[-1] // count, count]], 0)
-        return tf.reduce_max(tf.reshape(input, shape), -1)
-
-    return max_pool
+def _max_pool(own: Any, input: Any, ksize: Any, *rest: Any, **more: Any) -> Any:
+    """Writes max pools over channels as a reshape and a maximum."""
+    *positions, count = ksize
+    if count == 1 or set(positions) != {1} or input.shape[-1] is None:
+        return own(input, ksize, *rest, **more)
+    sizes = tf.shape(input)[:-1]
+    shape = tf.concat([sizes, [input.shape[-1] // count, count]], 0)
+    return tf.reduce_max(tf.reshape(input, shape), -1)
 
 
-def _decided(own: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns a `tf.cond` that traces one branch only, if its condition is known."""
-
-    @wraps(own)
-    def cond(pred: Any, true_fn: Any = None, false_fn: Any = None, **more: Any) -> Any:
-        known = None
-        if more.get("strict") and tf.is_symbolic_tensor(pred):
-            known = smart_cond.smart_constant_value(pred)
-        if known is None:
-            return own(pred, true_fn, false_fn, **more)
-        return tf.nest.map_structure(
-            tf.convert_to_tensor, true_fn() if known else false_fn()
-        )
-
-    return cond
+def _decided(
+    own: Any, pred: Any, true_fn: Any = None, false_fn: Any = None, **more: Any
+) -> Any:
+    """Traces one branch of a `tf.cond` only, if its condition is known."""
+    known = None
+    if more.get("strict") and tf.is_symbolic_tensor(pred):
+        known = smart_cond.smart_constant_value(pred)
+    if known is None:
+        return own(pred, true_fn, false_fn, **more)
+    made = true_fn() if known else false_fn()
+    return tf.nest.map_structure(tf.convert_to_tensor, made)
 
 
-def _once(quantized: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns a function that quantizes a kernel once, while a model is traced."""
-
-    @wraps(quantized)
-    def once(self: Any, *args: Any, **more: Any) -> Any:
-        # A user's quantizer is traced, so that all that it does is checked.
-        if tf.executing_eagerly() or _probe.is_users(self.quantizer):
-            return quantized(self, *args, **more)
-        with tf.init_scope(), unmeasured(self.quantizer):
-            kernel = quantized(self, *args, **more)
-        return tf.compat.v1.get_default_graph().capture(kernel, name="kernel")
-
-    return once
+def _once(own: Any, self: Any, *args: Any, **more: Any) -> Any:
+    """Quantizes a kernel once, while a model is traced."""
+    # A user's quantizer is traced, so that all that it does is checked.
+    if tf.executing_eagerly() or _signs.is_users(self.quantizer):
+        return own(self, *args, **more)
+    with tf.init_scope(), unmeasured(self.quantizer):
+        kernel = own(self, *args, **more)
+    return tf.compat.v1.get_default_graph().capture(kernel, name="kernel")

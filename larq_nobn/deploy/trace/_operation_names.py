@@ -30,10 +30,7 @@ def layers_by_name(model: keras.Model) -> dict[str, keras.layers.Layer]:
 class Names:
     """Names operations after the innermost layer of a model that they belong to.
 
-    Arguments:
-        model: The model.
-        inputs: The operations that keep their names.
-        calls: The calls of layers, inner ones first.
+    Those of `inputs` keep their names. `calls` has inner calls first.
     """
 
     def __init__(

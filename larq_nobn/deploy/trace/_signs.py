@@ -100,12 +100,8 @@ def signs_of(
 ) -> list[TracedSign]:
     """Lists the signs whose inputs are known, each after those that it depends on.
 
-    Examples are their first axis, perhaps with time or windows folded into it.
-
-    Arguments:
-        operations: The operations of a graph.
-        size: How many examples the graph takes at once; None for any number.
-        layer_of: Returns the name of the layer that an operation belongs to.
+    Examples are their first axis, perhaps with time or windows folded into it; the
+    graph takes `size` of them at once, or any number if that is None.
     """
     signs = filter(None, map(sign_taken_by, operations))
     return [
@@ -142,23 +138,17 @@ def _larqs(op: Any) -> TracedSign | None:
     return TracedSign(op.outputs[0], (x,), np.greater_equal)
 
 
-def _of_rectified(op: Any) -> TracedSign | None:
-    """Recognizes a step, which is 1 where a number is greater than 0, else 0.
-
-    x -> Relu -> [Sign]
-    """
-    if not _is_tensorflows(op) or op.inputs[0].op.type not in ("Relu", "Relu6"):
-        return None
-    (x,) = op.inputs[0].op.inputs
-    return TracedSign(op.outputs[0], (x,), np.greater, 1, 0)
-
-
 def _tensorflows(op: Any) -> TracedSign | None:
-    """Recognizes TensorFlow's sign, which is 0 at 0.
+    """Recognizes TensorFlow's sign, which is 0 at 0; after a ReLU it is a step.
 
-    x -> [Sign]
+    x -> [Sign], or x -> Relu -> [Sign]
     """
-    return TracedSign(op.outputs[0], (op.inputs[0],)) if _is_tensorflows(op) else None
+    if not _is_tensorflows(op):
+        return None
+    before = op.inputs[0].op
+    if before.type in ("Relu", "Relu6"):
+        return TracedSign(op.outputs[0], tuple(before.inputs), np.greater, 1, 0)
+    return TracedSign(op.outputs[0], (op.inputs[0],))
 
 
 def _selected(op: Any) -> TracedSign | None:
@@ -193,7 +183,7 @@ def _compared(op: Any) -> TracedSign | None:
     return TracedSign(op.outputs[0], tuple(op.inputs), compare, True, False)
 
 
-_RECOGNIZERS = (_larqs, _of_rectified, _tensorflows, _selected, _compared)
+_RECOGNIZERS = (_larqs, _tensorflows, _selected, _compared)
 
 
 def _is_tensorflows(op: Any) -> bool:

@@ -83,12 +83,10 @@ class Trace:
     ):
         self.model, self.io = model, io
         traced = as_built(function or partial(_models.inference, model))
-        tracing = partial(
-            _errors.raised_by, model, "cannot be traced", kind=ConversionError
-        )
+        tracing = _errors.raised_by(model, "cannot be traced", kind=ConversionError)
         calls = list[LayerCall]()
         with quiet():
-            with unfused(), at_inference(), tracing(), noting_calls(calls):
+            with unfused(), at_inference(), tracing, noting_calls(calls):
                 concrete = traced.get_concrete_function(*io.inputs)
             if function is None:
                 _check_inference(concrete.graph.as_graph_def(), model)
@@ -115,13 +113,13 @@ class Trace:
             tf.compat.v1.wrap_function(bodies, [])
 
     @cached_property
-    def ends(self) -> list[Any]:
-        """The operations that make the outputs; identities after them are left out."""
-        ends = [tensor.op for tensor in self.outputs]
-        for place, op in enumerate(ends):
+    def ends(self) -> list[str]:
+        """The layers that make the outputs; identities after them are left out."""
+        ends = []
+        for op in (tensor.op for tensor in self.outputs):
             while op.type in NOTHING:
                 op = op.inputs[0].op
-            ends[place] = op
+            ends.append(layer_of(op))
         return ends
 
     @cached_property

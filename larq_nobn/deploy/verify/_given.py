@@ -16,9 +16,9 @@ import tensorflow as tf
 from ..._keras import keras
 from ..._larq import unmeasured
 from ..._math import unfused
-from ...graph import _errors
+from ...graph._examples import batch_of
 from .._errors import ConversionError
-from ..lite._converter import in_batches
+from ..lite._converter import calling, in_batches
 from ..trace._form import as_one_graph
 from ..trace._inference import (
     LayerCall,
@@ -45,7 +45,7 @@ def compare_given(model: keras.Model, trace: Trace, examples: Examples) -> Segme
         ConversionError: If the model cannot be called on the examples, or if an output
             example depends on the others.
     """
-    size = next(filter(None, (tensor.shape[0] for tensor in model.inputs)), _ROWS)
+    size = batch_of(model, _ROWS)
     count = len(examples[0])
     rows = {(2 * i + 1) * count // (2 * size) for i in range(size)}
     few = [array[sorted(rows)] for array in examples]
@@ -69,8 +69,7 @@ def _predicted(model: keras.Model, examples: Examples, size: int) -> list[np.nda
 
 
 def _run(model: keras.Model, size: int, examples: Examples) -> list[np.ndarray]:
-    what, advice = "cannot be called on the examples", "Pass data that it takes."
-    with _errors.raised_by(model, what, advice, ConversionError):
+    with calling(model):
         made = [np.asarray(x) for x in _step(model, _tensors(model, examples))]
     if len(made) != len(model.outputs):
         raise ConversionError(
@@ -125,7 +124,8 @@ def _check_independent(
         return
     specs = [tf.TensorSpec((size, *x.shape[1:]), x.dtype, x.name) for x in trace.io[0]]
     whole = Trace(trace.model, trace.io._replace(inputs=specs))
-    tensors = [x for op in whole.operations for x in op.outputs[:1] if _has(x, size)]
+    ranked = [x for op in whole.operations for x in op.outputs[:1] if x.shape.rank]
+    tensors = [x for x in ranked if x.dtype.is_numpy_compatible and x.shape[0] == size]
     starts = (dict(zip(whole.inputs, part, strict=True)) for part in (few, copies))
     pairs = zip(*(whole.form.run(start, tensors) for start in starts), strict=True)
     places = (i for i, pair in enumerate(pairs) if differ(*pair))
@@ -136,12 +136,6 @@ def _check_independent(
             "file answers for each example alone. Compute from each example what that "
             "layer computes from the batch, or make it a weight."
         )
-
-
-def _has(tensor: Any, size: int) -> bool:
-    """Whether a tensor has this many rows of numbers."""
-    shape = tensor.shape
-    return bool(tensor.dtype.is_numpy_compatible and shape.rank and shape[0] == size)
 
 
 def _at_signs(
@@ -174,10 +168,8 @@ def _at_signs(
     def read(part: Examples) -> Recording:
         with as_one_graph():
             made = in_batches(run, part, size)
-        count = len(model.outputs)
-        values = [made[count + place] for place in places]
-        return Recording(
-            made[:count], [by_example(x, len(part[0])) for x in values], {}
-        )
+        outputs, inner = made[: len(model.outputs)], made[len(model.outputs) :]
+        values = [by_example(inner[place], len(part[0])) for place in places]
+        return Recording(outputs, values, {})
 
     return own, read

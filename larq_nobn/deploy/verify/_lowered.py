@@ -67,11 +67,10 @@ def verify_made(
     """Compares the given model with what `read` records at these signs of its trace."""
     policy = other_precision(model)
     given = compare_given(trace.model if policy else model, trace, examples)
-    if given.finding:
-        worst = max(x.worst for x in given.results.values() if x.fault)
-        small = _ROUNDING if worst <= _MAGNIFIED else ""
-        what = "Tracing the model changed what it computes"
-        raise mismatch(given, what, GIVEN_EQUAL, f" {LOOK}{small}{ending}")
+    faults = [x.worst for x in given.results.values() if x.fault]
+    small = _ROUNDING if max(faults, default=0) <= _MAGNIFIED else ""
+    what = "Tracing the model changed what it computes"
+    check(given, what, GIVEN_EQUAL, f" {LOOK}{small}{ending}")
     wanted = trace.form.outputs_of(examples)
     if not all(np.isfinite(output).all() for output in wanted):
         raise ConversionError(
@@ -79,9 +78,7 @@ def verify_made(
             "verification examples. Look for NaN in its weights, or pass other data."
         )
     segments = compare(trace.form, trace.io, signs, read, examples, _EQUAL)
-    if segments.finding:
-        what = "Preparing the model changed what it computes"
-        raise mismatch(segments, what, _EQUAL, ending)
+    check(segments, "Preparing the model changed what it computes", _EQUAL, ending)
     basis = REFERENCE
     if policy:
         made = _converter.run(model, examples)
@@ -109,9 +106,7 @@ def verify_file(
     graph = read(content, "the file")[0]
     own, shown = file_signs(stages, signs, content, graph, runner)
     segments = compare(stages.exact, io, own, shown, examples, tolerance)
-    if segments.finding:
-        what = "The converted file computes something else"
-        raise mismatch(segments, what, tolerance, NOTHING_WRITTEN)
+    check(segments, "The converted file computes something else", tolerance)
     differing = differing_threshold(stages.spelled, graph)
     if differing:
         raise VerificationError(
@@ -121,12 +116,16 @@ def verify_file(
     return agreement(wanted, segments.outputs, tolerance, segments)
 
 
-def mismatch(
-    segments: _segments.Segments, what: str, tolerance: float, ending: str
-) -> VerificationError:
-    """Returns an error that says how many examples differ, and where they first do."""
-    return VerificationError(
-        f"{what}: {len(segments.faulty)} of {segments.examples} examples differ by "
-        f"more than tolerance={tolerance:g}, and not by the rounding of a sign: "
-        f"{segments.finding}.{ending}"
-    )
+def check(
+    segments: _segments.Segments,
+    what: str,
+    tolerance: float,
+    ending: str = NOTHING_WRITTEN,
+) -> None:
+    """Raises an error that says how many examples differ, and where they first do."""
+    if segments.finding:
+        raise VerificationError(
+            f"{what}: {len(segments.faulty)} of {segments.examples} examples differ by "
+            f"more than tolerance={tolerance:g}, and not by the rounding of a sign: "
+            f"{segments.finding}.{ending}"
+        )

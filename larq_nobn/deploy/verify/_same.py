@@ -30,13 +30,10 @@ _EQUAL = 1e-4
 def check_same_function(given: keras.Model, made: keras.Model, what: str) -> None:
     """Checks that two models compute the same, from sign to sign.
 
-    The examples are generated: regular ones, such as zeros, and a few random ones, such
-    as whole numbers. Models of half precision are compared in float32.
-
-    Arguments:
-        given: A flat functional model.
-        made: The rewritten model, whose signs are in layers of the same names.
-        what: What was done, for the message, such as "Folding batch norm".
+    Signs of the flat model `given` and of `made` are in layers of the same names. The
+    examples are generated: regular ones, such as zeros, and a few random ones, such as
+    whole numbers. Models of half precision are compared in float32. `what` was done,
+    such as "Folding batch norm".
 
     Raises:
         ModelError: If they differ, with the layer, or if the given model cannot be
