@@ -218,7 +218,6 @@ class Rules:
         self.left: list[str] = []  # layers with quantizers that are not known
 
     def undo(self) -> None:
-        """Restores the old values of all weights."""
         for reference, value in self.before.items():
             reference.deref().assign(value)
 
@@ -236,7 +235,6 @@ class Rules:
         _models.rerun(graph, inputs, make)
 
     def _set(self, call: _graph.Call, values: list[ComputedTensor]) -> None:
-        """Sets the weights of a call's layer."""
         layer, first = call.layer, values[0]
         sign = _signs.sign_of_call(call)
         shape = tuple(first.batches[0].shape[1:])
@@ -275,7 +273,6 @@ class Rules:
         return [ComputedTensor(batches, offset) for batches in returned]
 
     def _scale(self, call: _graph.Call, values: list[ComputedTensor]) -> None:
-        """Sets gain and bias of a layer with a scaled kernel."""
         layer, kernel = call.layer, _kernel_of(call.layer)
         gain = _gain_of(layer, kernel)
         bias = layer.bias if layer.use_bias else None

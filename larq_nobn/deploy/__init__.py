@@ -8,12 +8,7 @@ from ._formats import Format, FormatComparison, compare_formats
 from ._packed import PackedKernel, packed_kernels
 from ._prepared import prepared
 from .device import Card, Preprocessing, read_card
-from .device._benchmark import (
-    Benchmark,
-    Timing,
-    benchmark,
-    benchmark_on_phone,
-)
+from .device._benchmark import Benchmark, Timing, benchmark, benchmark_on_phone
 from .int8._fake_quantize import fake_quantize
 from .lite._converter import Runner, TensorInfo
 

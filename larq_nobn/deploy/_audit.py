@@ -18,12 +18,7 @@ from rich import box
 from rich.table import Table
 
 from ..models._sizes import fitting_board
-from ._binary_layers import (
-    Why,
-    before_signs,
-    filters_have_two_values,
-    float_in_file,
-)
+from ._binary_layers import Why, before_signs, filters_have_two_values, float_in_file
 from ._errors import ConversionError
 from ._shown import Shown
 from .lite._compiled import is_c, read_info

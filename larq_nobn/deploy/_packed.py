@@ -15,7 +15,7 @@ from ._binary_layers import check_float
 from ._errors import ConversionError, conversion_errors
 from ._prepared import few_examples, lowered_model, opened_model
 from .operations import Stages
-from .operations._binary import BINARY, split_groups
+from .operations._binary import same_sides, with_binary
 from .operations._emit import form_of
 from .operations._kinds import (
     Affine,
@@ -29,9 +29,8 @@ from .operations._kinds import (
     Value,
 )
 from .operations._lower import with_signs
-from .operations._program import Program, binary_kernels, everywhere
+from .operations._program import Program, binary_kernels
 from .operations._rules import RULES, scale_after_relu
-from .operations._shapes import pad_last, same_sides, sign_last, spell_dense
 from .trace._inference import LayerCall
 from .trace._operation_names import layer_name
 from .trace._signs import sign_taken_by
@@ -43,10 +42,6 @@ _GIVEN = "given"
 _KINDS = {Pad: "p", Sign: "s", Part: "c", Affine: "a"}
 _CHAIN = re.compile("p?sc?a?")
 _RULES = tuple(rule for rule in RULES if rule is not scale_after_relu)
-_ORDER = (
-    (*_RULES, *BINARY, pad_last, sign_last),
-    (split_groups, *BINARY, spell_dense, *_RULES),
-)
 
 
 @dataclass(frozen=True)
@@ -157,11 +152,11 @@ class _Layer(NamedTuple):
             raise self._more()
         x, y = (stages.lowered.value(ends[0]) for ends in (call.inputs, call.outputs))
         own = Program([x], (n for n in stages.lowered.nodes if x not in n.makes), [y])
-        program = _in_order(own)
+        program = with_binary(with_signs(own)[0], _RULES)
         if not binary_kernels(program):  # another layer makes its signs
             inputs = dict(zip(stages.traced.inputs, examples, strict=True))
             levels = np.unique(stages.traced.form.run(inputs, call.inputs)[0])
-            program = _in_order(self._with_sign(own, levels))
+            program = with_binary(with_signs(self._with_sign(own, levels))[0], _RULES)
         kernels = binary_kernels(program)
         joins = program.readers(kernels[0].y)[:1] if len(kernels) > 1 else []
         if any(list(x.reads) != [node.y for node in kernels] for x in joins):
@@ -267,10 +262,3 @@ class _Layer(NamedTuple):
             "'valid', a scale and an offset per channel, and an activation of Keras "
             "by its name. Put the rest into a layer of its own."
         )
-
-
-def _in_order(own: Program) -> Program:
-    program, _ = with_signs(own)
-    for rules in _ORDER:
-        program = everywhere(program, rules)
-    return program

@@ -89,10 +89,13 @@ def called(model: keras.Model, examples: Sequence[np.ndarray]) -> list[np.ndarra
     Raises:
         LayerError: If some layer cannot be called on the examples.
     """
-    pairs = zip(model.inputs, examples, strict=True)
-    inputs = [tf.constant(array, tensor.dtype) for tensor, array in pairs]
     with raised_by(model, UNCALLED):
-        return [output.numpy() for output in inference(model, inputs)]
+        return [x.numpy() for x in inference(model, tensors_of(model, examples))]
+
+
+def tensors_of(model: keras.Model, examples: Sequence[np.ndarray]) -> list[tf.Tensor]:
+    pairs = zip(examples, model.inputs, strict=True)
+    return [tf.constant(array, tensor.dtype) for array, tensor in pairs]
 
 
 def batch_of(model: keras.Model, usual: int = 1) -> int:

@@ -60,7 +60,6 @@ class Call(NamedTuple):
 
     @property
     def first_input(self) -> Any:
-        """The first tensor that it reads."""
         return self.reads[0]
 
     @property
@@ -135,7 +134,6 @@ def _with_uses_in_order(nodes: list[Any]) -> list[Any]:
 
 
 def maker_of(tensor: Any) -> Any:
-    """Returns the node that makes a tensor."""
     layer, index, _ = tensor._keras_history
     return layer.inbound_nodes[index]
 
@@ -204,7 +202,6 @@ class Graph:
         return self._consumers.get(id(tensor), [])
 
     def is_output(self, tensor: Any) -> bool:
-        """Whether a tensor is an output of the model."""
         return any(tensor is end for end in self.outputs)
 
     def sole_consumer(self, tensor: Any) -> Call | None:
@@ -213,7 +210,6 @@ class Graph:
         return readers[0] if len(readers) == 1 and not self.is_output(tensor) else None
 
     def uses(self, name: str) -> list[Call]:
-        """Returns all calls of the layer of this name."""
         return self._uses.get(name, [])
 
     def with_calls(self, changed: Mapping[str, Sequence[Call]]) -> Graph:

@@ -34,10 +34,7 @@ KNOWN_PACKAGES = ("tf_keras", "larq", "larq_nobn")
 
 
 def rebuild(
-    layer: keras.layers.Layer,
-    float32: bool = False,
-    kind: Any = None,
-    **changes: Any,
+    layer: keras.layers.Layer, float32: bool = False, kind: Any = None, **changes: Any
 ) -> keras.layers.Layer:
     """Builds a layer like the given one, with some arguments changed.
 
@@ -211,7 +208,6 @@ class Operation:
         return getattr(self.base, name, default)
 
     def quantizer(self, kernel: str) -> Any:
-        """Returns the quantizer of a kernel; None if it has none."""
         return self.argument(KERNELS[kernel])
 
     @cached_property

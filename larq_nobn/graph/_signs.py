@@ -114,17 +114,6 @@ def _tried(quantizer: Any, numbers: np.ndarray) -> np.ndarray | None:
     return np.asarray(tf.cast(made, tf.float32)) if tf.is_tensor(made) else None
 
 
-def has_binary_kernel(operation: Operation) -> bool:
-    """Whether an operation multiplies by ±c, with one c per output channel.
-
-    A binary quantizer may also give 0 and 1.
-    """
-    quantizer = operation.quantizer("kernel")
-    if is_binary(quantizer):
-        return True
-    return split_kernel(quantized(quantizer, operation.arrays["kernel"])) is not None
-
-
 def kernel_value(variable: Any) -> np.ndarray:
     """Returns the quantized value of a kernel, as in the forward pass."""
     quantizer = getattr(variable, "quantizer", None)
@@ -246,11 +235,19 @@ def has_sign_input(call: Call) -> bool:
 
 
 def is_binary_convolution(call: Call) -> bool:
-    """Whether LCE should find a binary convolution in this call."""
+    """Whether LCE should find a binary convolution in this call.
+
+    Its kernel is ±c, with one c per output channel; a binary quantizer may also give 0
+    and 1.
+    """
     layer = call.layer
     # In Python, a Conv2DTranspose is a Conv2D; for LCE it is not.
     plain = isinstance(layer, lq.layers.QuantConv2D) or type(layer) is _layers.Conv2D
-    return plain and has_sign_input(call) and has_binary_kernel(call.operation)
+    if not plain or not has_sign_input(call):
+        return False
+    quantizer = call.operation.quantizer("kernel")
+    kernel = call.operation.arrays["kernel"]
+    return is_binary(quantizer) or bool(split_kernel(quantized(quantizer, kernel)))
 
 
 class RSignArguments(NamedTuple):

@@ -91,10 +91,7 @@ _TABLE: tuple[_Row, ...] = (
     (Kind("all"), _keras("GlobalAveragePooling*D UpSampling*D Resizing Cropping*D")),
     (
         Kind(constant=True),
-        (
-            ChannelPadding,
-            *_keras("Add Subtract Average Concatenate Flatten Reshape"),
-        ),
+        (ChannelPadding, *_keras("Add Subtract Average Concatenate Flatten Reshape")),
     ),
     # Layers that do nothing at inference.
     (
@@ -138,10 +135,7 @@ _TABLE: tuple[_Row, ...] = (
             _quant.QuantConv3DTranspose,
         ),
     ),
-    (
-        Kind(activated=True),
-        _keras("LocallyConnected1D LocallyConnected2D EinsumDense"),
-    ),
+    (Kind(activated=True), _keras("LocallyConnected1D LocallyConnected2D EinsumDense")),
 )
 KINDS: dict[type, Kind] = {kind: row for row, kinds in _TABLE for kind in kinds}
 
@@ -241,7 +235,6 @@ def is_channels_last(layer: keras.layers.Layer) -> bool:
 
 
 def adds_up(call: Call) -> bool:
-    """Whether a call adds up two or more inputs."""
     adds = type(call.layer) is _layers.Add or symbol_of(call.layer) in SUMS[:2]
     return adds and len(call.reads) > 1
 

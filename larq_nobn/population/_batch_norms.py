@@ -89,7 +89,6 @@ def _norms_of(model: keras.Model) -> list[keras.layers.Layer]:
 def _moments(
     norm: keras.layers.Layer, inputs: Any, mask: Any = None, **_: Any
 ) -> PooledMoments:
-    """Returns the moments of the input of a batch norm in one call."""
     x, *prior = tf.nest.flatten(inputs)
     if isinstance(norm, BatchKalmanNormalization):
         return moments_of(x, context=prior)

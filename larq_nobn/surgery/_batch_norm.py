@@ -76,24 +76,17 @@ def _faults(graph: _graph.Graph, call: _graph.Call) -> Iterator[str]:
                     "reached from outside. Call batch norm as a layer of its own"
                 )
         return
-    if not _is_over_channels(call):
-        yield (
-            f"{label} normalizes axis {list(layer.axis)}, but only the last axis, that "
-            "of channels, is supported. Build the model with axis=-1 and "
-            "data_format='channels_last'"
-        )
+    if not isinstance(layer, BatchKalmanNormalization):
+        ghost = layer.virtual_batch_size is not None  # its axes count one axis more
+        if list(layer.axis) != [call.first_input.shape.rank - (not ghost)]:
+            yield (
+                f"{label} normalizes axis {list(layer.axis)}, but only the last axis, "
+                "that of channels, is supported. Build the model with axis=-1 and "
+                "data_format='channels_last'"
+            )
     _, *state = tf.nest.flatten(call.outputs)
     if any(graph.is_output(moment) or graph.consumers(moment) for moment in state):
         yield (
             f"The state of layer {call.described} is used outside of other such "
             "layers. Leave it out of the model's outputs"
         )
-
-
-def _is_over_channels(call: _graph.Call) -> bool:
-    """Whether a batch norm has one mean per channel of the last axis."""
-    layer = call.layer
-    if isinstance(layer, BatchKalmanNormalization):
-        return True
-    ghost = layer.virtual_batch_size is not None  # its axes count one axis more
-    return list(layer.axis) == [call.first_input.shape.rank - (not ghost)]

@@ -11,15 +11,7 @@ from .._keras import keras
 from .._larq import lq
 from .._progress import step
 from ..deploy.verify._same import check_same_function
-from ..graph import (
-    _copies,
-    _graph,
-    _models,
-    _operation,
-    _signs,
-    _thresholds,
-    _traits,
-)
+from ..graph import _copies, _graph, _models, _operation, _signs, _thresholds, _traits
 from ..layers import IndependentComponent
 from ._batch_norm import (
     batch_norm_affine,
@@ -178,7 +170,6 @@ def _kernel(operation: _operation.Operation) -> str:
 
 
 def _is_quantized(call: _graph.Call) -> bool:
-    """Whether the kernel of a call is quantized."""
     quantizer = call.operation.quantizer(_kernel(call.operation))
     # A kernel without a quantizer may also consist of ±c.
     return quantizer is not None or _signs.is_binary_convolution(call)
@@ -254,7 +245,6 @@ def _taken(operation: _operation.Operation, affine: _Affine) -> _operation.Opera
 def _scaled(
     operation: _operation.Operation, kernel: np.ndarray, scale: np.ndarray
 ) -> np.ndarray:
-    """Multiplies a kernel by a scale per output channel."""
     if _traits.traits(operation.kind).transposed:
         scale = scale[:, None]
     elif _kernel(operation) == "depthwise_kernel":

@@ -113,7 +113,13 @@ def freeze_statistics(
         name = names[first]
         affine = frozen.get_layer(rows[name].affine)
         distance = _calibrate(affine, pooled(uses))
-        changes[name] = _change(given.get_layer(name), rows[name], distance)
+        off = f"{distance:.1%} of a standard deviation off"
+        action = f"gain and bias per channel, {off}"
+        if len(rows[name].row) > 1:
+            parts = ", ".join(repr(part.name) for part in rows[name].row)
+            action = f"{parts}, with {action}"
+        kind = type(given.get_layer(name)).__name__
+        changes[name] = FrozenLayer(name, kind, action, distance=distance)
 
     probes = {first: partial(_moments, rows[name]) for first, name in names.items()}
     Population(frozen, probes).settle(
@@ -168,14 +174,6 @@ def _rows(model: keras.Model) -> dict[str, Constant]:
     return rows
 
 
-def _change(layer: keras.layers.Layer, row: Constant, distance: float) -> FrozenLayer:
-    action = f"gain and bias per channel, {distance:.1%} of a standard deviation off"
-    if len(row.row) > 1:
-        names = ", ".join(repr(part.name) for part in row.row)
-        action = f"{names}, with {action}"
-    return FrozenLayer(layer.name, type(layer).__name__, action, distance=distance)
-
-
 # --- replacements of layers whose statistics become constants
 
 
@@ -196,7 +194,6 @@ class Constant(NamedTuple):
 
 
 def _moments(row: Constant, inputs: tf.Tensor, **_: Any) -> PooledMoments:
-    """Returns the moments of the source and the target."""
     return moments_of(row.source(inputs), row.target(inputs))
 
 

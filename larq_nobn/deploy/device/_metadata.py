@@ -13,13 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..._checks import (
-    check_integer,
-    check_kind,
-    check_list,
-    check_number,
-    check_path,
-)
+from ..._checks import check_integer, check_kind, check_list, check_number, check_path
 from ..._errors import InvalidType, InvalidValue
 from ..._files import parse_json, replacing
 from ..._keras import keras

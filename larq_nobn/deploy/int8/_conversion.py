@@ -270,9 +270,7 @@ def _visible(stages: Stages, inner: Sequence[Node], runtime: str) -> Runner:
 
 
 def verify_without_rounding(
-    given: keras.Model,
-    stages: Stages,
-    examples: Sequence[np.ndarray],
+    given: keras.Model, stages: Stages, examples: Sequence[np.ndarray]
 ) -> dict[str, Any]:
     """Compares a model with its program, both without ranges.
 

@@ -16,26 +16,19 @@ import numpy as np
 import tensorflow as tf
 
 from ..._keras import keras, register
-from ...graph import (
-    _copies,
-    _graph,
-    _models,
-    _operation,
-    _signs,
-    _traits,
-)
+from ...graph import _copies, _graph, _models, _operation, _signs, _traits
 from ...layers import FakeQuantization, RPReLU
 from ...layers._channelwise import ChannelwiseLayer
 from .._errors import ConversionError, conversion_errors
 from .._opening import RANGED, in_float32, range_batches
 from ..lite._converter import io_spec
 from ..operations import lower
+from ..operations._binary import before_reshape
 from ..operations._int8 import merge_clips, spell_clip
 from ..operations._kinds import Affine, Clip, Value
 from ..operations._program import Program, everywhere
 from ..operations._ranges import places_in, ranges_of
 from ..operations._rules import identity_goes, into_maker, scale_after_relu
-from ..operations._shapes import before_reshape
 from ..trace._trace import Trace
 from ..verify._same import check_same_function
 
@@ -198,10 +191,7 @@ def split_activation(graph: _graph.Graph, call: _graph.Call) -> _graph.Graph | N
     linear = call.operation.replaced(arguments={"activation": "linear"})
     name, function = graph.free(f"{call.name}_activation"), {"activation": activation}
     last = _operation.Operation(name, _layers.Activation, None, function)
-    graph = graph.with_operation(linear)
-    for use in graph.uses(call.name):
-        graph = _inserted(graph, use.first_output, last)
-    return graph
+    return graph.with_row(call.name, [linear, last])
 
 
 def split_rsign(graph: _graph.Graph, call: _graph.Call) -> _graph.Graph | None:

@@ -20,12 +20,18 @@ from ...layers._fake_quantization import representable_range
 from .._errors import ConversionError
 from ..trace._operation_names import layer_of
 from ._binary import (
-    BINARY,
+    before_reshape,
+    ones_around,
+    pad_before_sign,
+    pad_last,
+    padded_apart,
     plain_pad,
     plain_sign,
+    same_sides,
     sign_before,
-    split_groups,
+    sign_last,
     whole_kernel,
+    with_binary,
 )
 from ._kinds import (
     Affine,
@@ -60,16 +66,6 @@ from ._rules import (
     shift_into_parts,
     shift_into_readers,
 )
-from ._shapes import (
-    before_reshape,
-    ones_around,
-    pad_before_sign,
-    pad_last,
-    padded_apart,
-    same_sides,
-    sign_last,
-    spell_dense,
-)
 
 _ENDS = {"Relu": (0.0, np.inf), "Relu6": (0.0, 6.0)}
 _STEPS = (Range, Sign, SaturatingSign, Constant)
@@ -86,9 +82,8 @@ def merged(program: Program, runtime: str, ranged: bool = True) -> Program:
     rules: tuple[Rule, ...] = (identity_goes, into_maker, into_transposed)
     rules += () if ranged else (shift_into_parts, shift_into_readers)
     rules += (before_reshape, before_join, into_kernel_of_signs)
-    inner = (scale_after_relu,) if runtime == "lce" else ()
-    program = everywhere(program, (*rules, *inner, *BINARY, pad_last, sign_last))
-    program = everywhere(program, (split_groups, *BINARY, spell_dense, *rules))
+    first = (scale_after_relu,) if runtime == "lce" else ()
+    program = with_binary(program, rules, first)
     last: tuple[Rule, ...] = (pad_last, sign_last, spell_clip, merge_clips)
     if runtime == "lce":
         last += (leave_out_border, ones_around, pad_before_sign)
@@ -472,10 +467,7 @@ def range_after_reshape(program: Program, node: Range) -> Edit:
     if reader is None or not reader.is_reshape or not mean:
         return "it is not that of a mean before a reshape"
     value = reader.y.like()
-    made = [
-        reader.reading(node.y, node.x).making(value),
-        node.between(value, reader.y),
-    ]
+    made = [reader.reading(node.y, node.x).making(value), node.between(value, reader.y)]
     return program.with_nodes([node, reader], made)
 
 

@@ -504,7 +504,8 @@ class Reshape(Node):
         return _RESHAPE if self.keeps_channels else _RESHAPE & ~_CHANNELS
 
     def emit(self, name: str, x: Any) -> Any:
-        return tf.reshape(x, _sizes(self.y), name=name)
+        sizes = [-1 if size is None else size for size in self.y.shape or ()]
+        return tf.reshape(x, sizes, name=name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -716,10 +717,6 @@ def _scaled(x: Any, k: Any, b: Any, name: str) -> Any:
     if tf.is_tensor(b) or np.any(b):
         x = tf.add(x, _numbers(b), name=name)
     return x
-
-
-def _sizes(value: Value) -> list[int]:
-    return [-1 if size is None else size for size in value.shape or ()]
 
 
 def _saturated(x: Any, factor: float, shift: Numbers) -> Any:

@@ -121,9 +121,12 @@ def ranges_of(
             "nothing. Convert it without int8."
         )
     form, ends = form_of(Program(program.inputs, program.nodes, [*roots])), []
+    # Only feature maps inside the network are cut off.
+    whole = {*program.inputs, *program.outputs}
+    inside = [x not in whole and len(x.shape or ()) >= 3 for x in roots]
     for batch in batches:
-        pairs = zip(roots, form.outputs_of(batch), strict=True)
-        ends.append([ends_of(x, _clipped(program, value)) for value, x in pairs])
+        pairs = zip(inside, form.outputs_of(batch), strict=True)
+        ends.append([ends_of(x, CLIPPED * is_inside) for is_inside, x in pairs])
     ranges = dict[Value, tuple[float, float]]()
     for value, (low, high) in zip(roots, np.mean(ends, axis=0), strict=True):
         if not np.isfinite(low + high):
@@ -152,12 +155,6 @@ def ends_of(values: np.ndarray, clipped: float) -> np.ndarray:
     places = [outside, values.size - 1 - outside]
     low, high = np.partition(values, places, axis=None)[places]
     return np.array([min(low, 0), max(high, 0)])
-
-
-def _clipped(program: Program, value: Value) -> float:
-    """Returns the fraction to cut off: 0 but for feature maps inside the network."""
-    whole = program.is_output(value) or value in program.inputs
-    return 0.0 if whole or len(value.shape or ()) < 3 else CLIPPED
 
 
 def places_in(program: Program, runtime: str) -> Places:

@@ -16,7 +16,22 @@ from functools import partial
 import numpy as np
 
 from ...graph import _thresholds
-from ._binary import BINARY, COMPARES, PLAIN, split_groups
+from ._binary import (
+    COMPARES,
+    PLAIN,
+    after_flatten,
+    before_reshape,
+    is_plain_relu,
+    moved_to_kernel,
+    ones_around,
+    pad_before_sign,
+    pad_last,
+    sign_last,
+    trim_pad,
+    whole_bias,
+    with_binary,
+    zeros_around,
+)
 from ._kinds import (
     Affine,
     Clip,
@@ -37,20 +52,6 @@ from ._kinds import (
     Value,
 )
 from ._program import Edit, Origin, Program, Rule, everywhere
-from ._shapes import (
-    after_flatten,
-    before_reshape,
-    is_plain_relu,
-    moved_to_kernel,
-    ones_around,
-    pad_before_sign,
-    pad_last,
-    sign_last,
-    spell_dense,
-    trim_pad,
-    whole_bias,
-    zeros_around,
-)
 
 _HOMOGENEOUS = (PReLU, "Relu", "LeakyRelu")
 _POOLS = ("MaxPool", "AvgPool")
@@ -67,8 +68,7 @@ _HALFWAY = 1e-6
 
 def reduced(program: Program) -> Program:
     """Returns a program of the same function with fewer operations."""
-    program = everywhere(program, (*RULES, *BINARY, pad_last, sign_last))
-    program = everywhere(program, (split_groups, *BINARY, spell_dense, *RULES))
+    program = with_binary(program, RULES)
     rules, moves = (*RULES, scale_into_all), (scale_into_all, affine_into_parts)
     program = _cheaper(program, Affine, moves, rules)
     program = _cheaper(program, Sign, (shift_into_maker,), RULES)

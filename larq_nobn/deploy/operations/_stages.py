@@ -62,7 +62,6 @@ class Stages:
 
     @property
     def io(self) -> IoSpec:
-        """The inputs and outputs of the file."""
         return self.traced.io
 
     @property

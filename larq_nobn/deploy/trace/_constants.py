@@ -19,35 +19,21 @@ _NO_NUMBERS = (tf.variant, tf.resource)
 _LARGE = "large_constants"  # a collection of a graph, by operation name
 
 
-class Frozen(NamedTuple):
-    """A graph with constants in the place of variables.
-
-    Attributes:
-        graph: Its definition.
-        inputs: The names of its input operations.
-        numbers: Values of other operations without inputs, which were tensors outside
-            of the function, by the operations' names.
-    """
-
-    graph: Any
-    inputs: list[str]
-    numbers: dict[str, np.ndarray]
-
-
 class Folded(NamedTuple):
     """A graph in which constants replace whatever depends on no input.
 
     Attributes:
-        graph: Its definition.
-        outputs: The names of its outputs.
-        large: Large constants, by the names of the placeholders for them.
+        graph: The graph, whose large constants `constant` knows, too.
+        inputs, outputs: Its tensors.
         names: The names of its operations, by those that they had before.
+        functions: A definition of the functions that it calls, without operations.
     """
 
-    graph: Any
-    outputs: list[str]
-    large: dict[str, np.ndarray]
+    graph: tf.Graph
+    inputs: list[Any]
+    outputs: list[Any]
     names: dict[str, str]
+    functions: Any
 
 
 def constant(tensor: Any) -> np.ndarray | None:
@@ -58,25 +44,20 @@ def constant(tensor: Any) -> np.ndarray | None:
     return next(found, None)
 
 
-def imported(folded: Folded) -> tf.Graph:
-    """Returns the graph, whose large constants `constant` knows, too."""
-    with tf.Graph().as_default() as graph:
-        tf.graph_util.import_graph_def(folded.graph, name="")
-        graph.add_to_collection(_LARGE, folded.large)
-    return graph
+def fold_constants(
+    concrete: Any, model: keras.Model, calls: Sequence[LayerCall]
+) -> Folded:
+    """Replaces the variables of a model's traced function, and what they determine.
 
-
-def frozen(concrete: Any, model: keras.Model) -> Frozen:
-    """Replaces the variables of a traced function by constants.
-
-    TensorFlow's public function for this also builds a function, one by one.
+    An example are quantized kernels. Operations get the names that `Names` has for
+    them. TensorFlow's public function for variables also builds a function.
     """
     from tensorflow.python.framework import convert_to_constants
 
     data = convert_to_constants._FunctionConverterDataInEager(
         func=concrete, lower_control_flow=False, aggressive_inlining=False
     )
-    graph_def, indices = convert_to_constants._replace_variables_by_constants(data)
+    whole, indices = convert_to_constants._replace_variables_by_constants(data)
     gone = {id(concrete.graph.internal_captures[index]) for index in indices}
     there = [pair for pair in concrete.graph.captures if id(pair[1]) not in gone]
     for tensor, inner in there:
@@ -86,40 +67,29 @@ def frozen(concrete: Any, model: keras.Model) -> Frozen:
                 f"variable, in operation {inner.op.name!r}, which no file can contain. "
                 "Look the table up outside, and pass its numbers to the model."
             )
-    numbers = {inner.op.name: tensor.numpy() for tensor, inner in there}
     starts = concrete.inputs[: -len(concrete.captured_inputs) or None]
-    return Frozen(graph_def, [tensor.op.name for tensor in starts], numbers)
-
-
-def fold_constants(
-    whole: Frozen,
-    outputs: Sequence[str],
-    model: keras.Model,
-    calls: Sequence[LayerCall] = (),
-) -> Folded:
-    """Replaces operations that depend on no input, as of quantized kernels.
-
-    Operations get the names that `Names` has for them. `outputs` are names, too.
-    """
-    graph = _pruned(whole, outputs)
-    whole = whole._replace(numbers={**whole.numbers, **_sizes(graph)})
+    inputs = [tensor.op.name for tensor in starts]
+    outputs = [tensor.name for tensor in concrete.outputs]
+    graph = _pruned(whole, inputs, outputs)
+    # Tensors outside of the function are operations without inputs here.
+    numbers = {inner.op.name: tensor.numpy() for tensor, inner in there}
+    numbers |= _sizes(graph)
     ends = [graph.get_tensor_by_name(name) for name in outputs]
-    moving = _moving(graph, whole.numbers)
+    moving = _moving(graph, numbers)
     read = (x for op in moving.values() for x in op.inputs)
     fixed = {x.name: x for x in (*read, *ends) if x.op.name not in moving}
     known = {op.name: op.outputs[0] for op in graph.get_operations() if op.outputs}
-    numbers = whole.numbers.items()
-    feed = {known[name]: value for name, value in numbers if name in known}
+    feed = {known[name]: value for name, value in numbers.items() if name in known}
     values = session(graph).run(list(fixed), feed)
-    names = Names(model, whole.inputs, calls)
+    names = Names(model, inputs, calls)
 
     def name_of(tensor: Any) -> str:
         name, place = names.of(tensor.op), tensor.value_index
         own = tensor.op.name in moving
         return f"{name}:{place}" if own else f"{name}/constant_{place}:0"
 
-    new, large = type(whole.graph)(versions=whole.graph.versions), {}
-    new.library.CopyFrom(whole.graph.library)
+    new, large = type(whole)(versions=whole.versions), {}
+    new.library.CopyFrom(whole.library)
     for tensor, value in zip(fixed.values(), values, strict=True):
         name = name_of(tensor)[:-2]
         _add_constant(new, name, tensor, value)
@@ -127,16 +97,25 @@ def fold_constants(
             large[name] = value
     for op in moving.values():
         _add_operation(new, names.of(op), op, map(name_of, op.inputs))
-    named = {name: names.of(op) for name, op in moving.items()}
-    return Folded(new, [name_of(end) for end in ends], large, named)
+    with tf.Graph().as_default() as folded:
+        tf.graph_util.import_graph_def(new, name="")
+        folded.add_to_collection(_LARGE, large)
+    del new.node[:]
+    return Folded(
+        folded,
+        [folded.get_tensor_by_name(f"{name}:0") for name in inputs],
+        [folded.get_tensor_by_name(name_of(end)) for end in ends],
+        {name: names.of(op) for name, op in moving.items()},
+        new,
+    )
 
 
-def _pruned(whole: Frozen, outputs: Sequence[str]) -> tf.Graph:
+def _pruned(whole: Any, inputs: Sequence[str], outputs: Sequence[str]) -> tf.Graph:
     """Returns the part of a graph that its inputs and outputs need."""
-    for node in whole.graph.node:  # control inputs carry no numbers
+    for node in whole.node:  # control inputs carry no numbers
         node.input[:] = [name for name in node.input if not name.startswith("^")]
-    wanted = [*whole.inputs, *(name.partition(":")[0] for name in outputs)]
-    needed = tf.compat.v1.graph_util.extract_sub_graph(whole.graph, wanted)
+    wanted = [*inputs, *(name.partition(":")[0] for name in outputs)]
+    needed = tf.compat.v1.graph_util.extract_sub_graph(whole, wanted)
     with tf.Graph().as_default() as graph:
         tf.graph_util.import_graph_def(needed, name="")
     return graph

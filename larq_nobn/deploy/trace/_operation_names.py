@@ -54,7 +54,6 @@ class Names:
         self._names = {name: name for name in inputs}
 
     def of(self, op: Any) -> str:
-        """Returns the name for an operation of a model's graph."""
         if op.name not in self._names:
             layer, number = self._layer(op.name), len(self._names) - self._count
             # LCE limits the length of names, so the first part is short.

@@ -16,7 +16,7 @@ from ...graph import _errors, _models, _operation
 from ...loading._foreign import layers_of
 from .._errors import ConversionError
 from ..lite._converter import Function, IoSpec, quiet
-from ._constants import constant, fold_constants, frozen, imported
+from ._constants import constant, fold_constants
 from ._form import Form, Number
 from ._inference import LayerCall, as_built, at_inference, noting_calls
 from ._operation_names import layer_of
@@ -66,7 +66,6 @@ class TracedKernel(NamedTuple):
 
     @property
     def read(self) -> Any:
-        """The tensor that the kernel is multiplied with."""
         return next(x for x in self.op.inputs[::-1] if constant(x) is None)
 
 
@@ -90,26 +89,21 @@ class Trace:
                 concrete = traced.get_concrete_function(*io.inputs)
             if function is None:
                 _check_inference(concrete.graph.as_graph_def(), model)
-            whole = frozen(concrete, model)
-            ends = [tensor.name for tensor in concrete.outputs]
-            folded = fold_constants(whole, ends, model, calls)
-        graph, graph_def = imported(folded), folded.graph
-        self.inputs = [graph.get_tensor_by_name(f"{name}:0") for name in whole.inputs]
-        self.outputs = [graph.get_tensor_by_name(end) for end in folded.outputs]
-        self.operations = graph.get_operations()
+            folded = fold_constants(concrete, model, calls)
+        self.inputs, self.outputs = folded.inputs, folded.outputs
+        self.operations = folded.graph.get_operations()
 
         def own(tensors: Sequence[Any]) -> list[Any]:
             names = [(folded.names.get(x.op.name), x) for x in tensors]
             known = [f"{n}:{x.value_index}" for n, x in names if n and x.graph is there]
-            return [graph.get_tensor_by_name(name) for name in known]
+            return [folded.graph.get_tensor_by_name(name) for name in known]
 
         there = concrete.graph
         self.calls = [
             x._replace(inputs=own(x.inputs), outputs=own(x.outputs)) for x in calls
         ]
-        if graph_def.library.function:  # the bodies of loops, for eager calls
-            del graph_def.node[:]
-            bodies = partial(tf.graph_util.import_graph_def, graph_def, name="")
+        if folded.functions.library.function:  # the bodies of loops, for eager calls
+            bodies = partial(tf.graph_util.import_graph_def, folded.functions, name="")
             tf.compat.v1.wrap_function(bodies, [])
 
     @cached_property
@@ -124,7 +118,6 @@ class Trace:
 
     @cached_property
     def form(self) -> Form:
-        """The form that runs the operations."""
         numbers = dict[Any, Number]()
         for made in (tensor for op in self.operations for tensor in op.outputs[:1]):
             value = constant(made)

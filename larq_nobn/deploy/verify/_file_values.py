@@ -132,7 +132,6 @@ def _quantized(graph: Subgraph, bits: Tensor) -> Tensor | None:
 
 
 def _shaped(value: Value, array: np.ndarray) -> np.ndarray:
-    """Returns the numbers of all examples in the shape of a value."""
     return array.reshape(-1, *(value.shape or ())[1:])
 
 

@@ -16,16 +16,11 @@ import tensorflow as tf
 from ..._keras import keras
 from ..._larq import unmeasured
 from ..._math import unfused
-from ...graph._examples import batch_of
+from ...graph._examples import batch_of, tensors_of
 from .._errors import ConversionError
 from ..lite._converter import calling, in_batches
 from ..trace._form import as_one_graph
-from ..trace._inference import (
-    LayerCall,
-    as_built,
-    forgotten_gradients,
-    noting_calls,
-)
+from ..trace._inference import LayerCall, as_built, forgotten_gradients, noting_calls
 from ..trace._operation_names import Names, layer_name, layer_of
 from ..trace._signs import TracedSign, signs_of
 from ..trace._trace import Trace
@@ -70,7 +65,7 @@ def _predicted(model: keras.Model, examples: Examples, size: int) -> list[np.nda
 
 def _run(model: keras.Model, size: int, examples: Examples) -> list[np.ndarray]:
     with calling(model):
-        made = [np.asarray(x) for x in _step(model, _tensors(model, examples))]
+        made = [np.asarray(x) for x in _step(model, tensors_of(model, examples))]
     if len(made) != len(model.outputs):
         raise ConversionError(
             f"Model {model.name!r} gives {len(made)} outputs in predict, but has "
@@ -91,11 +86,6 @@ def _step(model: keras.Model, inputs: Sequence[Any]) -> list[Any]:
     packed = tf.nest.pack_sequence_as(model._nested_inputs, list(inputs))
     with unmeasured(model):
         return tf.nest.flatten(model.predict_step((packed,)))
-
-
-def _tensors(model: keras.Model, examples: Examples) -> list[tf.Tensor]:
-    pairs = zip(examples, model.inputs, strict=True)
-    return [tf.constant(array, tensor.dtype) for array, tensor in pairs]
 
 
 def _check_independent(
@@ -163,7 +153,7 @@ def _at_signs(
     places = [next(i for i, x in enumerate(found) if x is sign) for sign in others]
 
     def run(part: Examples) -> list[np.ndarray]:
-        return [x.numpy() for x in function(*_tensors(model, part))]
+        return [x.numpy() for x in function(*tensors_of(model, part))]
 
     def read(part: Examples) -> Recording:
         with as_one_graph():

@@ -13,7 +13,6 @@ from larq_nobn.deploy.operations import (
     _int8,
     _lower,
     _rules,
-    _shapes,
     stages_of,
 )
 from larq_nobn.deploy.operations._kinds import (
@@ -164,7 +163,7 @@ def test_signs_after_negative_factors_can_be_outputs():
 
 RULES = [
     function
-    for module in (_binary, _int8, _lower, _rules, _shapes)
+    for module in (_binary, _int8, _lower, _rules)
     for function in vars(module).values()
     if getattr(function, "__annotations__", {}).get("return") == "Edit"
     and function.__module__ == module.__name__
