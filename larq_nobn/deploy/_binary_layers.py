@@ -27,19 +27,17 @@ from ..graph import _models, _operation, _signs
 from ._errors import ConversionError
 from ._opening import in_float32, opened, with_known_sizes
 from .lite._converter import io_spec
-from .lite._file import FileOperation, Subgraph
+from .lite._file import CHANNELS, FileOperation, Subgraph
 from .operations import Stages, stages_of
 from .trace._constants import constant
 from .trace._operation_names import layer_name, layer_of, layers_by_name
 from .trace._signs import NOTHING, RESHAPES, sign_taken_by
-from .trace._trace import Trace, TracedKernel
+from .trace._trace import INPUTS, Trace, TracedKernel
 
 # A finding, as a sentence without its period, and a remedy.
 Why = tuple[str, str]
 # Layers of fewer bits are named here; 8 bits are those of ordinary int8 files.
 FEW_BITS = 8
-_BACKWARD = ("Conv2DBackpropInput", "Conv3DBackpropInputV2")
-_KERNELS = ("Conv2D", "Conv3D", "DepthwiseConv2dNative", "MatMul", "BatchMatMulV2")
 # Operations that reduce many values to few, and functions, which are opaque.
 _STEPS = re.compile(
     "Sign|Greater|Less|Equal|Round|Rint|Floor|Ceil|ArgM|Bucketize|Partitioned|While|If"
@@ -276,7 +274,7 @@ def _has_step(op: Any) -> bool:
         seen.add(op.name)
         if _is_step(op):
             return True
-        if op.type not in (*_KERNELS, *_BACKWARD):
+        if op.type not in INPUTS:
             waiting += [tensor.op for tensor in op.inputs]
     return False
 
@@ -370,7 +368,7 @@ def _between(use: TracedKernel, sums: Sequence[str]) -> str | None:
 def _macs(use: TracedKernel) -> int:
     """Returns the multiply-accumulates of a whole batch; 0 if the shape is unknown."""
     op, kernel = use.op, use.kernel
-    shape = (op.inputs[2] if op.type in _BACKWARD else op.outputs[0]).shape
+    shape = (op.inputs[2] if INPUTS[op.type] == 2 else op.outputs[0]).shape
     if not shape.is_fully_defined():
         return 0
     # If the kernel is the first matrix, columns instead of rows count.
@@ -381,14 +379,6 @@ def _macs(use: TracedKernel) -> int:
 
 # --- of files
 
-# The place of each operation's input; its filters are always second. Their output
-# channels are the last axis of depthwise filters, and the first axis of others.
-_INPUTS = {
-    "CONV_2D": 0,
-    "DEPTHWISE_CONV_2D": 0,
-    "FULLY_CONNECTED": 0,
-    "TRANSPOSE_CONV": 2,
-}
 _SCALES = ("MUL", "DIV", "PAD", "PADV2", "RESHAPE", "SPACE_TO_BATCH_ND")
 _FILE_MOVES = ("MIRROR_PAD", "TRANSPOSE", "GATHER", "SLICE", "STRIDED_SLICE", "SPLIT")
 _FILE_POOLS = ("MAX_POOL_2D", "AVERAGE_POOL_2D", "MEAN", "REDUCE_MAX", "CONCATENATION")
@@ -409,10 +399,10 @@ def before_signs(
     graph: Subgraph, op: FileOperation, passes: Sequence[str] = _SCALES
 ) -> list[FileOperation]:
     """Returns the operations from a float kernel back to a sign; [] without one."""
-    if op.op not in _INPUTS or len(op.inputs) < 2:
+    if op.op not in CHANNELS or len(op.inputs) < 2:
         return []
     filters, between = op.input(1), list[FileOperation]()
-    source = graph.before(op, _INPUTS[op.op])
+    source = graph.before(op, 2 if op.op == "TRANSPOSE_CONV" else 0)
     while source is not None and source.op in passes:
         between.append(source)
         source = graph.before(source, source.op == "SPLIT")
@@ -434,9 +424,7 @@ def _makes_two_values(graph: Subgraph, op: FileOperation) -> bool:
 
 def filters_have_two_values(op: FileOperation) -> bool:
     """Whether each output channel of an operation's filters has two values."""
-    filters = op.input(1).values
-    if op.op != "DEPTHWISE_CONV_2D":
-        filters = np.moveaxis(filters, 0, -1)
+    filters = np.moveaxis(op.input(1).values, CHANNELS[op.op], -1)
     return _signs.has_two_values(filters)
 
 

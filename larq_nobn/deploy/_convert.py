@@ -52,9 +52,9 @@ from .lite._micro import check_micro, micro_error, with_packed_kernels
 from .operations import Stages
 from .operations._kinds import Kernel
 from .trace._operation_names import layer_name
-from .verify._agreement import tie_warnings
 from .verify._c import verify_c
 from .verify._lowered import REFERENCE, verify_file, verify_operations
+from .verify._segments import tie_warnings
 
 _log = logging.getLogger("larq_nobn")
 
@@ -226,6 +226,7 @@ def convert(
         taken = [_converter.pixels_of(x, steps) for x in examples]
         examples = [x * steps[0] + steps[1] for x in taken]
     prepared, verified = dict[str, Any](), dict[str, Any]()
+    runner: _converter.Runner | None = None
     with replacing(path) as temporary, ExitStack() as stack:
         if runtime == "c":
             step("Writing C")
@@ -238,7 +239,7 @@ def convert(
                 file = _as_c(stages, path, small, class_names, steps)
             proof = _proof(source, verified, outputs, classes) if verify else ()
             file.about = _about(model, name, proof)
-            content, runner = file.source.encode(), None
+            content = file.source.encode()
             header = stack.enter_context(replacing(Path(path).with_suffix(".h")))
             header.write_text(file.header)
             audit, binary, merged = _contents(stages, content, path, runtime)
@@ -248,9 +249,10 @@ def convert(
             tflite_metadata = None
             if runtime == "litert" and described:
                 tflite_metadata = _described(given, class_names, preprocessing, pixels)
-            content, audit, runner, binary, merged = _converted(
-                stages, path, int8, base, outside, tflite_metadata
-            )
+            content = _converted(stages, int8, base, outside, tflite_metadata)
+            audit, binary, merged = _contents(stages, content, path, base)
+            _check_file(audit, binary, int8, base)
+            runner = _converter.Runner(content, base)
             if int8:
                 prepared = verify_without_rounding(given, stages, examples)
                 verified = verify_int8(stages, runner, taken)
@@ -338,17 +340,12 @@ def _too_large(audit: Audit) -> str:
 
 def _converted(
     stages: Stages,
-    path: str,
     int8: bool,
     runtime: str,
     outside: str,
     described: Described | None,
-) -> tuple[bytes, Audit, _converter.Runner, list[str], list[str]]:
-    """Converts the operations, checks the file, and opens it.
-
-    The last two results are the binary layers in the file, and those that LCE merged,
-    since their kernel and input equal another layer's.
-    """
+) -> bytes:
+    """Returns the content of a file of the operations."""
     step("Converting")
     for node in stages.spelled.nodes:
         if node.type in _ENDS:
@@ -358,18 +355,16 @@ def _converted(
     content = _converter.to_flatbuffer(function, io, int8, runtime, outside)
     if stages.steps is not None:
         content = with_note(content, stages.steps)
-    if described is not None:
-        content = with_metadata(content, described)
-    audit, left, merged = _contents(stages, content, path, runtime)
-    _check_file(audit, left, int8, runtime)
-    runner = _converter.Runner(content, runtime)
-    return content, audit, runner, left, merged
+    return content if described is None else with_metadata(content, described)
 
 
 def _contents(
     stages: Stages, content: bytes, path: str, runtime: str
 ) -> tuple[Audit, list[str], list[str]]:
-    """Audits a file; returns also the expected binary layers, and the merged ones."""
+    """Audits a file; returns also its binary layers, and those that LCE merged.
+
+    The kernel and the input of these equal another layer's.
+    """
     merged = list[str]()
     left = [*map(layer_name, stages.binary)]
     audit = audit_bytes(content, path, stages.traced.ends)

@@ -31,7 +31,7 @@ from .device._benchmark import (
 )
 from .int8._conversion import without_ranges
 from .lite._converter import Runner, run
-from .verify._agreement import top1_agreement
+from .verify._segments import top1_agreement
 
 # The runtime of each format, and whether it is int8.
 _KINDS = {

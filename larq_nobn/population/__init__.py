@@ -1,7 +1,15 @@
 """Computes statistics of layers, and scores, by passes of a model over all data."""
 
-from ._batch_norms import EXAMPLES, BatchNormStatistics, averages_of, has_batch_norm
-from ._population import PooledMoments, Population, moments_of, pooled
+from ._population import (
+    EXAMPLES,
+    BatchNormStatistics,
+    PooledMoments,
+    Population,
+    averages_of,
+    has_batch_norm,
+    moments_of,
+    pooled,
+)
 from ._scores import Scores, as_probabilities
 
 __all__ = [

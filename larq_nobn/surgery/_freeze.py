@@ -51,8 +51,7 @@ def freeze_statistics(
     over all positions of all data: the channel keeps its mean and its standard
     deviation. If all examples have the same statistics, nothing changes. For a filter
     response normalization of values around zero this is \(\gamma /
-    \sqrt{\operatorname{mean} \nu^2}\). (The means of \(1/\nu\) and of \(\log \nu\), and
-    the least squares of \(\hat y - y\), were no better on trained networks.)
+    \sqrt{\operatorname{mean} \nu^2}\).
 
     All else in such a layer stays: the activation and the proxy step of proxy
     normalization, which is constant already, and the gate of EvoNorm. As in

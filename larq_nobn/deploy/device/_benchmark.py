@@ -48,13 +48,11 @@ class Timing:
         runs: The number of timed runs.
         ms: The time of a typical run, in milliseconds.
         typical: What `ms` is: `"median"`.
-        low_ms: Lower end of the spread.
-        high_ms: Upper end of the spread.
+        low_ms, high_ms: The ends of the spread.
         spread: What these ends are: `"quartiles"`, or on a phone `"5 to 95 %"`.
         ratio: `ms` divided by that of the first file.
-        ratio_low: Lower end of the 95 % interval of `ratio`; None on a phone, whose
+        ratio_low, ratio_high: The 95 % interval of `ratio`; None on a phone, whose
             program prints no single runs.
-        ratio_high: Upper end of the interval.
         operations: On a phone, the time of each kind of operation,
             `{"op", "count", "ms", "share"}`, the slowest first.
         memory_bytes: The memory of a run of a C file, or the arena that a Micro file

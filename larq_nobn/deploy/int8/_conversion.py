@@ -34,10 +34,9 @@ from ..operations._program import Program
 from ..trace._operation_names import layer_of
 from ..trace._trace import Trace
 from ..verify import _segments
-from ..verify._agreement import agreement
 from ..verify._lowered import verify_made
 from ..verify._same import matched
-from ..verify._segments import Examples, Recording, by_example
+from ..verify._segments import Examples, Recording, agreement, by_example
 from ._fake_quantize import without_ranges
 
 

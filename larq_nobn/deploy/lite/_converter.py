@@ -450,10 +450,8 @@ class Runner:
             that the file's operations need, else TensorFlow's.
 
     Attributes:
-        input_names: The names of the inputs in the file, in order.
-        output_names: The names of the outputs in the file, in order.
-        input_tensors: Shape, type and, if int8, scale of each input.
-        output_tensors: Shape, type and, if int8, scale of each output.
+        input_names, output_names: The names of the file's inputs and outputs, in order.
+        input_tensors, output_tensors: Shape, type and, if int8, scale of each.
         runtime: The runtime in which the file runs.
 
     Raises:

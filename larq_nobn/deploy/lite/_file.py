@@ -43,6 +43,11 @@ _MACS = {
     **dict.fromkeys(("LceBconv2d", "CONV_2D", "DEPTHWISE_CONV_2D"), 4),
     **{"TRANSPOSE_CONV": 4, "FULLY_CONNECTED": 2, "BATCH_MATMUL": None},
 }
+# The axis of output channels in the filters of an operation, its second input.
+CHANNELS = {
+    **{"CONV_2D": 0, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 0},
+    "DEPTHWISE_CONV_2D": -1,
+}
 # Bytes of one element of types that NumPy lacks; strings have no fixed size.
 _BYTES_EACH = {"int4": 0.5, "string": 0, "resource": 0, "variant": 0}
 # The fields of builtin options that say how an operation computes.

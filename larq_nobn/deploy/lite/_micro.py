@@ -17,14 +17,9 @@ from tensorflow.lite.python import schema_py_generated as schema
 
 from .._errors import ConversionError
 from ._described import NOTE
-from ._file import Subgraph, Tensor, edited, read
+from ._file import CHANNELS, Subgraph, Tensor, edited, read
 
 DECODE = "TFLM_DECODE"
-# The axis of output channels in kernels that can be packed, by operation.
-_CHANNELS = {
-    **{"CONV_2D": 0, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 0},
-    "DEPTHWISE_CONV_2D": -1,
-}
 # The approximate bytes of an unpacking operation in a file, without its tables.
 _OPERATION = 400
 _LACKING = re.compile(r"Didn't find op for builtin opcode '(\w+)'")
@@ -59,11 +54,10 @@ def packed_kernels(graph: Subgraph) -> list[tuple[Tensor, int, int]]:
     """Returns the kernels that take less space as bits, with their axis and bits."""
     found = {}
     for op in graph.operations:
-        if op.op not in _CHANNELS:
+        kernel = op.input(1) if op.op in CHANNELS else None
+        if kernel is None or not kernel.constant or kernel.dtype != "int8":
             continue
-        axis, kernel = _CHANNELS[op.op], op.input(1)
-        if not kernel.constant or kernel.dtype != "int8":
-            continue
+        axis = CHANNELS[op.op]
         rows = np.moveaxis(kernel.values, axis, 0)
         rows = np.sort(rows.reshape(len(rows), -1), axis=1)
         most = 1 + int((np.diff(rows, axis=1) != 0).sum(axis=1).max(initial=0))

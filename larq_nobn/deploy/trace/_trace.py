@@ -32,7 +32,7 @@ from ._signs import (
 )
 
 # The place of the input of operations with a kernel; the other input is the kernel.
-_INPUTS = {
+INPUTS = {
     "Conv2D": 0,
     "DepthwiseConv2dNative": 0,
     "Conv3D": 0,
@@ -158,7 +158,7 @@ class Trace:
         """The operations with a constant kernel, in their order."""
         kernels = []
         for op in self.operations:
-            place = _INPUTS.get(op.type)
+            place = INPUTS.get(op.type)
             if place is None or len(op.inputs) < 2:
                 continue
             if place == 0 and constant(op.inputs[0]) is not None:  # kernel @ x

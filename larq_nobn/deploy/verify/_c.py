@@ -18,10 +18,9 @@ from ..operations._emit import form_of
 from ..operations._kinds import Value
 from ..operations._moves import sizes_of
 from ..trace._operation_names import layer_name
-from ._agreement import agreement
 from ._file_values import signs_after, sums_of
 from ._lowered import NOTHING_WRITTEN, check
-from ._segments import MARGIN, Examples, Recording, compare
+from ._segments import MARGIN, Examples, Recording, agreement, compare
 
 # Rounding of sums in another order, relative to their largest terms.
 _ROUNDING = 1e-5

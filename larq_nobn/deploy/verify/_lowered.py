@@ -22,11 +22,18 @@ from ..lite import _converter
 from ..lite._file import read
 from ..operations import Stages
 from ..trace._trace import Trace
-from . import _segments
-from ._agreement import agreement, top1_agreement
 from ._file_values import LOOK, differing_threshold, file_signs
 from ._given import GIVEN_EQUAL, compare_given
-from ._segments import Examples, Recording, compare, recorder
+from ._segments import (
+    Cut,
+    Examples,
+    Recording,
+    Segments,
+    agreement,
+    compare,
+    recorder,
+    top1_agreement,
+)
 
 REFERENCE = "the given model"
 NOTHING_WRITTEN = " No file was written."
@@ -59,7 +66,7 @@ def verify_operations(
 def verify_made(
     model: keras.Model,
     trace: Trace,
-    signs: Sequence[_segments.Cut],
+    signs: Sequence[Cut],
     read: Callable[[Examples], Recording],
     examples: Examples,
     ending: str = NOTHING_WRITTEN,
@@ -117,7 +124,7 @@ def verify_file(
 
 
 def check(
-    segments: _segments.Segments,
+    segments: Segments,
     what: str,
     tolerance: float,
     ending: str = NOTHING_WRITTEN,

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from larq_nobn.deploy.verify._agreement import agreement, top1_agreement
-from larq_nobn.deploy.verify._segments import Segments
+from larq_nobn.deploy.verify._segments import Segments, agreement, top1_agreement
 
 
 def segments(turned=()):

@@ -16,8 +16,8 @@ from larq_nobn.deploy.operations._kinds import Kernel, Value
 from larq_nobn.deploy.operations._program import Program
 from larq_nobn.deploy.trace._trace import Trace
 from larq_nobn.deploy.verify import _segments
-from larq_nobn.deploy.verify._agreement import tie_warnings
 from larq_nobn.deploy.verify._given import _at_signs
+from larq_nobn.deploy.verify._segments import tie_warnings
 from larq_nobn.graph._models import call_by_call
 from larq_nobn.quantizers import ScaledStdSign
 from tie_networks import SHAPE, conv, network
