@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
 import re
 import time
@@ -36,6 +37,7 @@ from ..graph import _copies, _operation
 from ..population import BatchNormStatistics, averages_of, has_batch_norm
 from ..population._batches import model_batches
 from ..quantizers import BernoulliSign
+from ._checkpoints import latent
 from ._network import schedule_for
 from ._run_settings import RunSettings
 
@@ -102,19 +104,15 @@ def own_generators() -> Iterator[None]:
             experimental.disable_tf_random_generator()
 
 
-class NamedMetrics(keras.callbacks.Callback):
+class TestMetrics(keras.callbacks.Callback):
     """Renames metrics of the test split from Keras' `val_*` to `test_*`."""
-
-    def __init__(self, split: str) -> None:
-        super().__init__()
-        self._split = split
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Renames them in place, because all callbacks get the same `logs`."""
-        if logs is not None and self._split == "test":
-            renamed = tested(logs)
-            logs.clear()
-            logs.update(renamed)
+        assert logs is not None
+        renamed = tested(logs)
+        logs.clear()
+        logs.update(renamed)
 
 
 class Reseeding(keras.callbacks.Callback):
@@ -137,9 +135,7 @@ class Reseeding(keras.callbacks.Callback):
 
     def get_state(self) -> list[list[int]]:
         """Returns the states of the generators, which all replicas share."""
-        return [
-            generator.state.numpy().tolist() for generator in _generators(self.model)
-        ]
+        return [each.state.numpy().tolist() for each in _generators(self.model)]
 
     def set_state(self, state: list[list[int]]) -> None:
         for generator, values in zip(_generators(self.model), state, strict=True):
@@ -148,9 +144,7 @@ class Reseeding(keras.callbacks.Callback):
 
 def _generators(model: keras.Model) -> list[Any]:
     """Returns the generators of all layers, in the order of the architecture."""
-    holders = (
-        getattr(module, "_random_generator", None) for module in model.submodules
-    )
+    holders = (getattr(each, "_random_generator", None) for each in model.submodules)
     generators = (getattr(holder, "_generator", None) for holder in holders)
     return [generator for generator in generators if generator is not None]
 
@@ -183,9 +177,9 @@ class ModeStatistics(keras.callbacks.Callback):
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
         _operation.take_state(self._copy, self._network)
         self._statistics.take(lambda: (inputs for inputs, _ in self._batches))
-        pairs = zip(averages_of(self._network), averages_of(self._copy), strict=True)
-        for average, taken in pairs:
-            average.assign(taken.numpy())
+        ours, taken = averages_of(self._network), averages_of(self._copy)
+        for average, value in zip(ours, taken, strict=True):
+            average.assign(value.numpy())
 
 
 class WeightAverages(keras.callbacks.Callback):
@@ -208,10 +202,7 @@ class WeightAverages(keras.callbacks.Callback):
     def __init__(self, network: keras.Model, decay: float) -> None:
         super().__init__()
         self._decay = decay
-        self._weights = [
-            getattr(weight, "latent_variable", weight)
-            for weight in network.trainable_variables
-        ]
+        self._weights = [latent(weight) for weight in network.trainable_variables]
         self.variables = [
             tf.Variable(
                 tf.zeros(weight.shape, weight.dtype),
@@ -235,17 +226,13 @@ class WeightAverages(keras.callbacks.Callback):
             change = tf.cast(1.0 - keep, average.dtype) * (average - weight)
             average.assign_sub(change)
 
-    def swap(self) -> None:
+    def swap(self, logs: dict[str, float] | None = None) -> None:
         for average, weight in zip(self.variables, self._weights, strict=True):
             before = weight.numpy()
             weight.assign(average.numpy())
             average.assign(before)
 
-    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Swaps weights and averages before a test, and back after it."""
-        self.swap()
-
-    on_test_end = on_test_begin
+    on_test_begin = on_test_end = swap
 
 
 class HistoryWriter(keras.callbacks.Callback):
@@ -280,15 +267,13 @@ class HistoryWriter(keras.callbacks.Callback):
     def set_state(self, state: list[dict[str, float]]) -> None:
         """Replaces all rows of the file, for example by those of a checkpoint."""
         self.rows = [dict(row) for row in state]
-        # A missing value is written as NaN.
-        names = list(dict.fromkeys(name for row in state for name in row))
-        with (
-            replacing(self._target) as temporary,
-            temporary.open("w", newline="") as stream,
-        ):
-            writer = csv.DictWriter(stream, names, restval="nan")
-            writer.writeheader()
-            writer.writerows(state)
+        names = dict.fromkeys(name for row in state for name in row)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, [*names], restval="nan")
+        writer.writeheader()
+        writer.writerows(state)
+        with replacing(self._target) as temporary:
+            temporary.write_bytes(text.getvalue().encode())
 
 
 def check_validated(what: str, info: DatasetInfo) -> None:

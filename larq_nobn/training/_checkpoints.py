@@ -121,15 +121,11 @@ class Checkpoints(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self._supports_tf_logs = True  # logs stay on the device
-        self._folder = folder
-        self._averages = averages
-        self._best = best
-        self._own, self._save_network = dict(own or {}), save
-        self._stateful = dict(stateful)
-        self._within = dict(within or {})
-        self._every = every
+        self._folder, self._stateful = folder, stateful
+        self._within, self._own = within or {}, own or {}
+        self._every, self._writes, self._averages = every, writes, averages
+        self._best, self._save_network = best, save
         self._saved = time.monotonic()
-        self._writes = writes
         self._needed: list[set[Path]] = []
         self._pending: dict[str, Any] = {}
         self._epoch = 0
@@ -138,7 +134,7 @@ class Checkpoints(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """After a resume, restores the states of callbacks, once."""
         self._epoch = epoch
-        known = self._within | self._own
+        known = {**self._within, **self._own}
         for name, state in self._pending.items():
             if name in known:  # the user may leave out a callback
                 known[name].set_state(state)
@@ -249,7 +245,7 @@ class Checkpoints(keras.callbacks.Callback):
             places = [id(each) for each in latent_weights(model)]
             averages = values[-len(self._averages) :]
             for each, average in zip(model.trainable_variables, averages, strict=True):
-                weights[places.index(id(_latent(each)))] = average
+                weights[places.index(id(latent(each)))] = average
         return weights
 
     def restore_epoch(self, model: keras.Model, epoch: int) -> None:
@@ -291,16 +287,16 @@ def _variables(model: keras.Model) -> list[Any]:
         scale = optimizer._loss_scale
         variables += [scale.current_loss_scale, scale.counter]
     # Inside Larq's scope, a quantized variable would read as ±1.
-    return [_latent(variable) for variable in variables]
+    return [latent(variable) for variable in variables]
 
 
-def _latent(variable: Any) -> Any:
+def latent(variable: Any) -> Any:
     return getattr(variable, "latent_variable", variable)
 
 
 def latent_weights(model: keras.Model) -> list[Any]:
     """Returns the weights, with latent weights in place of their signs."""
-    return [_latent(weight) for weight in model.weights]
+    return [latent(weight) for weight in model.weights]
 
 
 def set_weights(model: keras.Model, values: list[np.ndarray]) -> None:
@@ -310,11 +306,8 @@ def set_weights(model: keras.Model, values: list[np.ndarray]) -> None:
 def _description(variable: Any) -> list[Any]:
     """Returns what must be equal on resuming: last part of the name, shape, type."""
     # The rest of the name is no use: Keras numbers unnamed layers per process.
-    return [
-        variable.name.rsplit("/", 1)[-1],
-        variable.shape.as_list(),
-        variable.dtype.name,
-    ]
+    name = variable.name.rsplit("/", 1)[-1]
+    return [name, variable.shape.as_list(), variable.dtype.name]
 
 
 class EpochMetrics:
@@ -324,10 +317,8 @@ class EpochMetrics:
         self._model = model
 
     def get_state(self) -> list[list[Any]]:
-        return [
-            [variable.numpy().tolist() for variable in metric.variables]
-            for metric in self._model.metrics
-        ]
+        metrics = self._model.metrics
+        return [[each.numpy().tolist() for each in own.variables] for own in metrics]
 
     def set_state(self, state: list[list[Any]]) -> None:
         """Restores them; call it after the start of the epoch, which resets them."""

@@ -22,6 +22,8 @@ from ._run_folder import trained_on
 from ._run_settings import RunSettings
 
 _log = logging.getLogger("larq_nobn")
+# Settings that only training images follow.
+_OF_TRAINING = ("augment", "flip", "mixup", "cutmix")
 
 
 @dataclass(frozen=True)
@@ -53,21 +55,11 @@ class RunImages:
         **changes: Any,
     ) -> tf.data.Dataset:
         settings, training = self.settings, split == "train"
-        options = {
-            "batch_size": settings.batch_size,
-            "augment": settings.augment if training else None,
-            "flip": settings.flip if training else "auto",
-            "mixup": settings.mixup if training else 0.0,
-            "cutmix": settings.cutmix if training else 0.0,
-            "reflect": settings.reflect,
-            "seed": settings.seed,
-            "limit": settings.limit,
-            "epoch": position.epochs,
-            "step": position.steps,
-            "share": share,
-            "cache": self.cache,
-        }
-        return self.dataset.batches(split, **{**options, **changes})
+        names = ("batch_size", "reflect", "seed", "limit", *_OF_TRAINING * training)
+        options = {name: getattr(settings, name) for name in names}
+        options |= {"epoch": position.epochs, "step": position.steps}
+        options |= {"share": share, "cache": self.cache, **changes}
+        return self.dataset.batches(split, **options)
 
     def distributed(
         self, batches: tf.data.Dataset, split: str, position: Position = START
@@ -127,6 +119,12 @@ def check_micro_batches(batches: tf.data.Dataset, accumulate: int) -> None:
         )
 
 
+def shape_of(settings: RunSettings) -> dict[str, Any]:
+    """Returns the settings that `Dataset.from_data` takes."""
+    names = ("image_size", "channels", "validation")
+    return {name: getattr(settings, name) for name in names}
+
+
 def check_given(dataset: Dataset, settings: RunSettings) -> None:
     """Rejects a data set that does not match the settings."""
     info = dataset.info
@@ -138,14 +136,15 @@ def check_given(dataset: Dataset, settings: RunSettings) -> None:
                 "dataset out."
             )
         return
-    own = {n: getattr(settings, n) for n in ("image_size", "channels", "validation")}
     *sides, channels = info.image_shape
     if (
         check_size(settings.image_size or sides) != tuple(sides)
         or settings.channels not in (None, channels)
         or (settings.validation and not info.validation_examples)
     ):
-        said = ", ".join(f"{name}={value}" for name, value in own.items())
+        said = ", ".join(
+            f"{name}={value}" for name, value in shape_of(settings).items()
+        )
         raise InvalidValue(
             f"{said} are not those of the given images. Pass them to Dataset.from_data."
         )

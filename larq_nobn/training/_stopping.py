@@ -14,7 +14,7 @@ from .._errors import UserError
 from .._keras import keras
 from .._math import is_finite
 from ..callbacks._monitor import owners
-from ._checkpoints import START, Checkpoints, Position
+from ._checkpoints import START, Checkpoints, Position, latent
 from ._run_settings import RunSettings
 from ._training_model import NOT_FINITE
 
@@ -83,20 +83,20 @@ def explain_non_finite(
             raise
         images, _ = next(iter(batches("train", check.position)))
         cause = find_non_finite(model, images)
-        good = "There is no good checkpoint"
-        if checkpoints.last:
-            good = f"The last good checkpoint is that of {checkpoints.last}"
-        advice = "Prepare the data set again."
-        if cause != _IMAGES:
-            advice = (
-                "--resume would fail at the same step. Train again, in another output, "
-                f"with a learning rate below {settings.learning_rate:g} "
-                "(--learning-rate), gradient clipping (--clip-factor 0.02), or "
-                "mixed_bfloat16 instead of mixed_float16."
-            )
+        last = checkpoints.last
+        good = f"The last good checkpoint is that of {last}" if last else ""
+        advice = (
+            "--resume would fail at the same step. Train again, in another output, "
+            f"with a learning rate below {settings.learning_rate:g} "
+            "(--learning-rate), gradient clipping (--clip-factor 0.02), or "
+            "mixed_bfloat16 instead of mixed_float16."
+        )
+        if cause == _IMAGES:
+            advice = "Prepare the data set again."
         raise NonFiniteLoss(
             f"The loss is not finite at epoch {check.position.epochs + 1}, step "
-            f"{check.position.steps + 1}: {cause}. {good}. {advice}"
+            f"{check.position.steps + 1}: {cause}. "
+            f"{good or 'There is no good checkpoint'}. {advice}"
         ) from error
 
 
@@ -121,8 +121,4 @@ def find_non_finite(model: keras.Model, images: tf.Tensor) -> str:
 
 
 def _bad_weights(model: keras.Model) -> list[Any]:
-    return [
-        weight
-        for weight in model.weights
-        if not is_finite(getattr(weight, "latent_variable", weight))
-    ]
+    return [weight for weight in model.weights if not is_finite(latent(weight))]

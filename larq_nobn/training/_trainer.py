@@ -9,13 +9,10 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-
-import tensorflow as tf
 
 from .. import _signals
 from .._checks import (
@@ -35,39 +32,19 @@ from ..data import Dataset, open_dataset, reading
 from ..graph import _copies
 from ..loading import open_model, save_model
 from . import _callbacks, _distribution, _network, _run_folder
+from ._callbacks import best_epoch, is_over, saved_epoch
 from ._checkpoints import START, Checkpoints, CheckpointValue, EpochMetrics, Position
 from ._distribution import WAIT
 from ._evaluation import evaluate
 from ._first_lines import first_lines
 from ._run_folder import Run, load_run
-from ._run_images import RunImages, check_given, check_micro_batches
+from ._run_images import RunImages, check_given, check_micro_batches, shape_of
 from ._run_settings import TAKEN, RunSettings
 from ._runs_before import runs_before
 from ._stopping import StopCheck, explain_non_finite
 from ._training_model import Probabilities, TrainingModel, balanced_weights
 
 _start = logging.getLogger("larq_nobn.start")
-
-
-@dataclass(frozen=True)
-class _Built:
-    """A network before its first step, with everything that trains it.
-
-    Arguments:
-        network: The Keras model.
-        model: The training step around the network.
-        batches: Training batches from the first epoch on.
-        steps: Batches per epoch.
-        averages: The moving averages of the weights, if there are any.
-        values: Values in every checkpoint: what `init` gave, and the teacher's digest.
-    """
-
-    network: keras.Model
-    model: TrainingModel
-    batches: tf.data.Dataset
-    steps: int
-    averages: _callbacks.WeightAverages | None
-    values: dict[str, CheckpointValue]
 
 
 class Trainer:
@@ -143,9 +120,7 @@ class Trainer:
         if isinstance(dataset, Dataset):
             check_given(dataset, config)
         elif dataset is not None:
-            names = ("image_size", "channels", "validation")
-            how = {name: getattr(config, name) for name in names}
-            dataset = Dataset.from_data(dataset, **how)
+            dataset = Dataset.from_data(dataset, **shape_of(config))
         if dataset is not None:
             self.dataset = dataset
             if dataset.info.name == GIVEN:
@@ -165,7 +140,8 @@ class Trainer:
             "cache": check_choice("cache", cache, CACHES),
             "trust": trust,
         }
-        self._built: _Built | None = None
+        self.network: keras.Model = None
+        self.model: Any = None
         self.history: list[dict[str, float]] = []
         self._others: dict[str, Any] = {}
         self._folder: Path | None = None
@@ -175,16 +151,6 @@ class Trainer:
     def dataset(self) -> Dataset:
         """The images of the run."""
         return open_dataset(**self.config.images)
-
-    @property
-    def network(self) -> keras.Model:
-        """The Keras model; None before `build`."""
-        return None if self._built is None else self._built.network
-
-    @property
-    def model(self) -> keras.Model:
-        """The `TrainingModel` around the network; None before `build`."""
-        return None if self._built is None else self._built.model
 
     def build(self) -> keras.Model:
         """Builds and compiles the network with its initial weights.
@@ -198,7 +164,7 @@ class Trainer:
         with self._at_work():
             self._images.check()
             self._train_before()
-            self._built = self._build()
+            self._build()
         return self.network
 
     def fit(self) -> list[dict[str, float]]:
@@ -210,25 +176,24 @@ class Trainer:
         Raises:
             NonFiniteLoss, ConnectionError, OSError, ValueError: As `train` does.
         """
-        if self._built is None:
+        if self.network is None:
             self.build()
         with self._at_work():
-            built, folder = self._built, self._lock_folder()
-            assert built is not None
+            folder, config = self._lock_folder(), self.config
             history = _callbacks.HistoryWriter(
-                folder / HISTORY_FILE, self.config, built.steps
+                folder / HISTORY_FILE, config, self._steps
             )
             callbacks = _callbacks.callbacks_of(
-                *(self.config, built.network, history, folder),
-                *(self._images.few, built.averages),
+                *(config, self.network, history, folder),
+                *(self._images.few, self._averages),
             )
-            checkpoints = self._checkpoints_of(built, callbacks)
-            position = self._start(built, checkpoints)
+            checkpoints = self._checkpoints_of(callbacks)
+            position = self._start(checkpoints)
             self.history = history.rows
-            self._log_start(built, position)
-            self._train_on(built, callbacks, checkpoints, position)
+            self._log_start(position)
+            self._train_on(callbacks, checkpoints, position)
             self.history = history.rows
-            self._choose_weights(built, checkpoints)
+            self._choose_weights(checkpoints)
         return self.history
 
     def save(self) -> Run:
@@ -252,7 +217,15 @@ class Trainer:
             # A network of the user's own classes may not survive saving: try a copy.
             if self.config.model in TAKEN:
                 _copies.copied(self.network)
-            record = self._write()
+            images, epoch = self._images, saved_epoch(self.config, self.history)
+            more = {n: v.value for n, v in self._values.items() if n == "init"}
+            record = _run_folder.write_record(
+                *(self._lock_folder(), self.config, self.network, self.history),
+                *(self._metrics(self.history[epoch - 1]), self.dataset.info),
+                {**more, "kept_epoch": epoch},
+                images.watched,
+                self._others,
+            )
             self._lock.close()
             self._folder = None
         return Run(self.output, self.network, self.history, record)
@@ -280,7 +253,7 @@ class Trainer:
             except BaseException:
                 _signals.in_step = False
                 self._lock.__exit__(*sys.exc_info())
-                self._built = self._folder = None
+                self.network = self.model = self._folder = None
                 self.history = []
                 raise
 
@@ -314,20 +287,20 @@ class Trainer:
                 trainer = Trainer(config, self.dataset, **where, **self._how)
                 self._before[name] = trainer._run().model
 
-    def _build(self) -> _Built:
+    def _build(self) -> None:
         """Builds the network with its initial weights, and the step that trains it."""
         config, stage1 = self.config, self._before.get("stage1")
         starts = self._given if config.model == GIVEN else config.init
-        values = {}
+        self._values: dict[str, CheckpointValue] = {}
         if starts is not None and stage1 is None:
-            values["init"] = CheckpointValue()
+            self._values["init"] = CheckpointValue()
         teacher = None
         if config.teacher is not None:
-            teacher, values["teacher"] = self._open_teacher(config.teacher)
+            teacher = self._open_teacher(config.teacher)
         keras.utils.set_random_seed(config.seed)
-        batches = self._images.batches("train")
-        check_micro_batches(batches, config.accumulate)
-        steps = len(batches)
+        self._batches = self._images.batches("train")
+        check_micro_batches(self._batches, config.accumulate)
+        self._steps = len(self._batches)
         with (
             dtype_policy(config.precision),
             _callbacks.own_generators(),
@@ -341,7 +314,7 @@ class Trainer:
                 _network.scale_latent_weights(network, config.latent_scale)
                 if config.calibrate:
                     calibrate(network, self._images.few())
-            optimizer = _network.optimizer_for(config, steps, network)
+            optimizer = _network.optimizer_for(config, self._steps, network)
             _network.compile_network(network, optimizer)
             weights = averages = None
             if config.balance_classes:
@@ -349,20 +322,15 @@ class Trainer:
             if config.ema is not None:
                 averages = _callbacks.WeightAverages(network, config.ema)
             model = TrainingModel(
-                network,
-                config.accumulate,
-                teacher,
-                config.label_smoothing,
-                weights,
-                averages and averages.update,
-                config.attention,
+                *(network, config.accumulate, teacher, config.label_smoothing),
+                *(weights, averages and averages.update, config.attention),
             )
             # The network's optimizer, which compiling has wrapped with a loss scale.
             _network.compile_network(model, network.optimizer)
-        return _Built(network, model, batches, steps, averages, values)
+        self.network, self.model, self._averages = network, model, averages
 
-    def _open_teacher(self, name: str) -> tuple[Probabilities, CheckpointValue]:
-        """Returns the teacher's predict function, and its digest for checkpoints."""
+    def _open_teacher(self, name: str) -> Probabilities:
+        """Returns the teacher's predict function; notes its digest for checkpoints."""
         trained = self._before.get("stage1" if name == CONSECUTIVE else "teacher")
         # A copy, so that all replicas use the same batch-norm statistics.
         with self._strategy.scope():
@@ -371,7 +339,7 @@ class Trainer:
             else:
                 model = open_model(name, trust=self._how["trust"])
         weights = b"".join(weight.tobytes() for weight in model.get_weights())
-        digest = CheckpointValue(
+        self._values["teacher"] = CheckpointValue(
             hashlib.sha256(weights).hexdigest(),
             f"The teacher {name} has other weights than at the start of the run. "
             "Restore its file, or start another run.",
@@ -379,14 +347,14 @@ class Trainer:
         info = self.dataset.info
         shape, classes = info.image_shape, info.classes
         maps = bool(self.config.attention)
-        return _network.probabilities_of(model, name, shape, classes, maps), digest
+        return _network.probabilities_of(model, name, shape, classes, maps)
 
     def _checkpoints_of(
-        self, built: _Built, callbacks: Sequence[keras.callbacks.Callback]
+        self, callbacks: Sequence[keras.callbacks.Callback]
     ) -> Checkpoints:
         """Returns the checkpoint callback, which saves the states of all others."""
-        stateful: dict[str, Any] = dict(built.values)
-        within: dict[str, Any] = {"metrics": EpochMetrics(built.model)}
+        stateful: dict[str, Any] = dict(self._values)
+        within: dict[str, Any] = {"metrics": EpochMetrics(self.model)}
         for each in callbacks:
             if isinstance(each, _callbacks.HistoryWriter):
                 stateful["journal"] = each
@@ -396,53 +364,45 @@ class Trainer:
         for each in (x for x in self._own if hasattr(x, "get_state")):
             name = type(each).__name__
             own[f"{name} {sum(n.startswith(f'{name} ') for n in own)}"] = each
-        best = None
-        if self._images.watched == "validation":
-            best = partial(_callbacks.best_epoch, self.config)
         alone = not _distribution.has_workers(self._strategy)
         every, info = self._how["checkpoint_steps"], self.dataset.info
         if every is None and not alone:
             every = sys.maxsize  # all workers take part, and their clocks differ
-
-        def save(file: Path) -> None:
-            save_model(built.network, file, info if info.mean else None)
-
+        save = partial(save_model, self.network, dataset=info if info.mean else None)
+        validated = self._images.watched == "validation"
         return Checkpoints(
-            self.output / CHECKPOINTS,
-            stateful,
-            within,
-            every,
+            *(self.output / CHECKPOINTS, stateful, within, every),
             writes=self._strategy.extended.should_checkpoint,
-            averages=() if built.averages is None else built.averages.variables,
-            best=best,
+            averages=() if self._averages is None else self._averages.variables,
+            best=partial(best_epoch, self.config) if validated else None,
             own=own,
             # One worker alone cannot write it: reading variables may need all of them.
             save=save if alone else None,
         )
 
-    def _start(self, built: _Built, checkpoints: Checkpoints) -> Position:
+    def _start(self, checkpoints: Checkpoints) -> Position:
         """Loads the newest checkpoint or the weights of `init`; returns a position."""
-        position = checkpoints.restore(built.network)
+        position = checkpoints.restore(self.network)
         if position == START:
             with self._strategy.scope():
-                if (init := built.values.get("init")) is not None:
+                if (init := self._values.get("init")) is not None:
                     how = self._how["trust"], self._given
-                    init.value = _network.take_init(self.config, built.network, *how)
-                if built.averages is not None:
-                    built.averages.start()
-        if position.steps == built.steps:  # stopped between last step and test
+                    init.value = _network.take_init(self.config, self.network, *how)
+                if self._averages is not None:
+                    self._averages.start()
+        if position.steps == self._steps:  # stopped between last step and test
             position = position._replace(steps=position.steps - 1)
-            built.model.skips_step = True
-        built.model.first_step = position.steps
+            self.model.skips_step = True
+        self.model.first_step = position.steps
         return position
 
-    def _log_start(self, built: _Built, position: Position) -> None:
+    def _log_start(self, position: Position) -> None:
         """Logs what is trained, or where it resumes; prints it if progress is True."""
         if position != START:
             done = f"{position.epochs} epochs and {position.steps} steps"
             lines: Iterable[str] = [f"{self.output} resumes after {done}"]
         else:
-            what = self.config, self.dataset, built.network, built.steps, self.output
+            what = self.config, self.dataset, self.network, self._steps, self.output
             lines = first_lines(*what)
         for line in lines:
             _start.info("%s", line)
@@ -451,76 +411,62 @@ class Trainer:
 
     def _train_on(
         self,
-        built: _Built,
         callbacks: Sequence[keras.callbacks.Callback],
         checkpoints: Checkpoints,
         position: Position,
     ) -> None:
         """Trains from a position to the end; does nothing if the training is over."""
-        images, split, watcher = self._images, self._images.watched, []
-        if isinstance(self._how["progress"], keras.callbacks.Callback):
-            watcher = [self._how["progress"]]
+        images, split, progress = (
+            self._images,
+            self._images.watched,
+            self._how["progress"],
+        )
+        watchers = [] if isinstance(progress, bool) else [progress]
+        renamed = [_callbacks.TestMetrics()] * (split == "test")
         # `build` has made the batches of the start. They repeat for ever, so that Keras
         # uses one iterator for all epochs instead of one for each.
-        batches = built.batches
+        batches = self._batches
         if position != START:
             batches = images.batches("train", position)
         validation = images.batches(split)
         check = StopCheck(not _distribution.has_workers(self._strategy))
-        over = _callbacks.is_over(self.config, self.history)
+        over = is_over(self.config, self.history)
         with explain_non_finite(
-            self.config, built.network, check, checkpoints, images.batches
+            self.config, self.network, check, checkpoints, images.batches
         ):
-            built.model.fit(
+            self.model.fit(
                 images.distributed(batches.repeat(), "train", position),
-                steps_per_epoch=built.steps,
+                steps_per_epoch=self._steps,
                 epochs=position.epochs if over else self.config.epochs,
                 initial_epoch=position.epochs,
                 validation_data=images.distributed(validation, split),
                 validation_steps=len(validation),
                 callbacks=[
-                    *(check, _callbacks.NamedMetrics(split), *callbacks),
-                    *(*self._own, *watcher, checkpoints),
+                    *(check, *renamed, *callbacks, *self._own),
+                    *(*watchers, checkpoints),
                 ],
-                # 2 prints a line for each epoch.
-                verbose=2 if self._how["progress"] is True else 0,
+                verbose=2 if progress is True else 0,  # 2: a line for each epoch
             )
 
-    def _choose_weights(self, built: _Built, checkpoints: Checkpoints) -> None:
+    def _choose_weights(self, checkpoints: Checkpoints) -> None:
         """Gives the network the weights to save; notes those of best and last epoch.
 
         The network has the weights of the last epoch. They are not read from the last
         checkpoint, because another worker may still be writing it.
         """
         last = len(self.history)
-        saved = _callbacks.saved_epoch(self.config, self.history)
+        saved = saved_epoch(self.config, self.history)
         if self._images.watched == "validation":
             self._others = {"best": None, "last": None}
-            best = _callbacks.best_epoch(self.config, self.history)
+            best = best_epoch(self.config, self.history)
             if best < last == saved:
-                self._others["best"] = checkpoints.weights_of(built.network, best)
+                self._others["best"] = checkpoints.weights_of(self.network, best)
             elif best < last:
-                self._others["last"] = checkpoints.weights_of(built.network)
+                self._others["last"] = checkpoints.weights_of(self.network)
         if saved < last:
-            checkpoints.restore_epoch(built.network, saved)
-        if built.averages is not None:
-            built.averages.swap()
-
-    def _write(self) -> dict[str, Any]:
-        """Writes the files of the finished run; returns its record."""
-        epoch = _callbacks.saved_epoch(self.config, self.history)
-        init = None if self._built is None else self._built.values.get("init")
-        return _run_folder.write_record(
-            self._lock_folder(),
-            self.config,
-            self.network,
-            self.history,
-            self._metrics(self.history[epoch - 1]),
-            self.dataset.info,
-            {**({} if init is None else {"init": init.value}), "kept_epoch": epoch},
-            self._images.watched,
-            self._others,
-        )
+            checkpoints.restore_epoch(self.network, saved)
+        if self._averages is not None:
+            self._averages.swap()
 
     def _metrics(self, row: dict[str, float]) -> dict[str, float]:
         """Returns the metrics of the saved epoch, and those of the test images."""
