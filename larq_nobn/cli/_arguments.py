@@ -30,13 +30,8 @@ from .._names import (
 from ..config._fields import GROUPS, WHERE, Setting, settings_of
 from ..config._presets import RECIPES
 from ..config._recipe import Recipe
-from ..config._run_files import (
-    IMAGES_SHA256,
-    RECORD_FILE,
-    SETTINGS_FILE,
-    with_place,
-)
-from ..config._settings import Settings, complete, shown
+from ..config._run_files import IMAGES_SHA256, SETTINGS_FILE, with_place
+from ..config._settings import Settings, complete, shown, stored_settings
 from ._exit import TRACEBACK
 from ._outputs import Output, check_outputs
 from ._package import import_modules
@@ -410,11 +405,6 @@ def _settings_in(ctx: click.Context, param: Any, file: Path | None) -> dict[str,
         if unknown := [name for name in found if name not in SETTINGS]:
             raise InvalidValue(f"{unknown[0]} is not a setting")
     except ValueError as error:
-        if param is None:
-            raise InvalidValue(
-                f"{file} is damaged: {str(error)[:80]}. Restore it from a copy, or "
-                "train again in another folder."
-            ) from error
         raise click.BadParameter(
             f"{file} contains no settings: {error}. Give the run.json of a run, or a "
             'JSON object such as {"epochs": 5}.',
@@ -426,9 +416,8 @@ def _settings_in(ctx: click.Context, param: Any, file: Path | None) -> dict[str,
 
 def settings_of_run(folder: Path) -> dict[str, Any]:
     """Returns the settings in a run folder, finished or not; empty without a run."""
-    files = (folder / name for name in (SETTINGS_FILE, RECORD_FILE))
-    file = next((each for each in files if each.is_file()), None)
-    found = _settings_in(click.get_current_context(), None, file)
+    found = stored_settings(folder) or {}
+    found.pop(IMAGES_SHA256, None)
     return with_place(folder, found) if found else {}
 
 

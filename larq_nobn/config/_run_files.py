@@ -1,15 +1,17 @@
-"""The names of the files of a run folder, and how JSON is written."""
+"""The files of a run folder: their names, and how they are read and written."""
 
 from __future__ import annotations
 
+import csv
 import json
 import math
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .._files import replacing
+from .._errors import InvalidValue
+from .._files import check_shape, parse_json, replacing
 
 CHECKPOINTS = "checkpoints"
 HISTORY_FILE = "history.csv"
@@ -38,6 +40,26 @@ def with_place(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
         if Path(place).name == settings["dataset"]:
             return {**settings, "dataset": place}
     return dict(settings)
+
+
+def read_object(file: Path, parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Reads a JSON file, which must have the types that `parts` says."""
+    with intact(file):
+        content = parse_json(file.read_bytes().decode())
+        check_shape(content, parts)
+    return content
+
+
+@contextmanager
+def intact(file: Path) -> Iterator[None]:
+    """Turns errors of reading a file into a ValueError that names the file."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+        raise InvalidValue(
+            f"{file} is damaged: {str(error)[:80]}. Restore it from a copy, or train "
+            "again in another folder."
+        ) from error
 
 
 def write_json(target: Path, content: Mapping[str, object] | Sequence[object]) -> None:

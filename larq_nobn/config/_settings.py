@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from .. import _names
@@ -20,6 +21,7 @@ from ._fields import (
 )
 from ._presets import RECIPES
 from ._recipe import NETWORKS_OWN, Recipe
+from ._run_files import RECORD_FILE, SETTINGS_FILE, read_object
 
 # Data sets that may have no test split.
 _FOLDER = When("dataset", ("an image folder", f"{_names.TFDS_PREFIX}NAME"))
@@ -194,6 +196,15 @@ def complete(stored: Mapping[str, Any]) -> dict[str, Any]:
     if made["augment"] == "crop_flip":  # its earlier name
         made["augment"] = "standard"
     return made
+
+
+def stored_settings(folder: Path) -> dict[str, Any] | None:
+    """Returns the settings of a run folder, finished or not; None without a run."""
+    for name in (SETTINGS_FILE, RECORD_FILE):
+        if (file := folder / name).is_file():
+            content = read_object(file, {"settings": {}} if name == RECORD_FILE else {})
+            return complete(content.get("settings", content))
+    return None
 
 
 def words(name: str) -> str:

@@ -24,13 +24,13 @@ from .. import data
 from .._checks import check_path
 from .._errors import InvalidValue
 from .._figures import COLOURS, DPI, drawable, new_figure
-from .._files import check_folder, check_shape, is_leftover, parse_json, replacing
+from .._files import check_folder, check_shape, is_leftover, replacing
 from .._keras import keras
 from .._names import GIVEN, SPLITS, find_pretrained
 from .._version import __version__
 from ..config import _run_files
 from ..config._fields import settings_of
-from ..config._settings import Settings, complete
+from ..config._settings import Settings, complete, stored_settings
 from ..loading import open_model, read_dataset, save_model
 from ..models import pretrained
 from ._callbacks import WeightAverages, tested
@@ -144,7 +144,7 @@ def check_output(folder: Path, settings: Mapping[str, Any], resume: bool) -> Non
             f"{folder} is not empty, and a run never overwrites another. Choose "
             f"another output{hint}."
         )
-    _check_settings(folder, complete(_read_object(file, {})), settings)
+    _check_settings(folder, complete(_run_files.read_object(file, {})), settings)
 
 
 def is_finished(output: str | os.PathLike, settings: Mapping[str, Any]) -> bool:
@@ -153,7 +153,7 @@ def is_finished(output: str | os.PathLike, settings: Mapping[str, Any]) -> bool:
     file = folder / _run_files.RECORD_FILE
     if not file.is_file():
         return False
-    stored = complete(_read_object(file, {"settings": {}})["settings"])
+    stored = complete(_run_files.read_object(file, {"settings": {}})["settings"])
     more = settings["epochs"] - stored["epochs"]
     if more > 0 and stored == {**settings, "epochs": stored["epochs"]}:
         raise InvalidValue(
@@ -207,10 +207,7 @@ def trained_on(init: str) -> dict[str, Any] | None:
     """Returns the settings of the images that an `init` was trained on, if known."""
     path, trained = Path(init), find_pretrained(init)
     if path.is_dir():
-        files = (path / _run_files.RECORD_FILE, path / _run_files.SETTINGS_FILE)
-        found = next((file for file in files if file.is_file()), None)
-        content = _read_object(found, {}) if found else {}
-        return complete(content.get("settings", content)) if content else None
+        return stored_settings(path)
     if trained is not None:
         (row,) = (row for row in pretrained() if row.name == trained.stem)
         return {"dataset": row.dataset}
@@ -286,7 +283,7 @@ def load_run(folder: str | os.PathLike, trust: bool = False) -> Run:
         record, history = load_record(folder)
         return Run(place, open_model(folder, True, trust), history, record)
     model, info = open_model(network, True, trust), read_dataset(network)
-    settings = complete(_read_object(place / _run_files.SETTINGS_FILE, {}))
+    settings = complete(_run_files.read_object(place / _run_files.SETTINGS_FILE, {}))
     averages = None
     if settings["ema"] is not None:
         averages = WeightAverages(model, settings["ema"])
@@ -330,8 +327,10 @@ def load_record(
     """
     place = Path(check_path("folder", folder))
     try:
-        record = _read_object(place / _run_files.RECORD_FILE, _RECORD)
-        with _intact(place / _run_files.RECORD_FILE):  # JSON has no number for NaN
+        record = _run_files.read_object(place / _run_files.RECORD_FILE, _RECORD)
+        with _run_files.intact(
+            place / _run_files.RECORD_FILE
+        ):  # JSON has no number for NaN
             record["settings"] = complete(record["settings"])
             if unknown := record["settings"].keys() - settings_of(Settings):
                 _log.warning(
@@ -362,7 +361,7 @@ def load_record(
 
 
 def rows_of(file: Path) -> list[dict[str, float]]:
-    with _intact(file):
+    with _run_files.intact(file):
         lines = file.read_text(encoding="utf-8").splitlines()
         rows = [
             {name: float(value) for name, value in row.items()}
@@ -370,25 +369,6 @@ def rows_of(file: Path) -> list[dict[str, float]]:
         ]
         check_shape(rows[0] if rows else {}, _COLUMNS)
     return rows
-
-
-def _read_object(file: Path, parts: Mapping[str, Any]) -> dict[str, Any]:
-    with _intact(file):
-        content = parse_json(file.read_bytes().decode())
-        check_shape(content, parts)
-    return content
-
-
-@contextmanager
-def _intact(file: Path) -> Iterator[None]:
-    """Turns errors of reading a file into a ValueError that names the file."""
-    try:
-        yield
-    except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
-        raise InvalidValue(
-            f"{file} is damaged: {str(error)[:80]}. Restore it from a copy, or train "
-            "again in another folder."
-        ) from error
 
 
 def write_record(
