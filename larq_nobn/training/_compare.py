@@ -96,11 +96,10 @@ def grid(
         recipe = chosen.pop("recipe", None)
         if label_of:
             chosen["label"] = label_of[chosen.get("normalization")]
-        how = dict(shared)
         if len(lists.get("normalization", ())) > 1 and network is not None:
             other = () if chosen["normalization"] == "nobn" else OF_NOBN
-            how["network"] = {n: v for n, v in network.items() if n not in other}
-        settings = RunSettings.from_recipe(recipe, **how, **chosen)
+            shared["network"] = {n: v for n, v in network.items() if n not in other}
+        settings = RunSettings.from_recipe(recipe, **shared, **chosen)
         named = chosen | {"recipe": recipe, "batch_size": settings.batch_size}
         said = [str(named[n]) for n in ("label", *axes) if named.get(n) is not None]
         # Names are folders, so only characters that every system allows remain.
@@ -110,7 +109,7 @@ def grid(
 
 def _labels(labels: Sequence[str], normalizations: Sequence[str] | None) -> Any:
     """Returns the label of each normalization; of None if there are none."""
-    names: list[Any] = [None] if normalizations is None else [*normalizations]
+    names: Any = [None] if normalizations is None else normalizations
     labels = check_list("labels", labels)
     if len(labels) not in (1, len(names)):
         raise InvalidValue(
@@ -179,9 +178,10 @@ def compare(
     """
     folder = Path(check_path("output", output))
     check_kind("cells", cells, Mapping, "settings by name. Make them with grid")
-    for name, settings in cells.items():
-        wanted = "RunSettings. Make them with grid"
-        check_kind(f"cells[{name!r}]", settings, RunSettings, wanted)
+    for name, each in cells.items():
+        check_kind(
+            f"cells[{name!r}]", each, RunSettings, "RunSettings. Make them with grid"
+        )
     check_folder(folder, "a comparison")
     check_bounds("jobs", jobs)
     if scheduler is not None and jobs != 1:
@@ -195,7 +195,7 @@ def compare(
         for each in cells.values():
             info = open_dataset(**each.images).info
             check_validated(f"the {' and '.join(map(words, chosen))}", info)
-    commands = {}
+    commands, failures = {}, {}
     for name, plain in settings_of.items():
         if not _run_folder.is_finished(folder / name, plain):
             _run_folder.check_output(folder / name, plain, True)
@@ -204,16 +204,11 @@ def compare(
         if _run_folder.before_first_checkpoint(folder / name):
             (folder / name).mkdir(parents=True, exist_ok=True)
             write_json(folder / name / SETTINGS_FILE, settings_of[name])
-    failures: dict[str, str] = {}
     if commands:
         with stoppable(), _executing(jobs, scheduler) as submit:
             failures = _run(commands, folder, submit, progress)
     outcomes = [
-        Outcome(
-            os.fspath(folder / name),
-            plain,
-            failure=failures[name],
-        )
+        Outcome(os.fspath(folder / name), plain, failure=failures[name])
         if name in failures
         else Outcome.read(folder / name)
         for name, plain in settings_of.items()
@@ -260,12 +255,12 @@ def _run(
         for name, row in _new_rows(folder, commands, seen):
             if progress is not None:
                 progress(name, row)
-        for name, future in ((futures[future], future) for future in done):
+        for future in done:
             failure, said = _messages_of(future)
             for line in said:
-                _log.warning("%s: %s", name, line)
+                _log.warning("%s: %s", futures[future], line)
             if failure is not None:
-                failures[name] = failure
+                failures[futures[future]] = failure
     return failures
 
 
@@ -286,8 +281,7 @@ def _messages_of(future: Future[Process]) -> tuple[str | None, list[str]]:
         raise ConnectionError(
             "The scheduler is lost. Start it again, and repeat the command to continue."
         )
-    error = future.exception()
-    if error is not None:
+    if (error := future.exception()) is not None:
         return (
             f"It did not run: {error}. Start workers that have the same files, and the "
             "same Python, as this command."

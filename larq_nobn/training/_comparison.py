@@ -39,8 +39,11 @@ _FIRST = ("label", "normalization", "recipe", "batch_size", "learning_rate", "ep
 # Settings that make no difference between methods: init has the name of its file.
 _POOLED = ("seed", "data_dir", "init_sha256")
 _IN_TITLE = ("model", "normalization", "dataset", "width", "epochs", "limit")
-_RESULTS = ("test accuracy (%)", "test loss", "best epoch", "seconds per epoch")
-_INTERVAL = "± of 95 %"
+# Columns after those of the settings.
+_RESULTS = (
+    *("runs", "failed", "test accuracy (%)", "± of 95 %", "test loss"),
+    *("best epoch", "seconds per epoch"),
+)
 # Table cells break words that are longer than this.
 _WIDEST = 24
 # Files that `compare` writes next to the run folders.
@@ -164,9 +167,8 @@ class Group:
         """The 95 % interval of the mean test accuracy, given the number of images."""
         mean = self.numbers["metrics"].get("test_accuracy", {}).get("mean")
         counts = [run.examples for run in self.finished if run.examples]
-        return (
-            None if mean is None or not counts else wilson_interval(mean, min(counts))
-        )
+        known = mean is not None and counts
+        return wilson_interval(mean, min(counts)) if known else None
 
     def _rank(self) -> tuple[bool, float]:
         """Returns the key of the order: groups without failures first, by accuracy."""
@@ -174,19 +176,27 @@ class Group:
         complete = len(self.finished) == len(self.outcomes)
         return complete, -1.0 if accuracy is None else accuracy
 
-    def _row(self) -> list[str]:
-        if not self.finished:
-            return ["-"] * len(_RESULTS)
+    def _row(self) -> dict[str, str]:
+        """Returns the cells of the table, by heading."""
+        row, count, ends = (
+            dict.fromkeys(_RESULTS, "-"),
+            len(self.finished),
+            self.interval,
+        )
+        row |= {"runs": str(count), "failed": str(len(self.outcomes) - count)}
+        if ends is not None:
+            row["± of 95 %"] = f"{50 * (ends[1] - ends[0]):.1f}"
+        if not count:
+            return row
         metrics, best = self.numbers["metrics"], self.numbers["best_epoch"]
         last, loss = metrics["test_accuracy"], metrics["test_loss"]["mean"]
         mean, low, high = (f"{100 * last[name]:.1f}" for name in ("mean", "min", "max"))
-        extent = f" ({low} to {high})" if len(self.finished) > 1 else ""
-        return [
-            f"{mean}{extent}",
-            "-" if loss is None else f"{loss:.3f}",
-            f"{best['epoch']} ({100 * best['mean']:.1f})",
-            f"{self.numbers['seconds_per_epoch']:.1f}",
-        ]
+        return row | {
+            "test accuracy (%)": f"{mean} ({low} to {high})" if count > 1 else mean,
+            "test loss": "-" if loss is None else f"{loss:.3f}",
+            "best epoch": f"{best['epoch']} ({100 * best['mean']:.1f})",
+            "seconds per epoch": f"{self.numbers['seconds_per_epoch']:.1f}",
+        }
 
 
 def _spread(values: Sequence[float]) -> dict[str, Any]:
@@ -217,8 +227,7 @@ def differing(settings: Sequence[dict[str, Any]]) -> list[str]:
         and any(own.get(name) != settings[0].get(name) for own in settings)
     ]
     if any(own.get("label") for own in settings):
-        labels = [own.get("label") for own in settings]
-        apart = ["label", *(n for n in apart if not _follows(n, labels, settings))]
+        apart = ["label", *(name for name in apart if not _follows(name, settings))]
     if "recipe" not in apart:
         return apart
     follows = {field.name for field in fields(Recipe)}
@@ -232,15 +241,13 @@ def differing(settings: Sequence[dict[str, Any]]) -> list[str]:
     return [name for name in apart if name not in follows]
 
 
-def _follows(
-    name: str, labels: Sequence[str | None], settings: Sequence[dict[str, Any]]
-) -> bool:
+def _follows(name: str, settings: Sequence[dict[str, Any]]) -> bool:
     """Returns whether the label determines a setting; a label covers any `init`."""
     first: dict[str | None, Any] = {}
-    return name == "label" or all(
-        first.setdefault(label, own.get(name)) == own.get(name)
-        for label, own in zip(labels, settings, strict=True)
-        if name != "init" or label is None
+    return all(
+        first.setdefault(own.get("label"), own.get(name)) == own.get(name)
+        for own in settings
+        if name != "init" or own.get("label") is None
     )
 
 
@@ -253,11 +260,8 @@ def named_apart(outcomes: Sequence[Outcome]) -> list[Outcome]:
     while len({*short.values()}) < len(names):
         length += 1
         short = {n: os.path.join(*path[-length:]) for n, path in paths.items()}
-    changed = [{"dataset": short[each.settings["dataset"]]} for each in outcomes]
-    return [
-        replace(each, settings={**each.settings, **change})
-        for each, change in zip(outcomes, changed, strict=True)
-    ]
+    changed = [x.settings | {"dataset": short[x.settings["dataset"]]} for x in outcomes]
+    return [replace(x, settings=y) for x, y in zip(outcomes, changed, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -304,8 +308,7 @@ class Comparison:
         names = differing([outcome.settings for outcome in self.outcomes])
         if self.by is None:
             return names
-        apart = [n for n in names if n == "dataset" and n not in self.by]
-        return [*self.by, *apart]
+        return list(dict.fromkeys([*self.by, *({"dataset"} & {*names})]))
 
     @property
     def groups(self) -> list[Group]:
@@ -373,30 +376,24 @@ class Comparison:
         table.box, table.pad_edge, table.collapse_padding = box.SIMPLE_HEAD, False, True
         for name in names:
             heading = words(name) if name in compared else f"best {words(name)}"
-            said = [shown(group.settings[name]) for group in groups]
-            said_words = " ".join([heading, *said]).split()
+            said = " ".join([heading, *(shown(g.settings[name]) for g in groups)])
             # As wide as the longest word, so that it is not broken.
-            widest = min(_WIDEST, max(map(len, said_words)))
-            table.add_column(
-                heading.replace(" ", "\n"), overflow="fold", min_width=widest
-            )
+            width = min(_WIDEST, max(map(len, said.split())))
+            lines = heading.replace(" ", "\n")
+            table.add_column(lines, overflow="fold", min_width=width)
         tested = [run.examples for group in groups for run in group.finished]
         few = any(count is not None and count < FEW_EXAMPLES for count in tested)
-        failures = any(len(g.finished) < len(g.outcomes) for g in groups)
-        results = [_RESULTS[0], *[_INTERVAL] * few, *_RESULTS[1:]]
-        for heading in ["runs", *["failed"] * failures, *results]:
+        rows = [group._row() for group in groups]
+        failed = any(row["failed"] != "0" for row in rows)
+        shows = {"failed": failed, "± of 95 %": few}
+        results = [name for name in _RESULTS if shows.get(name, True)]
+        for heading in results:
             # Results never wrap; settings do if the table is too wide.
             lines = heading.replace(" ", "\n").replace("95\n%", "95 %")
             table.add_column(lines, justify="right", no_wrap=True)
-        for group in groups:
-            count = len(group.finished)
-            counts = [str(count), *[str(len(group.outcomes) - count)] * failures]
-            row = map(shown, group.settings.values())
-            accuracy, *others = group._row()
-            ends = group.interval
-            half = "-" if ends is None else f"{50 * (ends[1] - ends[0]):.1f}"
-            interval = [half] * few
-            table.add_row(*row, *counts, accuracy, *interval, *others)
+        for group, row in zip(groups, rows, strict=True):
+            cells = [*map(shown, group.settings.values()), *(row[h] for h in results)]
+            table.add_row(*cells)
         validated, remarks = _validated(groups), []
         if len(names) > len(compared):
             where = "validation split" if validated else "test images"
@@ -463,10 +460,8 @@ def report(
         )
     others = [x for x in paths if x not in runs and Path(x).name not in COMPARED_FILES]
     if others:
-        _log.warning(
-            "Skipped, because there is no run.json of a finished run: %s.",
-            ", ".join(others),
-        )
+        said = "Skipped, because there is no run.json of a finished run: %s."
+        _log.warning(said, ", ".join(others))
     return Comparison(named_apart([Outcome.read(folder) for folder in runs]), by)
 
 
@@ -512,30 +507,23 @@ def draw_groups(
         dash = dashes.setdefault(size, _DASHES[len(dashes) % len(_DASHES)])
         curve = group.numbers[group.watched]
         epochs = [row["epoch"] for row in curve]
-        low, mean, high = (
-            [100 * row[name] for row in curve] for name in ("min", "mean", "max")
-        )
+        names = ("min", "mean", "max")
+        low, mean, high = ([100 * row[name] for row in curve] for name in names)
         axes.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0)
         look = dict(color=colour, linestyle=dash, marker=".", markersize=4)
         axes.plot(epochs, mean, **look)
         ends.append((mean[-1], colour))
     _write_ends(axes, sorted(ends))
-    blank = dict.fromkeys(["color"], "none")
+    blank = {"color": "none"}
+    of_colours = [(name, {"color": each}) for name, each in colours.items()]
+    of_dashes = [(n, {"color": "0.4", "linestyle": d}) for n, d in dashes.items()]
     columns = [
         [(", ".join(map(words, names)), blank), *looks]
-        for names, looks in (
-            (methods, [(name, {"color": each}) for name, each in colours.items()]),
-            (
-                dashed,
-                [(n, {"color": "0.4", "linestyle": d}) for n, d in dashes.items()],
-            ),
-        )
+        for names, looks in ((methods, of_colours), (dashed, of_dashes))
         if names
     ]
     rows = max(map(len, columns))
-    entries = [
-        x for column in columns for x in column + [("", blank)] * (rows - len(column))
-    ]
+    entries = [x for own in columns for x in own + [("", blank)] * (rows - len(own))]
     figure.legend(
         [axes.plot([], [], **look)[0] for _, look in entries],
         [drawable(said) for said, _ in entries],
