@@ -113,11 +113,10 @@ def distribute(
 
     def slices(context: tf.distribute.InputContext) -> tf.data.Dataset:
         count = replicas // context.num_input_pipelines
-        first = context.input_pipeline_id * count
+        own = slices_of((context.input_pipeline_id * count, count, replicas))
         # Endless, so that workers do not ask each other after each step if it is over.
         endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
-        own = slices_of((first, count, replicas)).repeat().apply(endless)
-        return own.prefetch(2)
+        return own.repeat().apply(endless).prefetch(2)
 
     return strategy.distribute_datasets_from_function(slices)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from .._keras import keras
@@ -34,17 +35,16 @@ def first_lines(
     *sides, channels = info.image_shape
     size = f"Size: {'x'.join(map(str, sides))}, {_counted(channels, 'channel')}"
     if dataset.sizes - {tuple(sides)}:
-        unlike = "several sizes" if len(dataset.sizes) > 1 else "more than 224 pixels"
+        stored = ["x".join(map(str, each)) for each in sorted(dataset.sizes)]
+        unlike = "several sizes" if len(stored) > 1 else "more than 224 pixels"
         why = "--image-size" if config.image_size else unlike
-        size += f"; images of {_range(sorted(dataset.sizes))} are cropped and scaled"
-        size += f" ({why})"
+        ends = " to ".join(dict.fromkeys((stored[0], stored[-1])))
+        size += f"; images of {ends} are cropped and scaled ({why})"
     yield size
     yield f"Augmentation: {_augmentation(config, dataset)}"
-    if info.mean:
-        mean, std = (", ".join(map(str, each)) for each in (info.mean, info.std))
-        yield f"Mean and standard deviation: {mean}; {std}"
-    else:
-        yield "Mean and standard deviation: images are not normalized"
+    mean, std = (", ".join(map(str, each)) for each in (info.mean, info.std))
+    said = f"{mean}; {std}" if mean else "images are not normalized"
+    yield f"Mean and standard deviation: {said}"
     profile = ModelProfile(network)
     size = profile.memory / 8 + _PER_LAYER * len(network.layers)
     model = config.init if config.model == MODEL_FROM_INIT else config.model
@@ -66,17 +66,11 @@ def _counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'s' * (count != 1)}"
 
 
-def _range(values: Sequence[tuple[int, int]]) -> str:
-    said = ["x".join(map(str, value)) for value in values]
-    return said[0] if len(said) == 1 else f"{said[0]} to {said[-1]}"
-
-
 def _counts(dataset: Dataset, limit: int | None, split: str) -> tuple[int, ...]:
     """Returns the images per class; empty where they are not counted."""
-    try:
+    with suppress(ValueError):
         return dataset.class_counts(limit, split)
-    except ValueError:
-        return ()
+    return ()
 
 
 def _splits(dataset: Dataset, limit: int | None) -> Iterator[str]:
@@ -86,9 +80,8 @@ def _splits(dataset: Dataset, limit: int | None) -> Iterator[str]:
             counts = _counts(dataset, limit, split)
             said = f"{min(count, limit or count):,} {split}"
             if counts:
-                least, most = min(counts), max(counts)
-                each = f"{least:,}" if least == most else f"{least:,} to {most:,}"
-                said += f" ({each} of each of {len(counts)} classes)"
+                ends = dict.fromkeys(f"{end(counts):,}" for end in (min, max))
+                said += f" ({' to '.join(ends)} of each of {len(counts)} classes)"
             yield said
 
 
@@ -106,8 +99,7 @@ def _augmentation(config: RunSettings, dataset: Dataset) -> str:
     elif transform.augment != "none":
         why = dataset.why_not_mirrored
         auto = why and config.flip == "auto" and transform.augment != "crop"
-        remedy = " (--flip horizontal)" if auto else ""
-        said.append(f"not mirrored, {why}{remedy}" if auto else "not mirrored")
+        said.append("not mirrored" + f", {why} (--flip horizontal)" * bool(auto))
     said += [f"{name} {value:g}" for name, value in mix.items() if value]
     return ", ".join(said)
 

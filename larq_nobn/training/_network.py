@@ -155,13 +155,9 @@ def build_network(
         network = with_head(source, info.image_shape, info.classes, of)
     else:
         chosen = {"width": settings.width, "blocks": settings.blocks}
-        network = NETWORKS[settings.model](
-            info.image_shape,
-            info.classes,
-            normalization=settings.normalization,
-            **{name: value for name, value in chosen.items() if value is not None},
-            **settings.network,
-        )
+        chosen = {name: value for name, value in chosen.items() if value is not None}
+        how = {"normalization": settings.normalization, **chosen, **settings.network}
+        network = NETWORKS[settings.model](info.image_shape, info.classes, **how)
     network = with_kernels(network, settings)
     rate = settings.stochastic_depth
     return with_stochastic_depth(network, rate) if rate else network
@@ -210,10 +206,8 @@ def with_kernels(network: keras.Model, recipe: Recipe) -> keras.Model:
     def standardized(call: _graph.Call) -> Any:
         """Puts `ActivationStandardization` before a layer that starts with a sign."""
         layer = same_but(call.layer)
-        sign = _signs.is_binary(layer) or _signs.is_binary(
-            getattr(layer, "input_quantizer", None)
-        )
-        if not sign or layer.name in done:
+        signs = layer, getattr(layer, "input_quantizer", None)
+        if not any(map(_signs.is_binary, signs)) or layer.name in done:
             return layer
         before = ActivationStandardization(name=f"{layer.name}_standardization")
         return lambda x: layer(before(x))
@@ -271,14 +265,11 @@ def scale_latent_weights(network: keras.Model, factor: float) -> None:
 
 def compile_network(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
     """Compiles a network, or its `TrainingModel`, for integer labels."""
-    model.compile(
-        optimizer=optimizer,
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        # An object has its variables before the step is traced. By its name, the first
-        # trace would make them, and TensorFlow would trace again.
-        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy", "float32")],
-        jit_compile=False,
-    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    # An object has its variables before the step is traced. By its name, the first
+    # trace would make them, and TensorFlow would trace again.
+    accuracy = keras.metrics.SparseCategoricalAccuracy("accuracy", "float32")
+    model.compile(optimizer, loss, metrics=[accuracy], jit_compile=False)
 
 
 def with_head(
@@ -287,8 +278,7 @@ def with_head(
     """Returns a network with new weights for other images and classes.
 
     A final softmax is removed, because training needs logits. A network that ends in a
-    feature map gets average pooling and a dense classifier. Raises a ValueError if the
-    network cannot be built so; `of` says in the message which network it is.
+    feature map gets average pooling and a dense classifier. `of` is for messages.
     """
     called = f"The network {of}"
     _models.check_readable(model)
@@ -314,9 +304,8 @@ def with_head(
         return _operation.rebuild(layer, float32=True, **changes)
 
     start = keras.Input(tuple(image_shape), name=plain.input_names[0])
-    what = f"cannot be built for images of {tuple(image_shape)}"
-    shape = model.input_shape[1:]
-    advice = f"It takes images of {shape}: choose their size (--image-size)."
+    what, shape = f"cannot be built for images of {start.shape[1:]}", model.input_shape
+    advice = f"It takes images of {shape[1:]}: choose their size (--image-size)."
     with _errors.raised_by(plain, what, advice, InvalidValue):
         made = keras.models.clone_model(plain, start, clone_function=rebuilt)
     if made.outputs[0].shape.rank == 4:
@@ -356,9 +345,8 @@ def schedule_for(
     settings: RunSettings, steps: int
 ) -> keras.optimizers.schedules.LearningRateSchedule:
     """Returns the learning-rate schedule of a run with so many steps per epoch."""
-    schedules = keras.optimizers.schedules
+    schedules, final = keras.optimizers.schedules, settings.final_rate
     rate, total = settings.learning_rate, steps * settings.epochs
-    final = settings.final_rate
     if settings.schedule in ("linear", "polynomial"):
         # The power 2 as in You et al. 2017, "Large Batch Training of Convolutional
         # Networks", arXiv:1708.03888.
@@ -372,9 +360,7 @@ def schedule_for(
         return schedules.PiecewiseConstantDecay(falls, [rate, *down])
     warmup = settings.warmup_epochs
     return schedules.CosineDecay(
-        rate / (warmup + 1),
-        total - warmup * steps,
-        final / rate,
+        *(rate / (warmup + 1), total - warmup * steps, final / rate),
         warmup_target=rate if warmup else None,
         warmup_steps=warmup * steps,
     )
@@ -438,11 +424,10 @@ def probabilities_of(
     classes: int,
     maps: bool = False,
 ) -> Probabilities:
-    """Returns a function from images to the teacher's probabilities of the classes.
+    """Returns a function from images to the probabilities of a teacher.
 
     With `maps` it returns these and the maps of `with_feature_maps`. The teacher may
-    end in logits or in a softmax. It must take the student's images and have the
-    student's classes.
+    end in logits or in a softmax.
     """
     wanted = ([None, *image_shape], [None, classes])
     shapes = (teacher.input_shape, teacher.output_shape)
@@ -456,7 +441,6 @@ def probabilities_of(
             "that was trained on this data set."
         )
     in_logits = not ends_in_softmax(teacher, image_shape)
-
     if maps:
         teacher = with_feature_maps(teacher)
 

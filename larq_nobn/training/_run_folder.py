@@ -113,16 +113,11 @@ def _remove_leftovers(folder: Path) -> None:
 
 def before_first_checkpoint(folder: Path) -> bool:
     """Returns whether any run may start here, as in a folder without a checkpoint."""
-    paths = folder.iterdir() if folder.is_dir() else ()
-    names = {path.name for path in paths if not _is_litter(path)}
+    paths = [*folder.iterdir()] if folder.is_dir() else []
+    litter = [p for p in paths if _LITTER.fullmatch(p.name) and p.is_file()]
+    names = {p.name for p in paths if p not in litter and not is_leftover(p)}
     settings = _run_files.SETTINGS_FILE
     return not names or (settings in names and names <= {settings, _run_files.LOGS})
-
-
-def _is_litter(path: Path) -> bool:
-    return is_leftover(path) or (
-        _LITTER.fullmatch(path.name) is not None and path.is_file()
-    )
 
 
 def check_output(folder: Path, settings: Mapping[str, Any], resume: bool) -> None:
@@ -284,16 +279,13 @@ def load_run(folder: str | os.PathLike, trust: bool = False) -> Run:
         return Run(place, open_model(folder, True, trust), history, record)
     model, info = open_model(network, True, trust), read_dataset(network)
     settings = complete(_run_files.read_object(place / _run_files.SETTINGS_FILE, {}))
-    averages = None
+    journal, averages = CheckpointValue([]), None
     if settings["ema"] is not None:
         averages = WeightAverages(model, settings["ema"])
-    journal = CheckpointValue([])
-    Checkpoints(
-        network.parent,
-        {"journal": journal},
-        averages=() if averages is None else averages.variables,
-    ).restore(model)
-    if averages is not None:
+    variables = averages.variables if averages else ()
+    stateful = {"journal": journal}
+    Checkpoints(network.parent, stateful, averages=variables).restore(model)
+    if averages:
         averages.swap()
     history = [dict(row) for row in journal.value]
     last = history[-1] if history else {}
@@ -333,10 +325,9 @@ def load_record(
         ):  # JSON has no number for NaN
             record["settings"] = complete(record["settings"])
             if unknown := record["settings"].keys() - settings_of(Settings):
-                _log.warning(
-                    "%s has settings that this version does not know: %s.",
-                    *(place / _run_files.RECORD_FILE, ", ".join(sorted(unknown))),
-                )
+                said = "%s has settings that this version does not know: %s."
+                names = ", ".join(sorted(unknown))
+                _log.warning(said, place / _run_files.RECORD_FILE, names)
             record["metrics"] = {
                 name: math.nan if value is None else float(value)
                 for name, value in record["metrics"].items()
@@ -362,11 +353,8 @@ def load_record(
 
 def rows_of(file: Path) -> list[dict[str, float]]:
     with _run_files.intact(file):
-        lines = file.read_text(encoding="utf-8").splitlines()
-        rows = [
-            {name: float(value) for name, value in row.items()}
-            for row in csv.DictReader(lines)
-        ]
+        read = csv.DictReader(file.read_text(encoding="utf-8").splitlines())
+        rows = [{name: float(value) for name, value in row.items()} for row in read]
         check_shape(rows[0] if rows else {}, _COLUMNS)
     return rows
 

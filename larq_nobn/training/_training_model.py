@@ -91,8 +91,7 @@ class TrainingModel(keras.Model):
         with dtype_policy(network.dtype_policy.name):
             super().__init__(network.inputs, network.outputs, name=network.name)
         self._accumulate = accumulate
-        self.first_step = 0
-        self.skips_step = False
+        self.first_step, self.skips_step = 0, False
         # In a lambda, which Keras does not inspect: it would track a model in an
         # attribute, and train and save it with this one.
         self._teacher: Any = teacher and (lambda images: teacher(images))
@@ -229,20 +228,14 @@ class TrainingModel(keras.Model):
         def add(before: tuple[list[tf.Tensor], tf.Tensor], data: Any) -> Any:
             (sums, loss), (gradients, own_loss) = before, self._gradients(data)
             reached[:] = [gradient is not None for gradient in gradients]
-            added = [
-                total if gradient is None else total + gradient
-                for total, gradient in zip(sums, gradients, strict=True)
-            ]
-            return added, loss + own_loss
+            pairs = zip(sums, gradients, strict=True)
+            return [x if y is None else x + y for x, y in pairs], loss + own_loss
 
         zeros = [tf.zeros_like(weight) for weight in self.trainable_variables]
         start = (zeros, tf.zeros(()))
         sums, loss = tf.foldl(add, micro_batches, start, parallel_iterations=1)
-        gradients = [
-            total / count if used else None
-            for total, used in zip(sums, reached, strict=True)
-        ]
-        return gradients, loss / count
+        pairs = zip(sums, reached, strict=True)
+        return [total / count if used else None for total, used in pairs], loss / count
 
 
 def with_feature_maps(model: keras.Model) -> keras.Model:
