@@ -16,17 +16,11 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from .. import _names
 from .._checks import BOUNDS, check_bounds
 from .._errors import InvalidValue
 from .._files import check_shape, parse_json
-from .._names import (
-    CONSECUTIVE,
-    DATASETS,
-    TRAINED,
-    check_dataset,
-    check_split,
-    find_pretrained,
-)
+from .._names import CONSECUTIVE, DATASETS, TRAINED, check_split
 from ..config._fields import GROUPS, WHERE, Setting, settings_of
 from ..config._presets import RECIPES
 from ..config._recipe import Recipe
@@ -145,9 +139,8 @@ def check_run(ctx: click.Context, runs: Collection[Settings]) -> None:
     """Rejects options, other than settings, that would not affect a run."""
     if ctx.params.get("strategy") != "multi_worker":
         check_unused(ctx, ["wait"], "without --strategy multi_worker")
-    if not any(
-        each.init or each.teacher not in (None, TRAINED, CONSECUTIVE) for each in runs
-    ):
+    trained_here = (None, TRAINED, CONSECUTIVE)
+    if not any(each.init or each.teacher not in trained_here for each in runs):
         check_unused(ctx, ["trust"], "without --init or the file of a --teacher")
     names = {each.dataset for each in runs}
     if names <= {*DATASETS}:
@@ -261,7 +254,7 @@ def _limit_memory(size: int) -> None:
 
 
 def _run_or_file(word: str) -> Path:
-    if not Path(word).exists() and find_pretrained(word) is None:
+    if not Path(word).exists() and _names.find_pretrained(word) is None:
         raise InvalidValue(word)
     return Path(word)
 
@@ -269,7 +262,7 @@ def _run_or_file(word: str) -> Path:
 SHAPE = Word("N,N,...", _integers, "is not of the form 96,96,3")
 DATASET = Word(
     "NAME|FOLDER|tfds:NAME",
-    partial(check_dataset, "dataset"),
+    partial(_names.check_dataset, "dataset"),
     f"is not one of {', '.join(map(repr, DATASETS))}, nor a folder, nor of the form "
     "tfds:NAME",
 )

@@ -10,16 +10,8 @@ from typing import Any
 import click
 
 from .._names import GIVEN, is_keras_file
-from . import _arguments
+from . import _arguments, _inputs
 from ._console import progress, show
-from ._inputs import (
-    ModelImages,
-    is_lite,
-    lite_predictor,
-    open_any,
-    open_network,
-    statistics_images,
-)
 from ._outputs import json_option
 from ._package import deploy, training
 
@@ -111,20 +103,22 @@ def benchmark(
             "--formats compares one network in several formats. Give only one FILE."
         )
     if formats:
-        model, origin = open_network(file, trust)
+        model, origin = _inputs.open_network(file, trust)
         if dataset is None and origin is not None and origin.info.name != GIVEN:
             dataset = origin.info.name
         known: dict[str, Any] = {**counts, "data_name": f"test images of {dataset}"}
         if dataset is not None:
-            images = ModelImages(dataset, origin, data_dir, model)
+            images = _inputs.ModelImages(dataset, origin, data_dir, model)
             known["data"] = images.batches(limit=limit)
-            known["range_data"] = statistics_images(dataset, origin, data_dir, model)
+            known["range_data"] = _inputs.statistics_images(
+                dataset, origin, data_dir, model
+            )
         with progress(f"comparing formats of {file}"):
             comparison = deploy.compare_formats(model, phone=phone, **known)
         show(comparison.to_dict(), json_path, comparison.table())
         return
     for each in files:
-        if each.is_dir() or not (is_lite(each) or is_keras_file(each)):
+        if each.is_dir() or not (_inputs.is_lite(each) or is_keras_file(each)):
             kind = "is a directory" if each.is_dir() else "is a network"
             raise click.UsageError(
                 f"{str(each)!r} {kind}, not a .tflite, .c or .keras file. Convert it, "
@@ -149,10 +143,10 @@ def _accuracy(
     file: Path, dataset: str, data_dir: str | None, limit: int, trust: bool
 ) -> tuple[float, int]:
     """Returns the accuracy of a file on test images, and their number."""
-    model, origin = open_any(file, trust)
-    images = ModelImages(dataset, origin, data_dir, model or file)
+    model, origin = _inputs.open_any(file, trust)
+    images = _inputs.ModelImages(dataset, origin, data_dir, model or file)
     batches = images.batches(limit=limit)
-    run = lite_predictor(file) if model is None else model
+    run = _inputs.lite_predictor(file) if model is None else model
     with progress(f"evaluating {file}", len(batches)) as advance:
         scores = training.evaluate(run, batches, lambda *_: advance(1))
     return scores["accuracy"], int(scores["examples"])

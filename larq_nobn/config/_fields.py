@@ -96,7 +96,7 @@ class Setting:
     absent: str = "none"
     registered: bool = False
     option: bool = True
-    applies_when: Sequence[When | tuple[When, ...]] = ()
+    applies_when: When | Sequence[When | tuple[When, ...]] = ()
     default: Any = None
     name: str = ""
     type: Any = object
@@ -117,7 +117,8 @@ class Setting:
 
     def unmet(self, settings: Mapping[str, Any]) -> tuple[When, ...]:
         """Returns the alternatives that are all unmet; empty if the setting applies."""
-        for either in self.applies_when:
+        needed = self.applies_when
+        for either in [needed] if isinstance(needed, When) else needed:
             group = either if isinstance(either, tuple) else (either,)
             if not any(each.is_met(settings) for each in group):
                 return group
@@ -129,14 +130,12 @@ class Setting:
             return
         others = dict.fromkeys(f"{n}={settings[n]!r}" for n in (w.name for w in unmet))
         where = f" {source}" if source else ""
-        said = f"{self.name}={settings[self.name]!r}{where} does not go with "
-        said += (
-            f"{' and '.join(others)}, {unmet[0].why}"
-            if unmet[0].why
-            else (f"{' and '.join(others)}: nothing would use it")
+        why = f", {unmet[0].why}" if unmet[0].why else ": nothing would use it"
+        raise InvalidValue(
+            f"{self.name}={settings[self.name]!r}{where} does not go with "
+            f"{' and '.join(others)}{why}. Choose {' or '.join(map(str, unmet))}, or "
+            f"leave {self.name} out."
         )
-        needed = " or ".join(map(str, unmet))
-        raise InvalidValue(f"{said}. Choose {needed}, or leave {self.name} out.")
 
     @property
     def allowed(self) -> str:
@@ -155,6 +154,11 @@ def setting(default: Any, help: str, group: str = HOW, **known: Any) -> Any:
     if isinstance(default, dict):
         return dataclasses.field(default_factory=default.copy, metadata=said)
     return dataclasses.field(default=default, metadata=said)
+
+
+network_setting, output_setting, resource_setting = (
+    functools.partial(setting, group=group) for group in (WHAT, WHERE, RESOURCES)
+)
 
 
 def _settings_of(cls: Any) -> dict[str, Setting]:

@@ -6,20 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .. import _names
 from .._checks import BOUNDS
 from .._errors import InvalidValue
-from .._names import (
-    CONSECUTIVE,
-    GIVEN,
-    KEPT,
-    KERNELS,
-    LATENT_INITIALIZERS,
-    MODEL_FROM_INIT,
-    MONITORS,
-    OPTIMIZERS,
-    SCHEDULES,
-)
-from ._fields import RESOURCES, WHAT, When, documented, setting, settings_of, unless
+from .._names import GIVEN, MODEL_FROM_INIT, OPTIMIZERS
+from . import _fields
+from ._fields import When, documented, setting, settings_of, unless
 
 # Meaning of None in many settings.
 NETWORKS_OWN = "the network's own"
@@ -67,31 +59,31 @@ class Recipe:
         0.999,
         "Decay rate of the second moment of the optimizers adam and adamw.",
         range=("[0, 1)", "0.999 is usual, 0.99 forgets sooner."),
-        applies_when=[When("optimizer", ("adam", "adamw"))],
+        applies_when=When("optimizer", ("adam", "adamw")),
     )
     momentum: float = setting(
         0.9,
         "Momentum of the optimizer sgd.",
         range=("[0, 1)", "0.9 is usual."),
-        applies_when=[When("optimizer", ("sgd",))],
+        applies_when=When("optimizer", ("sgd",)),
     )
     schedule: str = setting(
         "linear",
         "Learning-rate schedule. linear, cosine and polynomial (power 2) decay to "
         "final_rate; step divides by 10 after half and three quarters of all steps.",
-        choices=SCHEDULES,
+        choices=_names.SCHEDULES,
     )
     final_rate: float = setting(
         0.0,
         "Learning rate after the last step.",
         range=("[0, 1e6]", "0 is usual."),
-        applies_when=[When("schedule", ("linear", "cosine", "polynomial"))],
+        applies_when=When("schedule", ("linear", "cosine", "polynomial")),
     )
     warmup_epochs: int = setting(
         0,
         "Epochs of warm-up, in which the learning rate rises; for the schedule cosine.",
         range=((0, 1_000_000), "0 is none."),
-        applies_when=[When("schedule", ("cosine",))],
+        applies_when=When("schedule", ("cosine",)),
     )
     weight_decay: float = setting(
         0.0,
@@ -99,15 +91,15 @@ class Recipe:
         "optimizer adamw, subtracts this fraction times the learning rate from each "
         "kernel, by default 0.01.",
         range=("[0, 1e6]", "0 is none."),
-        applies_when=[
-            unless("kernel", "bernoulli_sign", why="which has prior_weight for that")
-        ],
+        applies_when=unless(
+            "kernel", "bernoulli_sign", why="which has prior_weight for that"
+        ),
     )
     stage_one_decay: float = setting(
         0.0,
         "Weight decay in the first of two stages.",
         range=("[0, 1e6]", "0 is none."),
-        applies_when=[When("stages", (2,))],
+        applies_when=When("stages", (2,)),
     )
     clip_factor: float = setting(
         0.02,
@@ -119,21 +111,21 @@ class Recipe:
         False,
         "Clip the gradient of each gain separately, as the published code of BNN - BN "
         "does, instead of all gains of a layer together.",
-        applies_when=[When("clip_factor")],
+        applies_when=When("clip_factor"),
     )
     lower_factor: float = setting(
         0.0,
         "Smallest norm of the gradient of a binary filter, relative to its weights: "
         "smaller gradients are scaled up, as in OvSW; at most clip_factor.",
         range=("[0, 1e6]", "0 is none."),
-        applies_when=[When("clip_factor")],
+        applies_when=When("clip_factor"),
     )
     silent_decay: float = setting(
         0.0,
         "Weight decay of binary weights whose signs have not changed for long, as in "
         "OvSW.",
         range=("[0, 1e6]", "0 is none, 0.001 is usual."),
-        applies_when=[When("clip_factor")],
+        applies_when=When("clip_factor"),
     )
     shift_multiplier: float = setting(
         1.0,
@@ -149,9 +141,9 @@ class Recipe:
     calibrate: bool = setting(
         False,
         "Initialize thresholds, biases and gains from 512 training images.",
-        applies_when=[
-            unless("init", why="whose thresholds, biases and gains it would overwrite")
-        ],
+        applies_when=unless(
+            "init", why="whose thresholds, biases and gains it would overwrite"
+        ),
     )
     latent_scale: float = setting(
         1.0,
@@ -163,20 +155,18 @@ class Recipe:
     latent_initializer: str | None = setting(
         None,
         "Initializer of the latent weights of binary kernels.",
-        choices=LATENT_INITIALIZERS,
+        choices=_names.LATENT_INITIALIZERS,
         absent=NETWORKS_OWN,
-        applies_when=[_NEW_WEIGHTS],
+        applies_when=_NEW_WEIGHTS,
     )
     standardize_activations: bool = setting(
         False,
         "Divide each example by its standard deviation before signs, in training "
         "only, as the published code of ReCU does. Not for the normalization kalman.",
-        applies_when=[
-            unless(
-                *("normalization", "kalman"),
-                why="which propagates moments of activations that are not scaled",
-            )
-        ],
+        applies_when=unless(
+            *("normalization", "kalman"),
+            why="which propagates moments of activations that are not scaled",
+        ),
     )
     stochastic_depth: float = setting(
         0.0,
@@ -203,24 +193,21 @@ class Recipe:
             ),
         ],
     )
-    accumulate: int = setting(
+    accumulate: int = _fields.resource_setting(
         1,
         "Gradient accumulation: compute each batch in this many micro-batches, to "
         "save memory.",
-        RESOURCES,
         range=((1, 1_000_000), "1 is no accumulation."),
     )
     stages: int = setting(
         1,
         "Training stages. 2: train real-valued kernels first, then binarize and train.",
         range=((1, 2), "Choose 1 or 2."),
-        applies_when=[
-            unless(
-                *("kernel", "biper"),
-                why="whose signs differ from those of the real-valued kernels of the "
-                "first stage",
-            )
-        ],
+        applies_when=unless(
+            *("kernel", "biper"),
+            why="whose signs differ from those of the real-valued kernels of the "
+            "first stage",
+        ),
     )
     teacher: str | None = setting(
         None,
@@ -235,14 +222,13 @@ class Recipe:
         "network and teacher, the sums of squares over channels of the last feature "
         "map of each size.",
         range=("[0, 1e6]", "0 is none."),
-        applies_when=[When("teacher")],
+        applies_when=When("teacher"),
     )
-    kernel: str | None = setting(
+    kernel: str | None = _fields.network_setting(
         None,
         "Kernel quantizer of the binary layers. The normalization nobn allows only "
         "biper.",
-        WHAT,
-        choices=KERNELS,
+        choices=_names.KERNELS,
         registered=True,
         absent=NETWORKS_OWN,
     )
@@ -251,27 +237,27 @@ class Recipe:
         "For the kernel bernoulli_sign: the posterior's learning rate at the first "
         "step.",
         range=("(0, 1e6]", "30 suits digits, 100 to 1000 CIFAR-10."),
-        applies_when=[_BAYESIAN],
+        applies_when=_BAYESIAN,
     )
     prior_weight: float = setting(
         1e-5,
         "For the kernel bernoulli_sign: weight of the prior, which pulls the "
         "probability of +1 towards one half.",
         range=("[0, 1e6]", "0 is none, 1e-5 is usual."),
-        applies_when=[_BAYESIAN],
+        applies_when=_BAYESIAN,
     )
     temperature: float = setting(
         0.3,
         "For the kernel bernoulli_sign: temperature; lower values are closer to "
         "binary in training.",
         range=("[1e-12, 1e6]", "0.3 is usual, 1 is smooth."),
-        applies_when=[_BAYESIAN],
+        applies_when=_BAYESIAN,
     )
     label_smoothing: float = setting(
         0.0,
         "Label smoothing: fraction of a label that is spread over all classes.",
         range=("[0, 1)", "0 is none, 0.1 is usual."),
-        applies_when=[unless("teacher", why="which takes the place of the labels")],
+        applies_when=unless("teacher", why="which takes the place of the labels"),
     )
     mixup: float = setting(
         0.0,
@@ -290,23 +276,21 @@ class Recipe:
         "Test and save exponential moving averages of the weights, with this decay per "
         "step; binary kernels are the signs of the averaged latent weights.",
         range=("(0, 1)", "0.999 is usual, 0.99 suits short trainings."),
-        applies_when=[
-            unless(
-                *("kernel", "bernoulli_sign"),
-                why="which learns by moving averages already",
-            )
-        ],
+        applies_when=unless(
+            *("kernel", "bernoulli_sign"),
+            why="which learns by moving averages already",
+        ),
     )
     keep: str = setting(
         "last",
         "Save the weights of the last epoch, or of the best one on the validation "
         "split.",
-        choices=KEPT,
+        choices=_names.KEPT,
     )
     monitor: str = setting(
         "val_accuracy",
         "Metric that decides which epoch is best, for keep and patience.",
-        choices=MONITORS,
+        choices=_names.MONITORS,
         applies_when=[(When("keep", ("best",)), When("patience"))],
     )
     patience: int | None = setting(
@@ -316,10 +300,9 @@ class Recipe:
         range=((1, 1_000_000), "10 is usual."),
         absent="train all epochs",
     )
-    network: Mapping[str, Any] = setting(
+    network: Mapping[str, Any] = _fields.network_setting(
         {},
         "Argument of the network's builder, such as alpha=0.5; may be repeated.",
-        WHAT,
         kind="arguments",
     )
 
@@ -346,9 +329,9 @@ class Recipe:
                 f"final_rate={self.final_rate} is above learning_rate="
                 f"{self.learning_rate}. Choose a lower one, or the schedule constant."
             )
-        if self.teacher == CONSECUTIVE and self.stages != 2:
+        if self.teacher == _names.CONSECUTIVE and self.stages != 2:
             raise InvalidValue(
-                f"teacher={CONSECUTIVE!r} is for two stages (stages=2): the "
+                f"teacher={_names.CONSECUTIVE!r} is for two stages (stages=2): the "
                 "first teaches the second."
             )
         if self.lower_factor > self.clip_factor:

@@ -9,16 +9,9 @@ from typing import Any
 
 from .. import _names
 from .._checks import BOUNDS
-from ._fields import (
-    RESOURCES,
-    WHAT,
-    WHERE,
-    When,
-    documented,
-    setting,
-    settings_of,
-    unless,
-)
+from .._names import GIVEN, MODEL_FROM_INIT
+from . import _fields
+from ._fields import When, documented, network_setting, setting, settings_of, unless
 from ._presets import RECIPES
 from ._recipe import NETWORKS_OWN, Recipe
 from ._run_files import RECORD_FILE, SETTINGS_FILE, read_object
@@ -37,43 +30,36 @@ class Settings(Recipe):
         ValueError: If an argument is outside its range.
     """
 
-    model: str = setting(
+    model: str = network_setting(
         "ReActNet18",
         "The network. init (the default with --init): the network of --init, with a "
         "new classifier if the number of classes differs.",
-        WHAT,
-        choices=(
-            *(*_names.MODELS, _names.FLOAT_MODEL, _names.MODEL_FROM_INIT, _names.GIVEN),
-        ),
-        offered=(*_names.MODELS, _names.MODEL_FROM_INIT),
+        choices=(*_names.MODELS, _names.FLOAT_MODEL, MODEL_FROM_INIT, GIVEN),
+        offered=(*_names.MODELS, MODEL_FROM_INIT),
     )
-    normalization: str | None = setting(
+    normalization: str | None = network_setting(
         "nobn",
         "Normalization after convolutions. nobn: no layer, but scaled residual "
         "branches; none: no layer, and no scaled branches.",
-        WHAT,
         choices=_names.NORMALIZATIONS,
         registered=True,
         absent="that of the network of init",
     )
-    dataset: str = setting(
+    dataset: str = network_setting(
         "cifar10",
         "The images: a data set's name, an image folder, or tfds:NAME; see larq-nobn "
         "data.",
-        WHAT,
         kind="dataset",
     )
-    width: int | None = setting(
+    width: int | None = network_setting(
         None,
         "Channels of the first stage.",
-        WHAT,
         range=((1, 65_536), "It is a number of channels."),
         absent=NETWORKS_OWN,
     )
-    blocks: tuple[int, ...] | None = setting(
+    blocks: tuple[int, ...] | None = network_setting(
         None,
         "Blocks per stage of a residual network, such as 4,4,4,4.",
-        WHAT,
         kind="blocks",
         absent=NETWORKS_OWN,
     )
@@ -82,56 +68,49 @@ class Settings(Recipe):
         "Seed of initial weights, image order and augmentation.",
         range=BOUNDS["seed"],
     )
-    precision: str = setting(
+    precision: str = _fields.resource_setting(
         "float32",
         "Number format; mixed formats compute in 16 bits and store weights in 32.",
-        RESOURCES,
         choices=_names.PRECISIONS,
     )
-    limit: int | None = setting(
+    limit: int | None = network_setting(
         None,
         "Use at most this many images of each split.",
-        WHAT,
         range=BOUNDS["limit"],
         absent="all",
     )
-    data_dir: str | None = setting(
+    data_dir: str | None = _fields.output_setting(
         None,
         "Folder of downloaded data sets.",
-        WHERE,
         kind="path",
         absent="that of TensorFlow Datasets",
-        applies_when=[
-            When("dataset", (*_names.DATASETS[1:], f"{_names.TFDS_PREFIX}NAME"))
-        ],
+        applies_when=When(
+            "dataset", (*_names.DATASETS[1:], f"{_names.TFDS_PREFIX}NAME")
+        ),
     )
-    image_size: int | tuple[int, int] | None = setting(
+    image_size: int | tuple[int, int] | None = network_setting(
         None,
         "Size of the images in pixels: 96, or 96x128 (height, width).",
-        WHAT,
         kind="size",
         absent="the data set's own",
     )
-    channels: int | None = setting(
+    channels: int | None = network_setting(
         None,
         "Channels of the images. 3: gray as three equal channels; 1: the brightness "
         "of colors.",
-        WHAT,
         range=((1, 3), "Choose 1 or 3."),
         absent="the data set's own",
     )
-    holdout: float = setting(
+    holdout: float = network_setting(
         0.1,
         "Test fraction of an image folder that has no test folder.",
-        WHAT,
         range=("(0, 1)", "0.1 is usual."),
-        applies_when=[_FOLDER],
+        applies_when=_FOLDER,
     )
-    validation: float = setting(
+    validation: float = network_setting(
         0.0,
         "Fraction of the training images that make up the validation split; 0 for "
         "none, or if the data set has one.",
-        WHAT,
         range=("[0, 1)", "0.1 is usual."),
     )
     augment: str | None = setting(
@@ -145,22 +124,20 @@ class Settings(Recipe):
         "Horizontal flips. auto: horizontal, but none for images of one channel, for "
         "digits and letters as classes, and for the augmentation crop.",
         choices=_names.FLIPS,
-        applies_when=[unless("augment", "none")],
+        applies_when=unless("augment", "none"),
     )
-    skip_unreadable: bool = setting(
+    skip_unreadable: bool = network_setting(
         False,
         "Skip files that cannot be read.",
-        WHAT,
-        applies_when=[When("dataset", ("an image folder",))],
+        applies_when=When("dataset", ("an image folder",)),
     )
     balance_classes: bool = setting(
         False, "Weight the loss by the inverse frequency of each class."
     )
-    label: str | None = setting(
+    label: str | None = _fields.output_setting(
         None,
         "Name of the method in tables and plots; runs with one label may differ only "
         "in the seed and the file of init.",
-        WHERE,
         absent="the settings that differ",
     )
     recipe: str = setting(
@@ -169,17 +146,15 @@ class Settings(Recipe):
         choices=RECIPES,
         option=False,
     )
-    init: str | None = setting(
+    init: str | None = network_setting(
         None,
         "Start from the weights of this run folder, .keras or .h5 file, or trained "
         "network, as far as names and shapes are the same; see recipe fine_tune.",
-        WHAT,
         absent="a new network",
     )
-    init_sha256: str | None = setting(
+    init_sha256: str | None = network_setting(
         None,
         "SHA-256 of the file of init, to reject a changed file on resuming.",
-        WHAT,
         option=False,
         absent="computed from the file",
     )

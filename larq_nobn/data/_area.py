@@ -26,27 +26,21 @@ def scaled(
     uint8, (N, height, width, channels); the result is float32. Three channels of a gray
     image are equal; one channel of a color image is (299 R + 587 G + 114 B) / 1000.
     """
-    middle = _middle(images, size, crop)
-    count = min(middle.shape[2], 1 + middle.size // _AT_ONCE)
-    pieces = [_touched(piece, 1, size[0]) for piece in np.array_split(middle, count, 2)]
-    sums, high = np.concatenate([own for own, _ in pieces], 2), pieces[0][1]
-    sums, wide = _touched(sums, 2, size[1])
-    unit = 1
-    if channels == 1 and sums.shape[-1] == 3:
-        sums, unit = (sums * LUMA).sum(-1, keepdims=True), sum(LUMA)
-    counts = (unit * high[:, np.newaxis] * wide)[..., np.newaxis]
-    means = (sums / counts).astype(np.float32)
-    return np.broadcast_to(means, (*means.shape[:3], channels))
-
-
-def _middle(batch: np.ndarray, size: tuple[int, int], crop: float) -> np.ndarray:
-    """Returns the center crop."""
-    height, width = batch.shape[1:3]
-    tall, wide = size
+    (height, width), (tall, wide) = images.shape[1:3], size
     rows = max(1, floor(crop * min(height, width * tall // wide)))
     columns = max(1, floor(crop * min(width, height * wide // tall)))
     top, left = (height - rows) // 2, (width - columns) // 2
-    return batch[:, top : top + rows, left : left + columns]
+    middle = images[:, top : top + rows, left : left + columns]
+    count = min(middle.shape[2], 1 + middle.size // _AT_ONCE)
+    pieces = [_touched(piece, 1, size[0]) for piece in np.array_split(middle, count, 2)]
+    sums, of_rows = np.concatenate([own for own, _ in pieces], 2), pieces[0][1]
+    sums, of_columns = _touched(sums, 2, size[1])
+    unit = 1
+    if channels == 1 and sums.shape[-1] == 3:
+        sums, unit = (sums * LUMA).sum(-1, keepdims=True), sum(LUMA)
+    counts = (unit * of_rows[:, np.newaxis] * of_columns)[..., np.newaxis]
+    means = (sums / counts).astype(np.float32)
+    return np.broadcast_to(means, (*means.shape[:3], channels))
 
 
 def _touched(values: np.ndarray, axis: int, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,10 +14,10 @@ import tensorflow as tf
 
 from .. import _checks, _names
 from .._errors import InvalidType, InvalidValue
-from . import _epochs, _images, _tfds_images, _user_images
+from . import _epochs, _tfds_images, _user_images
 from ._augment import Transform
 from ._epochs import WHOLE, Share
-from ._images import Images, opened
+from ._images import BuiltIn, Images, balanced_subset, opened
 from ._mirror import why_not_mirrored
 from ._registry import DatasetInfo
 from ._source import Source, cached
@@ -156,7 +156,7 @@ class Dataset:
     ) -> tuple[int, ...]:
         """Returns the images per class, of a split or of `limit` of its images."""
         labels = self.labels(split)
-        labels = labels[_images.balanced_subset(labels, limit)]
+        labels = labels[balanced_subset(labels, limit)]
         return tuple(np.bincount(labels, minlength=self.info.classes).tolist())
 
     def repeated(self, split: str) -> int:
@@ -185,10 +185,9 @@ class Dataset:
         or contain left or right; in color arrays without class names, that mirroring
         changes the images of a class in the same way.
         """
-        images, (*_, channels) = self._images, self._images.own_shape()
-        source = None
-        if images.nameless and channels > 1:
-            source = images.read("train", self.info.image_shape, 1.0)
+        images, channels = self._images, self._images.own_shape()[2]
+        read = images.nameless and channels > 1
+        source = images.read("train", self.info.image_shape, 1.0) if read else None
         return why_not_mirrored(channels, images.class_names, source)
 
     def files(
@@ -285,11 +284,11 @@ class Dataset:
         """
         split = self._check_split(split)
         training = split == "train"
-        bounded = {"batch_size": batch_size, "mixup": mixup, "cutmix": cutmix}
-        for name, number in {**bounded, "seed": seed}.items():
-            _checks.check_bounds(name, number)
-        if limit is not None:
-            _checks.check_bounds("limit", limit)
+        bounded: dict[str, object] = {"batch_size": batch_size, "seed": seed}
+        bounded |= {"mixup": mixup, "cutmix": cutmix, "limit": limit}
+        for name, number in bounded.items():
+            if number is not None or name != "limit":
+                _checks.check_bounds(name, number)
         _checks.check_integer("epoch", epoch, 0, "Counting starts at 0.")
         _checks.check_integer("step", step, 0, "0 leaves out nothing.")
         _checks.check_choice("cache", cache, _names.CACHES)
@@ -311,9 +310,8 @@ class Dataset:
         transform = self.transform(augment, flip, reflect, mixup, cutmix)
         info = like or self.info
         # Regions are read from the files, not from cached images.
-        if transform.augment == "random_resized_crop":
-            cache = "none"
-        source = self._numbered(split, info, cache)
+        of_files = transform.augment == "random_resized_crop"
+        source = self._numbered(split, info, "none" if of_files else cache)
         chosen = _chosen(source, limit)
         if not len(chosen):
             raise InvalidValue(
@@ -351,8 +349,7 @@ class Dataset:
             )
         if flip == "auto" and kind not in ("none", "crop"):
             mirrors = self.why_not_mirrored is None
-        of_pixels = kind in ("strong", "randaugment")
-        if of_pixels and len(self.info.mean) not in (1, 3):
+        if kind in ("strong", "randaugment") and len(self.info.mean) not in (1, 3):
             raise InvalidValue(
                 f"augment={kind!r} needs images of bytes with 1 or 3 channels. Give "
                 "such images, or choose standard."
@@ -373,16 +370,15 @@ class Dataset:
         """Returns the images of a split by number, with shape and labels of `info`."""
         split = self._check_split(split)
         source = self._images.read(split, info.image_shape, info.crop)
-        source = cached(source, cache)
         names = () if self._images.nameless else self._images.class_names
-        return _relabeled(source, names, info)
+        return _relabeled(cached(source, cache), names, info)
 
 
 def _chosen(source: Source, limit: int | None) -> np.ndarray:
     """Returns the numbers of the images that `limit` leaves."""
     if source.labels is None:
         return np.arange(source.length)[:limit]
-    return _images.balanced_subset(source.labels, limit)
+    return balanced_subset(source.labels, limit)
 
 
 def _relabeled(source: Source, ours: tuple[str, ...], info: DatasetInfo) -> Source:
@@ -488,7 +484,7 @@ def open_dataset(
     size = _checks.check_size(image_size)
     place = None if data_dir is None else _checks.check_path("data_dir", data_dir)
     if chosen in _names.DATASETS:
-        kind = _tfds_images.ImageNet if chosen == "imagenet" else _images.BuiltIn
+        kind = _tfds_images.ImageNet if chosen == "imagenet" else BuiltIn
         images = opened(kind, chosen, place, validation)
     elif chosen == _names.GIVEN:
         raise InvalidValue(
@@ -507,19 +503,15 @@ def open_dataset(
 def load(
     name: str | os.PathLike[str], split: str, batch_size: int, **how: Any
 ) -> tf.data.Dataset:
-    """Returns batches of (images, labels) of a data set.
+    """Returns batches of (images, labels) of a data set, a `tf.data.Dataset`.
 
-    It is short for `open_dataset(name, …).batches(split, batch_size, …)`, which
-    describe further arguments.
+    It is short for `open_dataset(name, …).batches(split, batch_size, …)`.
 
     Arguments:
         name: As in `open_dataset`.
         split: As in `Dataset.batches`.
         batch_size: As in `Dataset.batches`.
         **how: Further arguments of `open_dataset` and of `Dataset.batches`.
-
-    Returns:
-        A `tf.data.Dataset` whose length is known.
 
     Raises:
         TypeError, ValueError, FileNotFoundError: As these two do.
@@ -544,17 +536,15 @@ def classified_images(
     image if the model has an unknown size.
     """
     own_shape, classes = _shapes(model)
-    shape = input_shape or own_shape
-    if isinstance(dataset, DatasetInfo):
-        source, info = None, dataset
-    else:
-        known = len(shape) == 3 and None not in shape
-        size = tuple(shape[:2]) if known else None
-        # A data set with a name and other channels is a mistake: raise below.
-        own = not known or shape[2] not in (1, 3) or dataset in _names.DATASETS
-        channels = None if own else shape[2]
-        source = open_dataset(dataset, image_size=size, channels=channels)
-        info = source.info
+    shape, which, source = input_shape or own_shape, dict[str, Any](), None
+    if not isinstance(dataset, DatasetInfo):
+        if len(shape) == 3 and None not in shape:
+            which["image_size"] = tuple(shape[:2])
+            # A data set with a name and other channels is a mistake: raise below.
+            if shape[2] in (1, 3) and dataset not in _names.DATASETS:
+                which["channels"] = shape[2]
+        source = open_dataset(dataset, **which)
+    info: Any = dataset if source is None else source.info
     if not classifies(model, info, shape):
         raise InvalidValue(
             f"dataset={info.name!r} has {info.classes} classes and images of "

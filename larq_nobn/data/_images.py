@@ -74,9 +74,8 @@ class Images(ABC):
     @cached_method
     def info(self, size: Size, channels: int | None) -> DatasetInfo:
         """Returns the description of the images, in this size or their own."""
-        *own, own_channels = self.own_shape()
+        (*own, own_channels), counts = self.own_shape(), self.counts()
         shape = (*(size or own), channels or own_channels)
-        counts = self.counts()
         return DatasetInfo(
             *(self.name, shape, len(self.class_names), self.class_names),
             *(counts["train"], counts["test"], *self.statistics(shape)),
@@ -141,9 +140,8 @@ class BuiltIn(InMemory):
         self.class_names = self._info.class_names
 
     def counts(self) -> Mapping[str, int]:
-        whole = self._info.train_examples
+        whole, test = self._info.train_examples, self._info.test_examples
         held = round(self.validation * whole)
-        test = self._info.test_examples
         return {"train": whole - held, "validation": held, "test": test}
 
     def own_shape(self) -> Shape:

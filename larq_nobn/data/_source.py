@@ -71,9 +71,8 @@ class Source:
                 images = tf.image.crop_and_resize(images, boxes, each, sides)
             return images, tf.gather(on_host(self.labels), numbers)
         inputs = [numbers] if regions is None else [numbers, regions]
-        kinds = (self.dtype, "int64")
+        kinds, count = (self.dtype, "int64"), numbers.shape[0]
         images, labels = tf.numpy_function(self.decoded, inputs, kinds, stateful=False)
-        count = numbers.shape[0]
         if self.labels is not None:
             labels = tf.gather(on_host(self.labels), numbers)
         images = tf.ensure_shape(images, (count, *self.shape))
@@ -151,10 +150,8 @@ def statistics(source: Source) -> Statistics:
 def cached(source: Source, cache: str) -> Source:
     """Returns the same images, each decoded only once; the same object for a source.
 
-    `"memory"` decodes all images at once. `"disk"` decodes them when needed, into a
-    file of the user's cache folder that is deleted with the process. `"none"` decodes
-    each time. `"auto"` is the first of these with enough room: 1 GiB of memory, or half
-    of the free disk.
+    See `Dataset.batches` for `cache`; "auto" takes 1 GiB of memory, or half of the free
+    disk.
     """
     size = source.length * int(np.prod(source.shape)) * np.dtype(source.dtype).itemsize
     if cache == "auto" and size <= IN_MEMORY:

@@ -138,10 +138,9 @@ class Examples:
         """Returns the file of an image, and its label; safe in several threads."""
         import tensorflow_datasets as tfds
 
-        image, label = self._keys
-        example = self._features.deserialize_example_np(
-            self._records.read(index), decoders={image: tfds.decode.SkipDecoding()}
-        )
+        (image, label), skip = self._keys, tfds.decode.SkipDecoding()
+        read, record = self._features.deserialize_example_np, self._records.read(index)
+        example = read(record, decoders={image: skip})
         return example[image], int(example[label])
 
     def image(self, index: int, *how: Any) -> tuple[np.ndarray, int]:

@@ -203,10 +203,8 @@ class Streams(Images):
 
     def info(self, size: Size, channels: int | None) -> DatasetInfo:
         """Returns the description; the size is fixed, and there are no statistics."""
-        if size not in (None, self._shape[:2]) or channels not in (
-            None,
-            self._shape[2],
-        ):
+        same_size = size in (None, self._shape[:2])
+        if not same_size or channels not in (None, self._shape[2]):
             raise InvalidValue(
                 f"image_size={size}, channels={channels} does not apply to a "
                 f"tf.data.Dataset of images of {self._shape}. Leave it out, and map "
@@ -224,21 +222,20 @@ class Streams(Images):
         self, split: str, batch_size: int, share: Share, step: int, limit: int | None
     ) -> tf.data.Dataset:
         """Returns float32 batches from a step on; training batches are all full."""
-        data = self._splits[split]
+        data, training = self._splits[split], split == "train"
         count = min(self._counts[split], limit or self._counts[split])
-        training = split == "train"
         if data.element_spec[0].shape.rank == 4:
             data = data.unbatch()
-        data = data.take(count)
         if training:
             batch_size = min(batch_size, count)
         steps = count // batch_size if training else -(-count // batch_size)
-        whole = data.batch(batch_size, drop_remainder=training)
-        whole = whole.map(
-            lambda x, y: (tf.cast(x, tf.float32), tf.cast(_column(y), tf.int64)),
-            tf.data.AUTOTUNE,
-        ).apply(tf.data.experimental.assert_cardinality(steps))
-        batches = cut(whole, share)
+
+        def typed(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            return tf.cast(x, tf.float32), tf.cast(_column(y), tf.int64)
+
+        whole = data.take(count).batch(batch_size, drop_remainder=training)
+        length = tf.data.experimental.assert_cardinality(steps)
+        batches = cut(whole.map(typed, tf.data.AUTOTUNE).apply(length), share)
         if step:
             batches = batches.skip(step * share[1]).concatenate(batches.repeat())
         return prefetched(batches)

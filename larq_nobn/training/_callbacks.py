@@ -16,18 +16,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from .. import callbacks as monitors
 from .._errors import InvalidValue
 from .._files import replacing
 from .._keras import keras
-from ..callbacks import (
-    BinaryWeightMonitor,
-    GradientClippingMonitor,
-    MemoryMonitor,
-    PowerScheduler,
-    ProgressiveBinarization,
-    TauScheduler,
-    ThroughputMonitor,
-)
+from ..callbacks import PowerScheduler, ProgressiveBinarization, TauScheduler
 from ..callbacks._clipping import clipping_in
 from ..callbacks._weights import binary_weights
 from ..config import _run_files
@@ -65,12 +58,12 @@ def callbacks_of(
     logs = folder / _run_files.LOGS if find_spec("tensorboard") else None
     scalars = logs and logs / "monitors"
     # Before the weight monitors, so that their time is not measured.
-    callbacks.append(ThroughputMonitor(settings.batch_size, scalars))
+    callbacks.append(monitors.ThroughputMonitor(settings.batch_size, scalars))
     if binary_weights(network):
-        callbacks.append(BinaryWeightMonitor(log_dir=scalars))
+        callbacks.append(monitors.BinaryWeightMonitor(log_dir=scalars))
     if list(clipping_in(network.optimizer)):
-        callbacks.append(GradientClippingMonitor(scalars))
-    callbacks += [MemoryMonitor(scalars), history]
+        callbacks.append(monitors.GradientClippingMonitor(scalars))
+    callbacks += [monitors.MemoryMonitor(scalars), history]
     if logs is None:
         _log.warning(
             "logs/ is left out because TensorBoard is not installed. "

@@ -21,14 +21,8 @@ from .._errors import InvalidValue
 from .._figures import COLOURS, DPI, check_plot, drawable, new_figure
 from .._files import replacing
 from .._tables import FEW_EXAMPLES, as_text, wilson_interval
+from ..config import _run_files
 from ..config._recipe import Recipe
-from ..config._run_files import (
-    RECORD_FILE,
-    SETTINGS_FILE,
-    as_json,
-    with_place,
-    write_json,
-)
 from ..config._settings import named, shown, words
 from ._run_folder import load_record, plain
 from ._run_settings import RunSettings
@@ -91,7 +85,7 @@ class Outcome:
         limit = record["settings"].get("limit")
         return cls(
             os.fspath(folder),
-            with_place(Path(folder), record["settings"]),
+            _run_files.with_place(Path(folder), record["settings"]),
             record["metrics"],
             history,
             record["versions"],
@@ -101,7 +95,7 @@ class Outcome:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as plain JSON types."""
-        return dict(json.loads(as_json(asdict(self))))
+        return dict(json.loads(_run_files.as_json(asdict(self))))
 
 
 @dataclass(frozen=True)
@@ -342,11 +336,11 @@ class Comparison:
             "groups": [group.to_dict() for group in self.groups],
             "runs": [outcome.to_dict() for outcome in self.outcomes],
         }
-        return dict(json.loads(as_json(content)))  # lists, and None for NaN
+        return dict(json.loads(_run_files.as_json(content)))  # lists, and None for NaN
 
     def to_json(self, path: str | os.PathLike) -> None:
         """Writes `to_dict()` to a file, atomically."""
-        write_json(Path(path), self.to_dict())
+        _run_files.write_json(Path(path), self.to_dict())
 
     def draw(self, path: str | os.PathLike) -> None:
         """Plots accuracy over epochs: mean lines, with bands from lowest to highest.
@@ -452,7 +446,7 @@ def report(
         for run in _runs_in(check_path("a folder", folder))
     }
     paths = list(unique.values())
-    runs = [folder for folder in paths if Path(folder, RECORD_FILE).exists()]
+    runs = [folder for folder in paths if Path(folder, _run_files.RECORD_FILE).exists()]
     if not runs:
         raise FileNotFoundError(
             f"{', '.join(paths) or 'An empty list'} contains no finished run: there is "
@@ -467,9 +461,9 @@ def report(
 
 def _runs_in(folder: str) -> list[str]:
     """Returns the run folders in the folder of `compare`; else the folder itself."""
-    if Path(folder, RECORD_FILE).exists():
+    if Path(folder, _run_files.RECORD_FILE).exists():
         return [folder]
-    names = (RECORD_FILE, SETTINGS_FILE)
+    names = (_run_files.RECORD_FILE, _run_files.SETTINGS_FILE)
     files = [file for name in names for file in Path(folder).glob(f"*/{name}")]
     return sorted({os.fspath(file.parent) for file in files}) or [folder]
 

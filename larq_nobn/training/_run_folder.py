@@ -33,14 +33,9 @@ from ..config._fields import settings_of
 from ..config._settings import Settings, complete, stored_settings
 from ..loading import open_model, read_dataset, save_model
 from ..models import pretrained
+from . import _checkpoints
 from ._callbacks import WeightAverages, tested
-from ._checkpoints import (
-    NETWORK,
-    Checkpoints,
-    CheckpointValue,
-    latent_weights,
-    set_weights,
-)
+from ._checkpoints import NETWORK, Checkpoints, CheckpointValue
 from ._run_settings import RunSettings
 
 _log = logging.getLogger("larq_nobn")
@@ -404,10 +399,10 @@ def write_record(
             with replacing(file) as temporary:
                 shutil.copyfile(folder / _run_files.MODEL_FILE, temporary)
             continue
-        own = [weight.numpy() for weight in latent_weights(network)]
-        set_weights(network, weights)
+        own = [weight.numpy() for weight in _checkpoints.latent_weights(network)]
+        _checkpoints.set_weights(network, weights)
         save_model(network, file, described)
-        set_weights(network, own)
+        _checkpoints.set_weights(network, own)
     said = (settings.model, settings.normalization, name)
     title = ", ".join(filter(None, said))
     draw_curves(folder / "curves.png", title, history, history_of)

@@ -16,13 +16,9 @@ from .._errors import InvalidType, InvalidValue
 from .._files import sha256_of
 from .._keras import keras, registered
 from .._names import FLOAT_MODEL, GIVEN, MODEL_FROM_INIT, MODELS, find_pretrained
+from ..config import _presets
 from ..config._fields import documented, settings_of
-from ..config._presets import (
-    KERNEL_OVERRIDES,
-    OPTIMIZER_OVERRIDES,
-    RECIPES,
-    REQUIRED_NORMALIZATION,
-)
+from ..config._presets import RECIPES
 from ..config._recipe import Recipe
 from ..config._settings import Settings
 from ..data import WHICH
@@ -267,7 +263,7 @@ class RunSettings(Settings):
 def _normalization_of(recipe: str) -> str | None:
     """Returns the normalization that a recipe selects, or None."""
     named = recipe if recipe in NORMALIZATIONS else None
-    return REQUIRED_NORMALIZATION.get(recipe, named)
+    return _presets.REQUIRED_NORMALIZATION.get(recipe, named)
 
 
 def _usual(
@@ -290,11 +286,12 @@ def _usual(
         name = normalization if normalization in NORMALIZATIONS else "plain"
     preset = vars(RECIPES[check_choice("recipe", name, RECIPES)])
     layers = [(f"recipe {name}", preset)]
-    if name in NORMALIZATIONS and kernel in KERNEL_OVERRIDES:
-        layers.append((f"kernel {kernel}", KERNEL_OVERRIDES[kernel]))
+    if name in NORMALIZATIONS and kernel in _presets.KERNEL_OVERRIDES:
+        layers.append((f"kernel {kernel}", _presets.KERNEL_OVERRIDES[kernel]))
     optimizer = chosen.get("optimizer")
-    if optimizer in OPTIMIZER_OVERRIDES and kernel != "bernoulli_sign":
-        layers.append((f"optimizer {optimizer}", OPTIMIZER_OVERRIDES[optimizer]))
+    if optimizer in _presets.OPTIMIZER_OVERRIDES and kernel != "bernoulli_sign":
+        changes = _presets.OPTIMIZER_OVERRIDES[optimizer]
+        layers.append((f"optimizer {optimizer}", changes))
     sources = dict.fromkeys(values, "default")
     for source, layer in layers:
         changed = {n: v for n, v in layer.items() if v != values[n]}

@@ -14,15 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from .. import _signals
-from .._checks import (
-    check_bounds,
-    check_choice,
-    check_flag,
-    check_kind,
-    check_list,
-    check_path,
-)
+from .. import _checks, _signals
 from .._keras import check_model, dtype_policy, keras
 from .._names import CACHES, CONSECUTIVE, GIVEN
 from .._signals import stoppable
@@ -104,16 +96,16 @@ class Trainer:
         before: Mapping[str, keras.Model] | None = None,
     ) -> None:
         wanted = "RunSettings. Make them with RunSettings.from_recipe"
-        check_kind("config", config, RunSettings, wanted)
-        self.output = Path(check_path("output", output))
+        _checks.check_kind("config", config, RunSettings, wanted)
+        self.output = Path(_checks.check_path("output", output))
         if not isinstance(progress, keras.callbacks.Callback):
-            check_flag("progress", progress)
-        self._own = check_list("callbacks", callbacks)
+            _checks.check_flag("progress", progress)
+        self._own = _checks.check_list("callbacks", callbacks)
         for each in self._own:
             wanted = "a Keras callback, of the Keras that larq_nobn uses"
-            check_kind("a callback", each, keras.callbacks.Callback, wanted)
+            _checks.check_kind("a callback", each, keras.callbacks.Callback, wanted)
         if checkpoint_steps is not None:
-            check_bounds("checkpoint_steps", checkpoint_steps)
+            _checks.check_bounds("checkpoint_steps", checkpoint_steps)
         if model is not None:
             check_model(model)
             config = config.of_given_network()
@@ -137,7 +129,7 @@ class Trainer:
             "resume": resume,
             "strategy": strategy,
             "checkpoint_steps": checkpoint_steps,
-            "cache": check_choice("cache", cache, CACHES),
+            "cache": _checks.check_choice("cache", cache, CACHES),
             "trust": trust,
         }
         self.network: keras.Model = None
