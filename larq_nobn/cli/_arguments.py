@@ -94,15 +94,13 @@ class Grouped(Command):
     def format_options(
         self, ctx: click.Context, formatter: click.HelpFormatter
     ) -> None:
-        sections: dict[str, list[tuple[str, str]]]
-        sections = {heading: [] for heading in ("Most used", *GROUPS)}
+        sections: dict[str, list] = {heading: [] for heading in ("Most used", *GROUPS)}
         order = [*FIRST, *(each.opts[0] for each in self.get_params(ctx))]
         for each in sorted(self.get_params(ctx), key=lambda e: order.index(e.opts[0])):
             name = each.name or ""
             setting = SETTINGS.get(name) or SETTINGS.get(name.removesuffix("s"))
             heading = setting.group if setting else WHERE
-            if each.opts[0] in FIRST:
-                heading = "Most used"
+            heading = "Most used" if each.opts[0] in FIRST else heading
             sections[heading] += filter(None, [each.get_help_record(ctx)])
         for heading, records in sections.items():
             with formatter.section(heading):
@@ -167,8 +165,7 @@ class Word(click.ParamType):
         self.name, self._read, self._wrong = name, read, wrong
 
     def get_metavar(self, param: Any, ctx: Any = None) -> str:
-        """Returns the form unchanged; click would write it in capitals."""
-        return self.name
+        return self.name  # click would write it in capitals
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         if not isinstance(value, str):  # it comes from a file of settings
@@ -180,28 +177,21 @@ class Word(click.ParamType):
 
 
 class Names(click.Choice):
-    """One of several names, in upper or lower case; `--help` shows them as they are."""
+    """One of several names, in upper or lower case; `--help` shows them as they are.
+
+    Other values are allowed if they are `others`, and checked later.
+    """
+
+    def __init__(
+        self, names: Collection[str], others: Callable[[str], bool] | None = None
+    ) -> None:
+        super().__init__([*names])
+        self._others = others
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        return super().convert(self._known(value), param, ctx)
-
-    def _known(self, value: Any) -> Any:
         names = {name.casefold(): name for name in self.choices}
-        return names.get(str(value).casefold(), value)
-
-
-class RecipeNames(Names):
-    """A recipe; other names are checked later, since --import may register them."""
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        return self._known(value)
-
-
-class NamesOrClass(Names):
-    """One of several names, or a class of the user, as `package>Class`."""
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        if isinstance(value, str) and ">" in value:
+        value = names.get(str(value).casefold(), value)
+        if self._others is not None and self._others(str(value)):
             return value
         return super().convert(value, param, ctx)
 
@@ -210,7 +200,7 @@ def several(kind: type) -> Word:
     """Returns the type of a list, whose values are separated by commas."""
     wrong = f"is not a list of {kind.__name__} values, separated by commas"
     return Word(
-        "X,X,...", lambda word: [kind(part.strip()) for part in word.split(",")], wrong
+        "X,X,...", lambda word: [kind(x.strip()) for x in word.split(",")], wrong
     )
 
 
@@ -373,8 +363,8 @@ def option_of(setting: Setting) -> _Decorator:
         known = {"help": setting.help, "multiple": True}
         known["callback"] = lambda ctx, param, pairs: dict(pairs)
     if setting.choices is not None:
-        names = list(setting.offered or setting.choices)
-        known["type"] = (NamesOrClass if setting.registered else Names)(names)
+        own = (lambda value: ">" in value) if setting.registered else None
+        known["type"] = Names(setting.offered or setting.choices, own)
     elif setting.kind is not None:
         known["type"] = _KINDS[setting.kind]
     elif setting.type is not bool:
@@ -424,7 +414,7 @@ config_option = click.option(
 data_dir_option = option_of(SETTINGS["data_dir"])
 recipe_option = click.option(
     "--recipe",
-    type=RecipeNames(list(RECIPES)),
+    type=Names(RECIPES, bool),  # --import may register others
     show_default="that of the normalization",
     help=SETTINGS["recipe"].help,
 )
@@ -445,14 +435,10 @@ def list_option(name: str, default: str | None) -> _Decorator:
 
 def training_options(*first: _Decorator, but: Collection[str] = ()) -> _Decorator:
     """Adds options: `first`, then one for each setting except those in `but`."""
-    options = [
-        option_of(setting)
-        for name, setting in SETTINGS.items()
-        if setting.option and name not in but
-    ]
+    settings = [each for n, each in SETTINGS.items() if each.option and n not in but]
 
     def decorate(command: Any) -> Any:
-        for decorator in (trust_option, *reversed([*first, *options])):
+        for decorator in (trust_option, *reversed([*first, *map(option_of, settings)])):
             command = decorator(command)
         return command
 

@@ -202,9 +202,7 @@ def converted(
                 raise
             said = f"Verifying on generated images. {error}"
             console(stderr=True).print(said, soft_wrap=True)
-    if info is not None and not data.classifies(
-        model, info, options.get("input_shape")
-    ):
+    if info and not data.classifies(model, info, options.get("input_shape")):
         info = None
     with progress(f"converting and verifying {output}"):
         return deploy.convert(model, output, data=images, dataset=info, **options)
@@ -270,11 +268,9 @@ def models(device: str | None, json_path: str | None) -> None:
              larq-nobn models --for 256k,256k
              larq-nobn models --json models.json
     """
+    rows: Any = networks.pretrained()
     if device is not None:
-        fitting = networks.file_sizes(*_bytes(device))
-        show([dataclasses.asdict(row) for row in fitting], json_path, fitting.table())
-        return
-    rows = networks.pretrained()
+        rows = networks.file_sizes(*_bytes(device))
     show([dataclasses.asdict(row) for row in rows], json_path, rows.table())
 
 

@@ -77,10 +77,7 @@ def predict(
         _arguments.preprocessing(unused=True)
         info = origin.info
     elif dataset is not None:
-        known = ModelImages(
-            dataset, None, data_dir, model if network is None else network
-        )
-        info = known.info
+        info = ModelImages(dataset, None, data_dir, network or model).info
     if info is None or not info.mean:
         raise InvalidValue(
             f"{model} does not contain the preprocessing of its images. Name the data "
@@ -103,9 +100,9 @@ def predict(
                 )
             # Stable: of equally probable classes, the first comes first.
             order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
-            for file, row, places in zip(chunk, probabilities, order, strict=True):
+            for file, row, top_k in zip(chunk, probabilities, order, strict=True):
                 best = [
-                    {"label": names[k], "probability": float(row[k])} for k in places
+                    {"label": names[k], "probability": float(row[k])} for k in top_k
                 ]
                 result.append({"file": str(file), "predictions": best})
             advance(len(chunk))

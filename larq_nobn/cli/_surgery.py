@@ -94,9 +94,8 @@ def _finish(
     json_path: str | None,
 ) -> None:
     info = None if origin is None or origin.info.name == GIVEN else origin.info
-    if info is not None and not data.classifies(model, info):
-        info = None
-    training.save_model(model, output, info)
+    known = info and data.classifies(model, info)
+    training.save_model(model, output, info if known else None)
     found = bool(changes.changes)
     show(changes.to_dict(), json_path, *[changes.table()] * found)
     if json_path != "-":
