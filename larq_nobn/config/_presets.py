@@ -144,17 +144,13 @@ def register_recipe(
     """Adds a recipe of your own under a name for `RunSettings`, `grid` and commands.
 
     Commands find it once they have imported the module that registers it: `--import
-    my_parts --recipe "my_parts>fast"`. It changes nothing else; a run saves its name
-    and all of its values.
+    my_parts --recipe "my_parts>fast"`. A run saves its name and all of its values.
 
     Arguments:
         name: Any name that no other recipe has, such as `"my_parts>fast"`.
         recipe: The settings, such as `dataclasses.replace(RECIPES["nobn"], epochs=5)`.
         normalization: The normalization that the recipe selects if no other is chosen;
             None for the usual one.
-
-    Returns:
-        The recipe.
 
     Raises:
         TypeError, ValueError: For a recipe that is no `Recipe`, a name that is empty or

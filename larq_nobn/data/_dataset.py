@@ -222,15 +222,14 @@ class Dataset:
         like: DatasetInfo | None = None,
         cache: str = "auto",
     ) -> tf.data.Dataset:
-        """Returns batches of normalized images and labels.
+        """Returns batches of normalized images and labels, a `tf.data.Dataset`.
 
         Images are float32 with mean 0 and standard deviation 1 per channel, labels are
         integers. Images that fit into memory are decoded only once.
 
-        Each pass over the returned dataset is one epoch: the first pass is epoch
-        `epoch`, the next one `epoch + 1`, and so on. A pass counts once its first batch
-        is read. Order and augmentation of epoch e depend only on `seed` and e, so that
-        `epoch=e` continues where an earlier run stopped before epoch e.
+        Each pass over the returned dataset is one epoch, the first of them `epoch`. A
+        pass counts once its first batch is read. Order and augmentation of epoch e
+        depend only on `seed` and e, so that `epoch=e` continues an earlier run.
 
         Arguments:
             split: `"train"`, `"validation"` or `"test"`, or another usual name of one,
@@ -260,9 +259,9 @@ class Dataset:
             epoch: Epoch of the first pass; 0 or more.
             step: Number of batches that the first pass skips, without reading their
                 images; the length of the dataset is then unknown.
-            share: The slices of each batch to read, if several replicas train together:
-                the first replica, how many replicas to read for, and how many there
-                are. Each slice is an element of its own; other slices are not read.
+            share: The slices of each batch to read, each as an element of its own, if
+                several replicas train together: the first replica, how many to read
+                for, and how many there are.
             limit: Use at most this many images: the first of each class in equal
                 numbers (ImageNet and `tf.data`: simply the first). None: all.
             like: The data set that a network was trained on, to evaluate it on this
@@ -272,10 +271,7 @@ class Dataset:
                 `"memory"`: all at once. `"disk"`: as they are needed, in a file of the
                 user's cache folder that is deleted with the process. `"none"`: they are
                 decoded each time. `"auto"`: the first of these with enough room. Other
-                data sets are in memory, except ImageNet, which is not cached.
-
-        Returns:
-            A `tf.data.Dataset` whose length is known.
+                data sets are in memory; ImageNet is not cached.
 
         Raises:
             ValueError: If an argument is out of range or does not apply to these
@@ -532,8 +528,8 @@ def classified_images(
 ) -> tuple[DatasetInfo, Dataset | None]:
     """Returns the data set that a Keras model classifies, in the size that it takes.
 
-    Without images, if `dataset` is only a description. `input_shape` is the shape of an
-    image if the model has an unknown size.
+    It has no images if `dataset` is only a description. `input_shape` is for models of
+    an unknown size.
     """
     own_shape, classes = _shapes(model)
     shape, which, source = input_shape or own_shape, dict[str, Any](), None

@@ -117,44 +117,6 @@ def quiet() -> Iterator[None]:
 _BEFORE, _AFTER = 12, 4
 
 
-class Examples:
-    """Images and labels of a split of a downloaded set, found by their numbers."""
-
-    def __init__(
-        self, name: str, builder: Any, split: str, keys: tuple[str, str]
-    ) -> None:
-        self._name, self._folder, self._keys = name, builder.data_dir, keys
-        self._features = builder.info.features
-        if (form := builder.info.file_format.value) != "tfrecord":
-            raise InvalidValue(
-                f"{name} in {self._folder} is stored as {form}. Prepare it as tfrecord."
-            )
-        self._records = Records(builder.info.splits[split].filepaths)
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def read(self, index: int) -> tuple[bytes, int]:
-        """Returns the file of an image, and its label; safe in several threads."""
-        import tensorflow_datasets as tfds
-
-        (image, label), skip = self._keys, tfds.decode.SkipDecoding()
-        read, record = self._features.deserialize_example_np, self._records.read(index)
-        example = read(record, decoders={image: skip})
-        return example[image], int(example[label])
-
-    def image(self, index: int, *how: Any) -> tuple[np.ndarray, int]:
-        """Returns an image, as `image_of` does, and its label."""
-        file, label = self.read(index)
-        try:
-            return image_of(file, *how), label
-        except ValueError as error:
-            raise OSError(
-                f"An image of {self._name} in {self._folder} cannot be read: {error}. "
-                "Delete the folder of the set and prepare it again."
-            ) from error
-
-
 class Records:
     """The records of files in order; at first, only their lengths are read.
 
@@ -177,6 +139,41 @@ class Records:
         with open(self._files[self._file_of[index]], "rb") as stream:
             stream.seek(start)
             return stream.read(size)
+
+
+class Examples(Records):
+    """Images and labels of a split of a downloaded set, found by their numbers."""
+
+    def __init__(
+        self, name: str, builder: Any, split: str, keys: tuple[str, str]
+    ) -> None:
+        self._name, self._folder, self._keys = name, builder.data_dir, keys
+        self._features = builder.info.features
+        if (form := builder.info.file_format.value) != "tfrecord":
+            raise InvalidValue(
+                f"{name} in {self._folder} is stored as {form}. Prepare it as tfrecord."
+            )
+        super().__init__(builder.info.splits[split].filepaths)
+
+    def example(self, index: int) -> tuple[bytes, int]:
+        """Returns the file of an image, and its label; safe in several threads."""
+        import tensorflow_datasets as tfds
+
+        (image, label), skip = self._keys, tfds.decode.SkipDecoding()
+        read, record = self._features.deserialize_example_np, self.read(index)
+        example = read(record, decoders={image: skip})
+        return example[image], int(example[label])
+
+    def image(self, index: int, *how: Any) -> tuple[np.ndarray, int]:
+        """Returns an image, as `image_of` does, and its label."""
+        file, label = self.example(index)
+        try:
+            return image_of(file, *how), label
+        except ValueError as error:
+            raise OSError(
+                f"An image of {self._name} in {self._folder} cannot be read: {error}. "
+                "Delete the folder of the set and prepare it again."
+            ) from error
 
 
 def _places_in(name: str) -> np.ndarray:
@@ -230,8 +227,8 @@ def prepare(
 ) -> Prepared:
     """Downloads a data set, so that `load` and `tfds.load` open it offline.
 
-    TensorFlow Datasets downloads, checks and writes it. An existing data set stays
-    unchanged.
+    TensorFlow Datasets downloads, checks and writes it, unless it exists. Returns a
+    `Prepared`, whose `str` says what was done.
 
     Arguments:
         name: One of `NAMES`, or `"tfds:NAME"`.
@@ -240,9 +237,6 @@ def prepare(
             `ILSVRC2012_img_train.tar` and `ILSVRC2012_img_val.tar`.
         data_dir: The data folder of TensorFlow Datasets; None for its default, which
             the environment variable `TFDS_DATA_DIR` sets.
-
-    Returns:
-        A `Prepared`, whose `str` says what was done.
 
     Raises:
         ValueError: If `name` is unknown, or a file in `source` is damaged or another.

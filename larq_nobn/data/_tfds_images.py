@@ -76,7 +76,7 @@ class AnyTfds(Images):
             examples = Examples(self.name, self._builder, stored, self._keys)
             named = None if own == "train" and "test" not in stored_splits else own
             for number in range(len(examples)):
-                content, label = examples.read(number)
+                content, label = examples.example(number)
                 digest = hashlib.sha256(content).hexdigest()
                 split = split_of(named, digest, self._held_out, self._validation)
                 by_split[split].append(((examples, number), label))

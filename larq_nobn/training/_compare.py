@@ -56,7 +56,10 @@ def grid(
     labels: Sequence[str] | None = None,
     **shared: Any,
 ) -> dict[str, RunSettings]:
-    """Returns the settings of every combination, by name.
+    """Returns the settings of every combination, by names such as `"nobn-128-0"`.
+
+    Label, normalization, recipe, batch size, learning rate and seed, as far as they are
+    given, make the name.
 
     Arguments:
         normalizations: As in `RunSettings`; None for that of the recipe, or of the
@@ -68,10 +71,6 @@ def grid(
         labels: Names of the normalizations in tables and plots: one for each, or one
             for all; None for the usual names.
         **shared: Settings of all runs.
-
-    Returns:
-        Settings by name, such as `"nobn-128-0"`: label, normalization, recipe, batch
-        size, learning rate and seed, as far as they are given.
 
     Raises:
         TypeError, ValueError: As `RunSettings` does.
@@ -128,15 +127,16 @@ def compare(
     scheduler: str | None = None,
     imports: Sequence[str] = (),
 ) -> Comparison:
-    """Trains every run of a grid and compares the results.
+    """Trains every run of a grid; compares by normalization, recipe and batch size.
 
     Each run has a folder in `output` and is trained by a process of its own, with the
     command `larq-nobn train --resume --config`. To continue after a stop, repeat the
     call: finished runs are not trained again, and unfinished ones are resumed. If a run
     fails, the others are still trained; the comparison contains the error message, and
     the next call tries again. A folder that cannot be resumed is rejected before the
-    first training. `compare.json` contains what `Comparison.to_dict` returns,
-    `compare.png` the curves if matplotlib is installed.
+    first training. The best of other settings that differ, such as learning rates, are
+    selected on a validation split, which is then needed. `compare.json` contains
+    `Comparison.to_dict()`, `compare.png` the curves if matplotlib is installed.
 
     Arguments:
         cells: Settings by name, as `grid` returns them.
@@ -150,12 +150,6 @@ def compare(
             files and the same Python as this process. Runs that have started are
             finished even if this process is stopped.
         imports: Modules that every run imports first, such as those of your layers.
-
-    If other settings differ, such as learning rates, a validation split is needed, on
-    which the best are selected.
-
-    Returns:
-        The comparison, by normalization, recipe and batch size.
 
     Raises:
         ConnectionError: If no scheduler answers, or the connection to it is lost.

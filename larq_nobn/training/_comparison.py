@@ -418,7 +418,7 @@ def _validated(groups: Sequence[Group]) -> bool:
 def report(
     folders: Sequence[str | os.PathLike], by: Sequence[str] | None = None
 ) -> Comparison:
-    """Compares finished runs, without opening their models.
+    """Returns the comparison of finished runs, without opening their models.
 
     Other files and folders, which a pattern such as `runs/*` may contain, are skipped
     with a warning; the two files of `compare` without one.
@@ -427,9 +427,6 @@ def report(
         folders: Run folders, or the folder of `compare` for all of its runs; a folder
             that is given twice counts once.
         by: Names of the settings to compare by; None for all that differ.
-
-    Returns:
-        The comparison.
 
     Raises:
         FileNotFoundError: If none is a finished run.

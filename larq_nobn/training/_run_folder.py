@@ -245,17 +245,15 @@ class Run:
 
 
 def load_run(folder: str | os.PathLike, trust: bool = False) -> Run:
-    """Opens a run folder; no code from its files is run.
+    """Opens a run folder, with its model compiled; no code from its files is run.
+
+    An unfinished run has the weights of its newest checkpoint; its record contains
+    `finished` False, and the metrics of the last epoch in its history.
 
     Arguments:
         folder: The run folder, `output` of `train`.
         trust: Whether to open its model as Keras does, which runs code from the file.
             Only for runs of your own.
-
-    Returns:
-        The run, with its model compiled as for training. An unfinished run has the
-        weights of its newest checkpoint; its record contains `finished` False, and the
-        metrics of the last epoch in its history.
 
     Raises:
         FileNotFoundError: If the folder, or one of its files, is missing.
@@ -294,13 +292,10 @@ def load_run(folder: str | os.PathLike, trust: bool = False) -> Run:
 def load_record(
     folder: str | os.PathLike,
 ) -> tuple[dict[str, Any], list[dict[str, float]]]:
-    """Reads `run.json` and `history.csv` of a run folder; does not open its model.
+    """Returns the content of `run.json` and the rows of `history.csv` of a run folder.
 
     Arguments:
         folder: The run folder, `output` of `train`.
-
-    Returns:
-        The content of `run.json`, and the rows of `history.csv`.
 
     Raises:
         FileNotFoundError: If the folder, or one of the two files, is missing.

@@ -54,9 +54,6 @@ class Trainer:
             (`"teacher"`, `"stage1"`); `build` trains those that are missing.
 
     Attributes:
-        config: The settings, with the SHA-256 of `init`.
-        dataset: The images.
-        output: The run folder.
         network: The Keras model; None before `build`.
         model: The `TrainingModel` around it, which `fit` trains; None before `build`.
         history: A row per epoch; empty before `fit`.
@@ -145,13 +142,10 @@ class Trainer:
         return open_dataset(**self.config.images)
 
     def build(self) -> keras.Model:
-        """Builds and compiles the network with its initial weights.
+        """Returns the compiled network, built with its initial weights.
 
         A teacher and a first stage are trained first. `fit` loads the weights of
         `init`, because a resumed run does not need them.
-
-        Returns:
-            The network.
         """
         with self._at_work():
             self._images.check()
@@ -160,10 +154,7 @@ class Trainer:
         return self.network
 
     def fit(self) -> list[dict[str, float]]:
-        """Trains from the newest checkpoint, or from the start; `build` comes first.
-
-        Returns:
-            The history, a row per epoch.
+        """Trains from the newest checkpoint or the start; returns a row per epoch.
 
         Raises:
             NonFiniteLoss, ConnectionError, OSError, ValueError: As `train` does.
@@ -189,10 +180,7 @@ class Trainer:
         return self.history
 
     def save(self) -> Run:
-        """Tests the trained network; writes `model.keras`, `curves.png`, `run.json`.
-
-        Returns:
-            The finished run.
+        """Tests the network; writes and returns the finished run.
 
         Raises:
             RuntimeError: If nothing has been trained.
@@ -487,9 +475,9 @@ def train(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     model: keras.Model | None = None,
 ) -> Run:
-    """Trains a network and writes a run folder; the same seed gives the same weights.
+    """Trains a network, and writes and returns the run: a seed determines the weights.
 
-    The folder contains `model.keras`, `history.csv`, `run.json`, TensorBoard files
+    Its folder contains `model.keras`, `history.csv`, `run.json`, TensorBoard files
     under `logs/`, and `curves.png` if matplotlib is installed; with a validation split,
     also `best.keras` and `last.keras`, one of which equals `model.keras`. `stage1/` and
     `teacher/` are the run folders of a first stage and of a teacher. A checkpoint is
@@ -528,9 +516,6 @@ def train(
             classifier, which starts from its weights. A copy is trained, with a new
             classifier if the number of classes differs; `Run.model` is that copy. The
             setting `model` becomes `"given"`. To resume, pass the network again.
-
-    Returns:
-        The finished run.
 
     Raises:
         FileExistsError: If `output` is not empty.

@@ -93,7 +93,7 @@ class Overview:
 
 
 def inspect_folder(path: str | os.PathLike[str], *, holdout: float = 0.1) -> Overview:
-    """Inspects an image folder: opens every file once and reports its contents.
+    """Inspects an image folder: opens every file once and returns an `Overview`.
 
     Results are cached in the user's cache folder, so that files are not opened again by
     this function or a training until one changes. The folder itself is not changed.
@@ -101,9 +101,6 @@ def inspect_folder(path: str | os.PathLike[str], *, holdout: float = 0.1) -> Ove
     Arguments:
         path: An image folder, as for `load`.
         holdout: As in `load`.
-
-    Returns:
-        An `Overview`.
 
     Raises:
         FileNotFoundError: If the folder does not exist.
