@@ -102,7 +102,8 @@ def evaluate(
             sampled = _sampled(network, batches, samples, few)
         classifier = _inputs.lite_predictor(model) if lite else network
         scores = training.evaluate(classifier, batches, count)
-    names, files = confusion.class_names, images.files(split, limit) or ()
+    names = confusion.class_names
+    files = images.dataset.files(split, limit, images.like) or ()
     drawn = f"{model.absolute().name} on {Path(name).name}"  # without paths
     if plot is not None:
         confusion.draw(plot, drawn)

@@ -148,22 +148,19 @@ class ModelImages:
             which["data_dir"] = data_dir
         with progress(f"opening {which['name']}"):
             self.dataset = data.open_dataset(**which)
-        self._like = _like_of(dataset, origin, self.dataset)
+        # The data set whose preprocessing to use; None for that of the images.
+        self.like = _like_of(dataset, origin, self.dataset)
         if origin is None and (options := _arguments.preprocessing()):
-            self._like = _described(self.dataset.info, **options)
-        self.info = self._like or self.dataset.info
+            self.like = _described(self.dataset.info, **options)
+        self.info = self.like or self.dataset.info
 
     def batches(
         self, split: str = "test", limit: int | None = None, shuffle: bool = False
     ) -> tf.data.Dataset:
         """Returns batches of normalized images and labels."""
-        how: dict[str, Any] = {"shuffle": shuffle, "limit": limit, "like": self._like}
+        how: dict[str, Any] = {"shuffle": shuffle, "limit": limit, "like": self.like}
         with progress("opening images"):
             return self.dataset.batches(split, 128, augment=False, **how)
-
-    def files(self, split: str, limit: int | None) -> tuple[str, ...] | None:
-        """Returns the files of the same images; None if they are not in a folder."""
-        return self.dataset.files(split, limit, self._like)
 
 
 def _described(
@@ -210,7 +207,6 @@ def _dataset_arguments(
 def _like_of(
     dataset: str | None, origin: Origin | None, images: Any
 ) -> data.DatasetInfo | None:
-    """Returns the data set whose preprocessing to use; None for that of the images."""
     if origin is None:
         return None
     if dataset == origin.info.name or dataset not in DATASETS:

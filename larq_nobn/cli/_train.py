@@ -114,9 +114,11 @@ def train(
     output = _output_of(output, resume, ctx)
     if resume is not None and not config:
         config = _arguments.settings_of_run(output)
-    said = None
-    if not (resume is not None and config):
-        said, more = _start_of(chosen, config, recipe)
+    said, both = None, {**config, **chosen}
+    if not (resume is not None and config) and both.get("init") is None:
+        which = {name: both[name] for name in data.WHICH if name in both}
+        decided = {*both, *(["recipe"] if recipe else [])}
+        said, more = start_of(both.get("dataset", ""), decided, **which)
         recipe, chosen = more.pop("recipe", recipe), chosen | more
     settings = training.RunSettings.from_layers(recipe, config, chosen)
     _arguments.check_run(ctx, [settings])
@@ -149,22 +151,10 @@ def _output_of(output: Path | None, resume: str | None, ctx: click.Context) -> P
     if resume:
         return Path(resume)
     if resume == "" and output is None:
-        raise click.UsageError(
-            "--resume needs a run folder, as in --resume runs/1.", ctx
-        )
+        said = "--resume needs a run folder, as in --resume runs/1."
+        raise click.UsageError(said, ctx)
     numbered = (Path("runs", str(number)) for number in itertools.count(1))
     return output or next(each for each in numbered if not os.path.lexists(each))
-
-
-def _start_of(
-    chosen: dict[str, Any], config: dict[str, Any], recipe: str | None
-) -> tuple[str | None, dict[str, Any]]:
-    both = {**config, **chosen}
-    if both.get("init") is not None:
-        return None, {}
-    which = {name: both[name] for name in data.WHICH if name in both}
-    decided = {*both, *(["recipe"] if recipe else [])}
-    return start_of(both.get("dataset", ""), decided, **which)
 
 
 def _explained(settings: training.RunSettings) -> Table:
@@ -212,14 +202,12 @@ def start_of(
             why += f"{_SIDES[-1]} pixels, a trained network is fine-tuned."
         how += f", images scaled to {height}x{width} pixels"
     if why is None:
-        return (
-            f"{said}: {how}. --init {_arguments.SCRATCH} trains a new network."
-        ), more
-    wide = next((each for most, each in _WIDTHS.items() if count < most), None)
-    size = "" if wide is None else f" of width {wide}, for so many images (--width)"
-    return f"{said}: a new network{size}. {why}".strip(), (
-        {} if wide is None else {"width": wide}
-    )
+        said += f": {how}. --init {_arguments.SCRATCH} trains a new network."
+        return said, more
+    wide = [{"width": width} for most, width in _WIDTHS.items() if count < most]
+    more = wide[0] if wide else {}
+    size = f" of width {more['width']}, for so many images (--width)" if more else ""
+    return f"{said}: a new network{size}. {why}".strip(), more
 
 
 def _size_like(sides: Sequence[int]) -> tuple[int, int]:
@@ -253,9 +241,8 @@ def _at_chance(record: Mapping[str, Any]) -> str | None:
 
 
 def _rows(record: Mapping[str, Any], output: Path, modules: str) -> dict[str, object]:
-    metrics = record["metrics"]
+    metrics, epochs = record["metrics"], len(record["seconds_per_epoch"])
     error = metrics.get("test_calibration_error")
-    epochs = len(record["seconds_per_epoch"])
     saved = record.get("kept_epoch", epochs)
     usual = saved == epochs == record["settings"]["epochs"]
     return {

@@ -19,6 +19,9 @@ from ._area import LUMA
 # Random numbers of an image in addition to the three for crop and flip.
 _FURTHER = {"strong": 9, "random_resized_crop": 4, "randaugment": 4}
 _CROP = 3
+# Of "strong": factors lie in [1 - this, 1 + this).
+_STRENGTH = 0.4
+_LARGEST_ANGLE, _SMALLEST_PART, _HOLE, _GREY = 15 * pi / 180, 0.7, 0.25, 127.5
 
 
 @dataclass(frozen=True)
@@ -152,10 +155,6 @@ def crop_and_flip(
     return tf.gather(images, columns, axis=2, batch_dims=1)
 
 
-# Factors lie in [1 - this, 1 + this).
-_STRENGTH = 0.4
-
-
 def jittered(images: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
     r"""Changes brightness, contrast, saturation of images by rows of `factors`, (N, 3).
 
@@ -166,28 +165,18 @@ def jittered(images: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
     out.
     """
     first, second, third = (f[:, None, None] for f in tf.split(factors, 3, 1))
-    mean = first * _mean_brightness(images)
+    weights = LUMA if images.shape[-1] == 3 else (sum(LUMA),)
+    values = images if images.dtype.is_integer else tf.round(images)
+    # Sums of integers do not depend on the order of addition.
+    sums = tf.reduce_sum(tf.cast(values, tf.int64) * weights, (1, 2, 3), keepdims=True)
+    pixels = images.shape[1] * images.shape[2] * sum(LUMA)
+    mean = first * tf.cast(sums / pixels, tf.float32)
     x = mean + second * (tf.cast(images, tf.float32) * first - mean)
     if images.shape[-1] == 3:
         red, green, blue = tf.split(x * [w / 1000 for w in LUMA], 3, -1)
         grey = red + green + blue
         x = grey + third * (x - grey)
     return tf.clip_by_value(x, 0.0, 255.0)
-
-
-def _mean_brightness(images: tf.Tensor) -> tf.Tensor:
-    """Returns (N, 1, 1, 1); integer sums do not depend on the order of addition."""
-    weights = LUMA if images.shape[-1] == 3 else (sum(LUMA),)
-    values = images if images.dtype.is_integer else tf.round(images)
-    sums = tf.reduce_sum(tf.cast(values, tf.int64) * weights, (1, 2, 3), keepdims=True)
-    pixels = images.shape[1] * images.shape[2] * sum(LUMA)
-    return tf.cast(sums / pixels, tf.float32)
-
-
-_LARGEST_ANGLE = 15 * pi / 180
-_SMALLEST_PART = 0.7
-_HOLE = 0.25
-_GREY = 127.5
 
 
 def random_affine(images: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
@@ -254,11 +243,10 @@ def _rectangle(
     `middles` (N, 2) are fractions of the sides. `halves` are half the height and width
     in pixels, each one number or (N, 1).
     """
+    lines = zip(sides, tf.split(middles, 2, 1), halves, strict=True)
     rows, columns = (
         tf.abs(tf.range(side, dtype=tf.float32) + 0.5 - side * middle) < half
-        for side, middle, half in zip(
-            sides, tf.split(middles, 2, 1), halves, strict=True
-        )
+        for side, middle, half in lines
     )
     return rows[:, :, None, None] & columns[:, None, :, None]
 

@@ -108,9 +108,8 @@ class RunSettings(Settings):
             self._check_taken()
         else:
             normalization_of(self.normalization)
-        kind: Any = None
-        if self.kernel is not None and ">" in self.kernel:
-            kind = registered("kernel", self.kernel)
+        own = self.kernel is not None and ">" in self.kernel
+        kind: Any = registered("kernel", self.kernel) if own else None
         scaled = isinstance(kind, type) and issubclass(kind, ScaledKernel)
         for name in [*self.network, *["blocks"] * (self.blocks is not None)]:
             if name not in known:
@@ -215,11 +214,10 @@ class RunSettings(Settings):
             usual, _ = _usual(theirs, {**file, "network": {}})
             extra = file.get("network", {}).items()
             own = {n: v for n, v in extra if usual["network"].get(n, ...) != v}
-            file = {
-                name: value
-                for name, value in file.items()
-                if name not in of_recipes or usual[name] != value
-            } | {"network": own}
+            kept = {
+                n: v for n, v in file.items() if n not in of_recipes or usual[n] != v
+            }
+            file = {**kept, "network": own}
             if _normalization_of(recipe):
                 file.pop("normalization", None)
         network = {**file.get("network", {}), **options.get("network", {})}
@@ -233,11 +231,8 @@ class RunSettings(Settings):
     def but(self, **changes: Any) -> RunSettings:
         """Returns changed settings; those that lose their effect become defaults."""
         known, values = settings_of(type(self)), {**vars(self), **changes}
-        used = {
-            name: each.default if each.unmet(values) else values[name]
-            for name, each in known.items()
-        }
-        made = type(self)(**{**used, **changes})
+        unused = {n: each.default for n, each in known.items() if each.unmet(values)}
+        made = type(self)(**{**{n: values[n] for n in known}, **unused, **changes})
         made.sources.update({n: s for n, s in self.sources.items() if n not in changes})
         return made
 
@@ -310,10 +305,8 @@ def _usual(
     if model in TAKEN:
         out.add("kernel")  # the network has its own
     # Weights of init, or weights too large for one step to flip their signs.
-    unscaled = (
-        normalization in NORMALIZATIONS and not NORMALIZATIONS[normalization].scaled
-    )
-    if weighted or model in _NORM_FIRST or unscaled:
+    norm = NORMALIZATIONS.get(str(normalization))
+    if weighted or model in _NORM_FIRST or (norm and not norm.scaled):
         out.add("latent_scale")
     if weighted:
         out.add("latent_initializer")

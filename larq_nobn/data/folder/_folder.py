@@ -140,9 +140,8 @@ def first_few(names: Sequence[str]) -> str:
 
 
 def _has_images(place: Path) -> bool:
-    return any(
-        file.suffix.lower() in IMAGE_SUFFIXES for file in files_below(place, _visible)
-    )
+    files = files_below(place, _visible)
+    return any(file.suffix.lower() in IMAGE_SUFFIXES for file in files)
 
 
 def _folders_in(place: Path) -> list[Path]:
