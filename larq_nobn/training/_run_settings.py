@@ -108,8 +108,8 @@ class RunSettings(Settings):
             self._check_taken()
         else:
             normalization_of(self.normalization)
-        own = self.kernel is not None and ">" in self.kernel
-        kind: Any = registered("kernel", self.kernel) if own else None
+        kernel = str(self.kernel)
+        kind: Any = registered("kernel", kernel) if ">" in kernel else None
         scaled = isinstance(kind, type) and issubclass(kind, ScaledKernel)
         for name in [*self.network, *["blocks"] * (self.blocks is not None)]:
             if name not in known:
@@ -214,10 +214,8 @@ class RunSettings(Settings):
             usual, _ = _usual(theirs, {**file, "network": {}})
             extra = file.get("network", {}).items()
             own = {n: v for n, v in extra if usual["network"].get(n, ...) != v}
-            kept = {
-                n: v for n, v in file.items() if n not in of_recipes or usual[n] != v
-            }
-            file = {**kept, "network": own}
+            same = {n for n in of_recipes if n in file and usual[n] == file[n]}
+            file = {n: v for n, v in file.items() if n not in same} | {"network": own}
             if _normalization_of(recipe):
                 file.pop("normalization", None)
         network = {**file.get("network", {}), **options.get("network", {})}
