@@ -127,8 +127,7 @@ def given_by_user(ctx: click.Context) -> set[str]:
 
 def given_settings(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
     """Removes all settings from the arguments; returns those that the user gave."""
-    names = [name for name in SETTINGS if name in options]
-    values = {name: options.pop(name) for name in names}
+    values = {name: options.pop(name) for name in SETTINGS if name in options}
     chosen = {name: values[name] for name in given_by_user(ctx) if name in values}
     return chosen | ({"init": None} if chosen.get("init") == SCRATCH else {})
 
@@ -149,8 +148,7 @@ def check_run(ctx: click.Context, runs: Collection[Settings]) -> None:
 def check_unused(ctx: click.Context, names: Collection[str], why: str) -> None:
     """Rejects given options that would have no effect."""
     unused = given_by_user(ctx).intersection(names)
-    words = [each.opts[0] for each in ctx.command.params if each.name in unused]
-    if words:
+    if words := [x.opts[0] for x in ctx.command.params if x.name in unused]:
         verb, what = ("is", "it") if len(words) == 1 else ("are", "them")
         said = f"{' and '.join(words)} {verb} not used {why}. Leave {what} out."
         raise click.UsageError(said, ctx)
@@ -168,8 +166,6 @@ class Word(click.ParamType):
         return self.name  # click would write it in capitals
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        if not isinstance(value, str):  # it comes from a file of settings
-            return value
         try:
             return self._read(value)
         except ValueError:
@@ -205,11 +201,11 @@ def several(kind: type) -> Word:
 
 
 def _integers(word: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in word.split(","))
+    return tuple(map(int, word.split(",")))
 
 
 def _size(word: str) -> tuple[int, int]:
-    sides = [int(part) for part in word.lower().split("x")]
+    sides = [*map(int, word.lower().split("x"))]
     height, width = sides if len(sides) > 1 else 2 * sides
     return height, width
 
@@ -331,11 +327,11 @@ def _note_preprocessing(ctx: click.Context, param: Any, value: Any) -> None:
 
 def preprocessing(unused: bool = False) -> dict[str, Any]:
     """Returns the given preprocessing options by name; rejects them if unused."""
-    ctx = click.get_current_context(silent=True)
-    if ctx and unused:
+    ctx = click.get_current_context()
+    if unused:
         why = "without --dataset, nor for a model that contains its preprocessing"
         check_unused(ctx, PREPROCESSING, why)
-    return ctx.meta.get(_PREPROCESSING, {}) if ctx else {}
+    return ctx.meta.get(_PREPROCESSING, {})
 
 
 trust_option = click.option(

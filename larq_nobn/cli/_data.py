@@ -89,7 +89,6 @@ def data(
 
 
 def _rows(overview: Overview) -> dict[str, object]:
-    """Returns the findings in words."""
     sizes = [
         f"{least:,} to {most:,}, median {middle:,}"
         for least, middle, most in overview.sizes or ()

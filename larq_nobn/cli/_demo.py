@@ -71,8 +71,7 @@ def demo(
 
     ctx.meta[_exit.RUN] = None
     with _console.progress("training"), _console.initial_weights_shown():
-        shown = TrainingProgress(settings)
-        run = training.train(settings, trained, shown, resume=True)
+        run = training.train(settings, trained, TrainingProgress(settings), resume=True)
     origin = _inputs.Origin(run.dataset, run.record["settings"])
     report = _deploy.converted(run.model, file, None, origin)
     report.to_json(folder / "report.json")
@@ -82,14 +81,12 @@ def demo(
     for name, model in models.items():
         with _console.progress(f"evaluating {name}"):
             scores = training.evaluate(model, images)
-        accuracy = _console.percent(scores["accuracy"])
-        rows[f"{name} accuracy"] = _console.percent(
-            scores["accuracy"], int(scores["examples"])
-        )
+        accuracy, count = scores["accuracy"], int(scores["examples"])
+        rows[f"{name} accuracy"] = _console.percent(accuracy, count)
     _console.print_table(report.table())
     rows |= {"run": trained, "file": file, "report": folder / "report.json"}
     _console.print_table(_console.pairs(f"Demo {folder}", rows))
-    _console.say(f"{file} classifies {accuracy} correctly.")
+    _console.say(f"{file} classifies {_console.percent(accuracy)} correctly.")
 
 
 def _settings_for(dataset: str) -> dict[str, Any]:

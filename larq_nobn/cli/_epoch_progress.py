@@ -17,13 +17,12 @@ _FIRST_TIMED, _TIMED = 2, 10
 def epoch_line(
     settings: training.RunSettings, epoch: int, row: Mapping[str, float]
 ) -> str:
-    """Returns the line that is printed after an epoch."""
-    split = "validation" if "val_accuracy" in row else "test"
-    tested = row["val_accuracy" if split == "validation" else "test_accuracy"]
+    validated = "val_accuracy" in row
+    tested = row["val_accuracy" if validated else "test_accuracy"]
     return (
         f"epoch {epoch}/{settings.epochs}: loss {row['loss']:.3f}, "
         f"accuracy {percent(row['accuracy'])}, "
-        f"{split} accuracy {percent(tested)}"
+        f"{'validation' if validated else 'test'} accuracy {percent(tested)}"
     )
 
 

@@ -134,7 +134,6 @@ def _explained(error: Exception) -> CliError:
 
 
 def _how_to_resume(meta: dict[str, Any]) -> str:
-    """Returns how to resume a training that was stopped, in words."""
     if RUN not in meta:
         return ""
     output: Path | None = meta[RUN]

@@ -34,8 +34,8 @@ class Origin:
             FileNotFoundError: If neither the origin nor `dataset` has the path.
         """
         name = self.info.name
-        nowhere = (*DATASETS, GIVEN)
-        if name in nowhere or not self.settings or name.startswith(TFDS_PREFIX):
+        nowhere = name in (*DATASETS, GIVEN) or name.startswith(TFDS_PREFIX)
+        if nowhere or not self.settings:
             return self
         if dataset is not None and Path(dataset).name == name:
             settings = {**self.settings, "dataset": dataset}
@@ -69,19 +69,17 @@ def open_run_or_file(path: Path, trust: bool) -> tuple[keras.Model, Origin | Non
     if path.is_dir() and not loading.is_saved_model(path):
         run = training.load_run(path, trust)
         settings = with_place(path, run.record["settings"])
-        return run.model, Origin(
-            replace(run.dataset, name=settings["dataset"]), settings
-        )
+        info = replace(run.dataset, name=settings["dataset"])
+        return run.model, Origin(info, settings)
     model = training.open_model(path, trust=trust)
     known = None if path.is_dir() else loading.read_dataset(path)
     if known is None:
         return model, None
     settings = with_place(path.parent, {"dataset": known.name})
-    known = replace(known, name=settings["dataset"])
     settings["image_size"] = known.image_shape[:2]
     if known.holdout is not None:
         settings["holdout"] = known.holdout
-    return model, Origin(known, settings)
+    return model, Origin(replace(known, name=settings["dataset"]), settings)
 
 
 def open_network(
@@ -233,9 +231,8 @@ def statistics_images(
 
 def shape_of(model: keras.Model | Path) -> tuple[int, int, int] | None:
     """Returns the image shape that a model or a file takes, if it is known."""
-    if not isinstance(model, Path):
-        shape = getattr(model, "input_shape", ())
-    else:
+    shape = getattr(model, "input_shape", ())
+    if isinstance(model, Path):
         tensors = lite_predictor(model).input_tensors
         shape = tensors[0].shape if len(tensors) == 1 else ()
     if not isinstance(shape, tuple) or len(shape) != 4 or None in shape[1:]:

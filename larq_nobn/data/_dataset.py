@@ -371,7 +371,6 @@ class Dataset:
 
 
 def _chosen(source: Source, limit: int | None) -> np.ndarray:
-    """Returns the numbers of the images that `limit` leaves."""
     if source.labels is None:
         return np.arange(source.length)[:limit]
     return balanced_subset(source.labels, limit)

@@ -32,7 +32,6 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        """Number of batches of an epoch."""
         count, size = len(self.chosen), self.batch_size
         return count // size if self.whole else -(-count // size)
 

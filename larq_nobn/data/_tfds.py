@@ -68,7 +68,6 @@ def _check_code(name: str, data_dir: DataDir) -> None:
 
 
 def _check_feature(file: Path, part: dict[str, Any]) -> None:
-    """Raises a ValueError for a feature whose class is not part of TFDS."""
     for key in ("pythonClassName", "python_class_name"):
         name = str(part.get(key, "tensorflow_datasets."))
         if not name.startswith("tensorflow_datasets."):
@@ -134,7 +133,6 @@ class Records:
         return len(self._places)
 
     def read(self, index: int) -> bytes:
-        """Returns the content of a record."""
         start, size = self._places[index].tolist()
         with open(self._files[self._file_of[index]], "rb") as stream:
             stream.seek(start)

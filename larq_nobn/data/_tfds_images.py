@@ -32,8 +32,7 @@ def source_of(
         examples, place = places[number]
         return examples.image(place, shape, exact, crop, region)
 
-    kind = "float32" if exact else "uint8"
-    return Source(len(places), shape, kind, labels, read)
+    return Source(len(places), shape, "float32" if exact else "uint8", labels, read)
 
 
 class AnyTfds(Images):

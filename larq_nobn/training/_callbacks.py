@@ -30,7 +30,6 @@ from ..graph import _copies, _operation
 from ..population import BatchNormStatistics, averages_of, has_batch_norm
 from ..population._batches import model_batches
 from ..quantizers import BernoulliSign
-from ._checkpoints import latent
 from ._network import schedule_for
 from ._run_settings import RunSettings
 
@@ -195,7 +194,9 @@ class WeightAverages(keras.callbacks.Callback):
     def __init__(self, network: keras.Model, decay: float) -> None:
         super().__init__()
         self._decay = decay
-        self._weights = [latent(weight) for weight in network.trainable_variables]
+        self._weights = [
+            _operation.latent(weight) for weight in network.trainable_variables
+        ]
         self.variables = [
             tf.Variable(
                 tf.zeros(weight.shape, weight.dtype),
@@ -207,7 +208,6 @@ class WeightAverages(keras.callbacks.Callback):
         ]
 
     def start(self) -> None:
-        """Sets the averages to the weights that a training starts from."""
         for average, weight in zip(self.variables, self._weights, strict=True):
             average.assign(weight.read_value())
 

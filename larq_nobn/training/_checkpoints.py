@@ -245,7 +245,7 @@ class Checkpoints(keras.callbacks.Callback):
             places = [id(each) for each in latent_weights(model)]
             averages = values[-len(self._averages) :]
             for each, average in zip(model.trainable_variables, averages, strict=True):
-                weights[places.index(id(latent(each)))] = average
+                weights[places.index(id(_operation.latent(each)))] = average
         return weights
 
     def restore_epoch(self, model: keras.Model, epoch: int) -> None:
@@ -257,8 +257,7 @@ class Checkpoints(keras.callbacks.Callback):
         """Returns the checkpoint of the best epoch of the history, if there is one."""
         if self._best is None or not states["journal"]:
             return set()
-        position = Position(self._best(states["journal"]), 0)
-        return {self._folder / name_of(position)}
+        return {self._folder / name_of(Position(self._best(states["journal"]), 0))}
 
     def _read(
         self, file: Path, variables: list[Any]
@@ -287,16 +286,12 @@ def _variables(model: keras.Model) -> list[Any]:
         scale = optimizer._loss_scale
         variables += [scale.current_loss_scale, scale.counter]
     # Inside Larq's scope, a quantized variable would read as ±1.
-    return [latent(variable) for variable in variables]
-
-
-def latent(variable: Any) -> Any:
-    return getattr(variable, "latent_variable", variable)
+    return [_operation.latent(variable) for variable in variables]
 
 
 def latent_weights(model: keras.Model) -> list[Any]:
     """Returns the weights, with latent weights in place of their signs."""
-    return [latent(weight) for weight in model.weights]
+    return [_operation.latent(weight) for weight in model.weights]
 
 
 def set_weights(model: keras.Model, values: list[np.ndarray]) -> None:

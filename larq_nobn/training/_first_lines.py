@@ -45,8 +45,7 @@ def first_lines(
     mean, std = (", ".join(map(str, each)) for each in (info.mean, info.std))
     said = f"{mean}; {std}" if mean else "images are not normalized"
     yield f"Mean and standard deviation: {said}"
-    profile = ModelProfile(network)
-    size = profile.memory / 8 + _PER_LAYER * len(network.layers)
+    size = ModelProfile(network).memory / 8 + _PER_LAYER * len(network.layers)
     model = config.init if config.model == MODEL_FROM_INIT else config.model
     how = [model, config.normalization]
     how += [shown(config.network)] if config.network else []

@@ -276,8 +276,7 @@ def load_run(folder: str | os.PathLike, trust: bool = False) -> Run:
     if settings["ema"] is not None:
         averages = WeightAverages(model, settings["ema"])
     variables = averages.variables if averages else ()
-    stateful = {"journal": journal}
-    Checkpoints(network.parent, stateful, averages=variables).restore(model)
+    Checkpoints(network.parent, {"journal": journal}, averages=variables).restore(model)
     if averages:
         averages.swap()
     history = [dict(row) for row in journal.value]
@@ -398,8 +397,7 @@ def write_record(
         _checkpoints.set_weights(network, weights)
         save_model(network, file, described)
         _checkpoints.set_weights(network, own)
-    said = (settings.model, settings.normalization, name)
-    title = ", ".join(filter(None, said))
+    title = ", ".join(filter(None, (settings.model, settings.normalization, name)))
     draw_curves(folder / "curves.png", title, history, history_of)
     # Last, because a run with this file counts as finished.
     _run_files.write_json(folder / _run_files.RECORD_FILE, record)

@@ -35,10 +35,9 @@ def runs_before(settings: RunSettings) -> dict[str, RunSettings]:
 
 def first_stage(settings: RunSettings) -> RunSettings:
     """Returns the settings of stage one: the same network with real-valued kernels."""
-    consecutive = settings.teacher == CONSECUTIVE
     return settings.but(
         stages=1,
-        teacher=TRAINED if consecutive else settings.teacher,
+        teacher=TRAINED if settings.teacher == CONSECUTIVE else settings.teacher,
         kernel=None,
         weight_decay=settings.stage_one_decay,
         network={**settings.network, "binary_weights": False},

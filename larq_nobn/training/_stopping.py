@@ -14,7 +14,8 @@ from .._errors import UserError
 from .._keras import keras
 from .._math import is_finite
 from ..callbacks._monitor import owners
-from ._checkpoints import START, Checkpoints, Position, latent
+from ..graph import _operation
+from ._checkpoints import START, Checkpoints, Position
 from ._run_settings import RunSettings
 from ._training_model import NOT_FINITE
 
@@ -121,4 +122,6 @@ def find_non_finite(model: keras.Model, images: tf.Tensor) -> str:
 
 
 def _bad_weights(model: keras.Model) -> list[Any]:
-    return [weight for weight in model.weights if not is_finite(latent(weight))]
+    return [
+        weight for weight in model.weights if not is_finite(_operation.latent(weight))
+    ]

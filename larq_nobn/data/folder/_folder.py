@@ -404,8 +404,7 @@ class Folder(Images):
                     f"or inspect {self.name} with larq-nobn data."
                 ) from error
 
-        kind = "float32" if exact else "uint8"
-        return Source(len(own), shape, kind, labels, read)
+        return Source(len(own), shape, "float32" if exact else "uint8", labels, read)
 
 
 def _sizes(root: Path, entries: Iterable[Entry]) -> Iterator[tuple[int, int]]:
@@ -414,8 +413,7 @@ def _sizes(root: Path, entries: Iterable[Entry]) -> Iterator[tuple[int, int]]:
         from PIL import Image
     unreadable = OSError, ValueError, Image.DecompressionBombError
     for entry in entries:
-        file = root / entry.path
-        with contextlib.suppress(*unreadable), Image.open(file) as image:
+        with contextlib.suppress(*unreadable), Image.open(root / entry.path) as image:
             yield image.height, image.width
 
 
