@@ -57,7 +57,6 @@ class Command(click.Command):
         self.params += [_FORCE] * writing + [_TRACEBACK]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parses the words after the command's name; rejects empty words."""
         for word in args:
             if re.fullmatch(r"(--[\w-]+=)?\s*", word):
                 raise click.UsageError(
@@ -68,7 +67,6 @@ class Command(click.Command):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Checks values and outputs, then runs the command."""
         from ..data import reading
 
         # A module that is imported later may register recipes.

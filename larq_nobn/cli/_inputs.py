@@ -155,7 +155,6 @@ class ModelImages:
     def batches(
         self, split: str = "test", limit: int | None = None, shuffle: bool = False
     ) -> tf.data.Dataset:
-        """Returns batches of normalized images and labels."""
         how: dict[str, Any] = {"shuffle": shuffle, "limit": limit, "like": self.like}
         with progress("opening images"):
             return self.dataset.batches(split, 128, augment=False, **how)
@@ -185,7 +184,6 @@ def _described(
 def _dataset_arguments(
     dataset: str | None, origin: Origin | None, model: keras.Model | Path | None
 ) -> dict[str, Any]:
-    """Returns the arguments of `data.open_dataset` for the images of a command."""
     if origin is not None and dataset in (None, origin.info.name):
         return origin.dataset_arguments
     if origin is not None and origin.dataset_arguments:

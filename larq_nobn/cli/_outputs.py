@@ -30,7 +30,6 @@ class Output(click.Path):
         self.suffix, self.plots = suffix, plots
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        """Returns the path; raises for a wrong suffix, or if matplotlib is missing."""
         path: Any = super().convert(value, param, ctx)
         suffixes = [TFLITE, C] if self.suffix == TFLITE else [self.suffix]
         if self.suffix != JSON and Path(path).suffix not in suffixes:

@@ -153,7 +153,6 @@ def image_files(places: Sequence[Path]) -> list[Path]:
 
 
 def read_pixels(file: Path) -> np.ndarray:
-    """Returns the pixels of a file, (height, width, channels), uint8."""
     content = file.read_bytes()
     try:
         return data.decode(content)

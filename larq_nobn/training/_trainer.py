@@ -494,17 +494,14 @@ def train(
             finished run is returned unchanged; if there is no run, one starts.
         strategy: `"none"`, `"mirrored"` over all GPUs of this machine, or
             `"multi_worker"` over the machines that the variable TF_CONFIG names.
-        data: Your own images: (train, test) or (train, validation, test). Each is a
-            pair (images, labels) of arrays, or each is a `tf.data.Dataset` of such
-            pairs. Arrays of bytes are normalized and augmented as a data set is; arrays
+        data: Your own images, as `larq_nobn.data.Dataset.from_data` takes or returns
+            them. Arrays of bytes are normalized and augmented as a data set is; arrays
             of floats must be normalized. Each pass over a `tf.data.Dataset` is one
-            epoch, used unchanged. What `larq_nobn.data.Dataset.from_data` returns is
-            allowed, too. The setting `dataset` becomes `"given"`. To resume, pass the
-            same images; each pass over a `tf.data.Dataset` must then be the same.
+            epoch, used unchanged. The setting `dataset` becomes `"given"`. To resume,
+            pass the same images; a `tf.data.Dataset` must then repeat its passes.
         checkpoint_steps: Steps between two checkpoints within an epoch; None writes
-            one every ten minutes. It does not affect the weights.
-        cache: Where decoded images are cached, as in `larq_nobn.data.load`. It does not
-            affect the weights.
+            one every ten minutes.
+        cache: Where decoded images are cached, as in `larq_nobn.data.load`.
         trust: Whether code from the files of `init` and of a teacher may run, as in
             `open_model`. Only for files of your own.
         wait: Seconds that a worker of `"multi_worker"` waits for the others.
