@@ -325,11 +325,11 @@ def _note_preprocessing(ctx: click.Context, param: Any, value: Any) -> None:
 
 def preprocessing(unused: bool = False) -> dict[str, Any]:
     """Returns the given preprocessing options by name; rejects them if unused."""
-    ctx = click.get_current_context()
-    if unused:
+    ctx = click.get_current_context(silent=True)
+    if ctx and unused:
         why = "without --dataset, nor for a model that contains its preprocessing"
         check_unused(ctx, PREPROCESSING, why)
-    return ctx.meta.get(_PREPROCESSING, {})
+    return ctx.meta.get(_PREPROCESSING, {}) if ctx else {}
 
 
 trust_option = click.option(
