@@ -8,8 +8,8 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import tensorflow as tf
@@ -24,7 +24,7 @@ _log = logging.getLogger("larq_nobn")
 _PAUSE, _ANSWER = 0.2, 5.0
 # Seconds that a worker waits for the others to start.
 WAIT = 600
-_GONE = (
+GONE = (
     "Another worker has stopped, or cannot be reached, and no worker trains alone. "
     "Read its messages, then start all workers again with --resume (resume=True)."
 )
@@ -62,7 +62,7 @@ def _multi_worker(wait: float) -> tf.distribute.Strategy:
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except tf.errors.OpError as error:
-        raise ConnectionError(_GONE) from error
+        raise ConnectionError(GONE) from error
     finally:
         with suppress(ValueError):  # outside of the main thread
             # TensorFlow has replaced the handler by one that ignores the signal.
@@ -84,15 +84,6 @@ def check_slices(strategy: tf.distribute.Strategy, batch_size: int, micro: int) 
             f"batch_size={batch_size} cannot be shared evenly by {replicas} replicas"
             f"{each if micro > 1 else ''}. Choose a multiple of {replicas * micro}."
         )
-
-
-@contextmanager
-def with_all_workers() -> Iterator[None]:
-    """Raises a ConnectionError if another worker is gone: no worker can train alone."""
-    try:
-        yield
-    except tf.errors.UnavailableError as error:
-        raise ConnectionError(_GONE) from error
 
 
 def distribute(

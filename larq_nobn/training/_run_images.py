@@ -74,7 +74,7 @@ class RunImages:
         return self.batches("train", batch_size=count, mixup=0.0, cutmix=0.0).take(1)
 
     def check(self) -> None:
-        """Rejects splits that do not suit the settings; warns of repeated images."""
+        """Rejects splits that do not suit the settings; warns of images seen before."""
         settings, info = self.settings, self.dataset.info
         if settings.keep == "best" or settings.patience is not None:
             check_validated("the epoch to save", info)
@@ -93,19 +93,14 @@ class RunImages:
                     *(repeated, count, split),
                 )
         if settings.init is not None and settings.validation:
-            _check_seen(settings, settings.init)
-
-
-def _check_seen(settings: RunSettings, init: str) -> None:
-    """Warns if the network of `init` was trained on images that are held out here."""
-    theirs = trained_on(init) or {"dataset": ""}
-    same = Path(theirs["dataset"]).name == Path(settings.dataset).name
-    if same and theirs.get("validation") != settings.validation:
-        _log.warning(
-            "The network of %s was trained on images that are held out here, which "
-            "makes val_* too good. Train it with --validation %g, too.",
-            *(init, settings.validation),
-        )
+            theirs = trained_on(settings.init) or {"dataset": ""}
+            same = Path(theirs["dataset"]).name == Path(settings.dataset).name
+            if same and theirs.get("validation") != settings.validation:
+                _log.warning(
+                    "The network of %s was trained on images that are held out here, "
+                    "which makes val_* too good. Train it with --validation %g, too.",
+                    *(settings.init, settings.validation),
+                )
 
 
 def check_micro_batches(batches: tf.data.Dataset, accumulate: int) -> None:

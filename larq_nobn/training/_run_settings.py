@@ -104,10 +104,20 @@ class RunSettings(Settings):
     def _check_combinations(self, usual: Mapping[str, Any] | None = None) -> None:
         super()._check_combinations(usual)
         known = _builder_options(self.model)
-        if self.model in TAKEN:
-            self._check_taken()
-        else:
+        if self.model not in TAKEN:
             normalization_of(self.normalization)
+        elif self.init is None and self.model == MODEL_FROM_INIT:
+            raise InvalidValue(
+                f"model={MODEL_FROM_INIT!r} is the network of init, which is not "
+                "given. Add --init RUN_OR_FILE (init=...), or name the network."
+            )
+        for name, usual_value in _FIXED.items() if self.model in TAKEN else ():
+            if (value := getattr(self, name)) != usual_value:
+                of = "that is given" if self.init is None else f"of init={self.init!r}"
+                raise InvalidValue(
+                    f"{name}={value!r} cannot change the network {of}. Leave it out, "
+                    "or choose a model (--model) that takes the weights."
+                )
         kernel = str(self.kernel)
         kind: Any = registered("kernel", kernel) if ">" in kernel else None
         scaled = isinstance(kind, type) and issubclass(kind, ScaledKernel)
@@ -149,21 +159,6 @@ class RunSettings(Settings):
             with suppress(OSError, ValueError):  # there is no such file
                 digest = sha256_of(weights_file(self.init))
                 object.__setattr__(self, "init_sha256", digest)
-
-    def _check_taken(self) -> None:
-        """Rejects settings that an existing network determines."""
-        if self.init is None and self.model == MODEL_FROM_INIT:
-            raise InvalidValue(
-                f"model={MODEL_FROM_INIT!r} is the network of init, which is not "
-                "given. Add --init RUN_OR_FILE (init=...), or name the network."
-            )
-        own = "that is given" if self.init is None else f"of init={self.init!r}"
-        for name, usual in _FIXED.items():
-            if (value := getattr(self, name)) != usual:
-                raise InvalidValue(
-                    f"{name}={value!r} cannot change the network {own}. Leave it out, "
-                    "or choose a model (--model) that takes the weights."
-                )
 
     @property
     def images(self) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import tensorflow as tf
+
 from .. import _checks, _signals
 from .._keras import check_model, dtype_policy, keras
 from .._names import CACHES, CONSECUTIVE, GIVEN
@@ -227,14 +229,16 @@ class Trainer:
     @contextmanager
     def _at_work(self) -> Iterator[None]:
         """Handles signals, lost workers, unreadable images; unlocks after a failure."""
-        with stoppable(), _distribution.with_all_workers(), reading():
+        with stoppable(), reading():
             try:
                 yield
-            except BaseException:
+            except BaseException as error:
                 _signals.in_step = False
                 self._lock.__exit__(*sys.exc_info())
                 self.network = self.model = self._folder = None
                 self.history = []
+                if isinstance(error, tf.errors.UnavailableError):
+                    raise ConnectionError(_distribution.GONE) from error
                 raise
 
     def _lock_folder(self) -> Path:
