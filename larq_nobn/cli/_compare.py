@@ -15,14 +15,8 @@ from ._outputs import json_option, plot_option
 from ._package import training
 
 # Settings that compare takes lists of, with their defaults.
-LISTS = {
-    "normalization": "batch_norm,none,nobn",
-    "label": None,
-    "recipe": None,
-    "batch_size": None,
-    "learning_rate": None,
-    "seed": "0",
-}
+LISTS = {"normalization": "batch_norm,none,nobn", "label": None, "recipe": None}
+LISTS |= {"batch_size": None, "learning_rate": None, "seed": "0"}
 
 
 @click.command(cls=_arguments.Grouped)

@@ -10,12 +10,9 @@ from .._names import NORMALIZATIONS
 from ._recipe import Recipe
 
 # Chen et al. 2021, as in the published code.
-_PUBLISHED = {
-    "alpha": 0.2,
-    "variance_rule": "vita",
-    "variance_preserving": False,
-    "balanced": False,
-}
+_PUBLISHED = dict(
+    alpha=0.2, variance_rule="vita", variance_preserving=False, balanced=False
+)
 _PLAIN = Recipe(network=_PUBLISHED)
 # The defaults of the builders, written out so that `run.json` contains them.
 _NOBN = Recipe(
@@ -24,12 +21,9 @@ _NOBN = Recipe(
     shift_multiplier=4.0,
     calibrate=True,
     reflect=True,
-    network={
-        "alpha": 0.5,
-        "variance_rule": "nf",
-        "variance_preserving": True,
-        "balanced": True,
-    },
+    network=dict(
+        alpha=0.5, variance_rule="nf", variance_preserving=True, balanced=True
+    ),
 )
 
 # From results/tuning/: kernels without mean and, for batch-independent networks, signs

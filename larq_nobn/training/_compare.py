@@ -35,13 +35,8 @@ Progress = Callable[[str, Mapping[str, float]], object]
 Process = subprocess.CompletedProcess[str]
 Submit = Callable[[Sequence[str]], "Future[Process]"]
 # Only errors and warnings of a run are read.
-_STREAMS: dict[str, Any] = {
-    "stdin": subprocess.DEVNULL,
-    "stdout": subprocess.DEVNULL,
-    "stderr": subprocess.PIPE,
-    "text": True,
-    "errors": "backslashreplace",
-}
+_STREAMS: dict[str, Any] = dict.fromkeys(("stdin", "stdout"), subprocess.DEVNULL)
+_STREAMS |= {"stderr": subprocess.PIPE, "text": True, "errors": "backslashreplace"}
 _SECONDS_BETWEEN_LOOKS = 0.5
 _SECONDS_TO_CONNECT = 10.0
 _SECONDS_OF_GRACE = 10.0
@@ -80,13 +75,8 @@ def grid(
         cells = nobn.training.grid(["batch_norm", "nobn"], seeds=[0, 1], epochs=5)
         ```
     """
-    axes: dict[str, Any] = {
-        "normalization": normalizations,
-        "recipe": recipes,
-        "batch_size": batch_sizes,
-        "learning_rate": learning_rates,
-        "seed": seeds,
-    }
+    axes: dict[str, Any] = {"normalization": normalizations, "recipe": recipes}
+    axes |= {"batch_size": batch_sizes, "learning_rate": learning_rates, "seed": seeds}
     lists = {n: check_list(f"{n}s", v) for n, v in axes.items() if v is not None}
     label_of = {} if labels is None else _labels(labels, lists.get("normalization"))
     runs, network = {}, shared.get("network")

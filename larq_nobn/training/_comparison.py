@@ -172,13 +172,9 @@ class Group:
 
     def _row(self) -> dict[str, str]:
         """Returns the cells of the table, by heading."""
-        row, count, ends = (
-            dict.fromkeys(_RESULTS, "-"),
-            len(self.finished),
-            self.interval,
-        )
+        row, count = dict.fromkeys(_RESULTS, "-"), len(self.finished)
         row |= {"runs": str(count), "failed": str(len(self.outcomes) - count)}
-        if ends is not None:
+        if ends := self.interval:
             row["± of 95 %"] = f"{50 * (ends[1] - ends[0]):.1f}"
         if not count:
             return row

@@ -15,7 +15,7 @@ from .._checks import check_choice
 from .._errors import InvalidType, InvalidValue
 from .._files import sha256_of
 from .._keras import keras, registered
-from .._names import FLOAT_MODEL, GIVEN, MODEL_FROM_INIT, MODELS, find_pretrained
+from .._names import FLOAT_MODEL, GIVEN, MODEL_FROM_INIT, find_pretrained
 from ..config import _presets
 from ..config._fields import documented, settings_of
 from ..config._presets import RECIPES
@@ -32,16 +32,10 @@ NETWORKS: dict[str, Callable[..., keras.Model]] = {
     FLOAT_MODEL: float_resnet,
 }
 # Models with shifts at signs and activations under every normalization.
-_SHIFTED = frozenset(n for n in MODELS if n.startswith(("ReActNet", "ReCU")))
+_SHIFTED = ("ReActNet", "ReCU")  # starts of their names
 # Models that normalize before the sign. Their latent weights start from Keras' default;
 # those of the other models, if a norm follows, start within +-0.001.
-_NORM_FIRST = frozenset(
-    {
-        "XNORNet18",
-        *("BinaryDenseNet28", "BinaryDenseNet37", "BinaryDenseNet45"),
-        *(name for name in MODELS if name.startswith("MeliusNet")),
-    }
-)
+_NORM_FIRST = ("XNORNet", "BinaryDenseNet", "MeliusNet")  # starts of their names
 # Arguments of builders that the setting `network` does not contain.
 _NO_OPTIONS = {"input_shape", "classes", "normalization", "width", "name"}
 # Arguments of builders that only the normalization nobn uses.
@@ -51,14 +45,8 @@ OF_NOBN = {
 # Values of `model` that name an existing network, of a file or of the caller.
 TAKEN = (MODEL_FROM_INIT, GIVEN)
 # Settings that such a network determines, with the only value that is allowed.
-_FIXED: dict[str, Any] = {
-    "normalization": None,
-    "width": None,
-    "blocks": None,
-    "network": {},
-    "stages": 1,
-    "precision": "float32",
-}
+_FIXED: dict[str, Any] = dict.fromkeys(("normalization", "width", "blocks"))
+_FIXED |= {"network": {}, "stages": 1, "precision": "float32"}
 
 
 @documented
@@ -299,7 +287,7 @@ def _usual(
         out.add("kernel")  # the network has its own
     # Weights of init, or weights too large for one step to flip their signs.
     norm = NORMALIZATIONS.get(str(normalization))
-    if weighted or model in _NORM_FIRST or (norm and not norm.scaled):
+    if weighted or model.startswith(_NORM_FIRST) or (norm and not norm.scaled):
         out.add("latent_scale")
     if weighted:
         out.add("latent_initializer")
@@ -309,7 +297,9 @@ def _usual(
 
 def _can_calibrate(model: str, normalization: str | None) -> bool:
     """Returns whether there is something to initialize, without batch statistics."""
-    shifted = model in _SHIFTED and normalization not in models.BATCH_STATISTICS
+    shifted = (
+        model.startswith(_SHIFTED) and normalization not in models.BATCH_STATISTICS
+    )
     return normalization == "nobn" or shifted
 
 

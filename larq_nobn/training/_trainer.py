@@ -123,14 +123,10 @@ class Trainer:
         self.config, self._given = config, model
         self._before = dict(before or {})
         # Options that do not affect the trained weights.
-        self._how: dict[str, Any] = {
-            "progress": progress,
-            "resume": resume,
-            "strategy": strategy,
-            "checkpoint_steps": checkpoint_steps,
-            "cache": _checks.check_choice("cache", cache, CACHES),
-            "trust": trust,
-        }
+        _checks.check_choice("cache", cache, CACHES)
+        self._how: dict[str, Any] = {"progress": progress, "resume": resume}
+        self._how |= {"strategy": strategy, "checkpoint_steps": checkpoint_steps}
+        self._how |= {"cache": cache, "trust": trust}
         self.network: keras.Model = None
         self.model: Any = None
         self.history: list[dict[str, float]] = []
@@ -400,11 +396,8 @@ class Trainer:
         position: Position,
     ) -> None:
         """Trains from a position to the end; does nothing if the training is over."""
-        images, split, progress = (
-            self._images,
-            self._images.watched,
-            self._how["progress"],
-        )
+        images, progress = self._images, self._how["progress"]
+        split = images.watched
         watchers = [] if isinstance(progress, bool) else [progress]
         renamed = [_callbacks.TestMetrics()] * (split == "test")
         # `build` has made the batches of the start. They repeat for ever, so that Keras
