@@ -124,15 +124,14 @@ class Setting:
                 return group
         return ()
 
-    def check_used(self, settings: Mapping[str, Any], source: str = "") -> None:
+    def check_used(self, settings: Mapping[str, Any]) -> None:
         """Raises a ValueError that names the unmet conditions, if there are any."""
         if not (unmet := self.unmet(settings)):
             return
         others = dict.fromkeys(f"{n}={settings[n]!r}" for n in (w.name for w in unmet))
-        where = f" {source}" if source else ""
         why = f", {unmet[0].why}" if unmet[0].why else ": nothing would use it"
         raise InvalidValue(
-            f"{self.name}={settings[self.name]!r}{where} does not go with "
+            f"{self.name}={settings[self.name]!r} does not go with "
             f"{' and '.join(others)}{why}. Choose {' or '.join(map(str, unmet))}, or "
             f"leave {self.name} out."
         )

@@ -392,9 +392,7 @@ def _relabeled(source: Source, ours: tuple[str, ...], info: DatasetInfo) -> Sour
     return replace(source, labels=np.array(places, np.int64)[source.labels])
 
 
-def batches_of(
-    pair: Any, info: DatasetInfo | None, batch_size: int = 128
-) -> tf.data.Dataset:
+def batches_of(pair: Any, info: DatasetInfo | None) -> tf.data.Dataset:
     """Returns batches of a pair (images, labels) of the caller for a network.
 
     Bytes are normalized as the images of `info`, and class names are those of `info`.
@@ -407,7 +405,7 @@ def batches_of(
             "The model contains no mean and standard deviation to normalize bytes. "
             "Give floats, normalized as in its training, or what data.load returns."
         )
-    return Dataset(images).batches("test", batch_size, like=info)
+    return Dataset(images).batches("test", 128, like=info)
 
 
 def _check_channels(channels: int | None) -> int | None:

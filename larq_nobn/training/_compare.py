@@ -162,10 +162,9 @@ def compare(
     """
     folder = Path(check_path("output", output))
     check_kind("cells", cells, Mapping, "settings by name. Make them with grid")
+    wanted = "RunSettings. Make them with grid"
     for name, each in cells.items():
-        check_kind(
-            f"cells[{name!r}]", each, RunSettings, "RunSettings. Make them with grid"
-        )
+        check_kind(f"cells[{name!r}]", each, RunSettings, wanted)
     check_folder(folder, "a comparison")
     check_bounds("jobs", jobs)
     if scheduler is not None and jobs != 1:
