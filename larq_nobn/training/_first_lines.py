@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from .._keras import keras
 from .._names import MODEL_FROM_INIT, SPLITS
@@ -30,8 +31,8 @@ def first_lines(
     output: Path,
 ) -> Iterator[str]:
     """Yields the lines that describe a run before its first step."""
-    info = dataset.info
-    yield f"Images: {', '.join(_splits(dataset, config.limit))}; {info.name}"
+    info, splits = dataset.info, [*_splits(dataset, config.limit)]
+    yield f"Images: {', '.join(said for _, _, _, said in splits)}; {info.name}"
     *sides, channels = info.image_shape
     size = f"Size: {'x'.join(map(str, sides))}, {_counted(channels, 'channel')}"
     if dataset.sizes - {tuple(sides)}:
@@ -58,30 +59,30 @@ def first_lines(
         f"{min(config.batch_size, config.limit or info.train_examples)} images each; "
         f"written to {output}"
     )
-    yield from _held_out(dataset, config.limit)
+    for split, count, counts, _ in splits:
+        if split != "train":
+            yield from _held_out(split, count, counts, info.class_names)
 
 
 def _counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'s' * (count != 1)}"
 
 
-def _counts(dataset: Dataset, limit: int | None, split: str) -> tuple[int, ...]:
-    """Returns the images per class; empty where they are not counted."""
-    with suppress(ValueError):
-        return dataset.class_counts(limit, split)
-    return ()
+def _splits(dataset: Dataset, limit: int | None) -> Iterator[tuple[str, int, Any, str]]:
+    """Yields each split, its images, those of each class, and a description.
 
-
-def _splits(dataset: Dataset, limit: int | None) -> Iterator[str]:
-    """Yields the number of images of each split and of its classes."""
+    Where the images of each class are not counted, they are ().
+    """
     for split in SPLITS:
-        if count := getattr(dataset.info, f"{split}_examples"):
-            counts = _counts(dataset, limit, split)
-            said = f"{min(count, limit or count):,} {split}"
-            if counts:
+        if whole := getattr(dataset.info, f"{split}_examples"):
+            count = min(whole, limit or whole)
+            counts: tuple[int, ...] = ()
+            said = f"{count:,} {split}"
+            with suppress(ValueError):
+                counts = dataset.class_counts(limit, split)
                 ends = dict.fromkeys(f"{end(counts):,}" for end in (min, max))
                 said += f" ({' to '.join(ends)} of each of {len(counts)} classes)"
-            yield said
+            yield split, count, counts, said
 
 
 def _augmentation(config: RunSettings, dataset: Dataset) -> str:
@@ -103,24 +104,20 @@ def _augmentation(config: RunSettings, dataset: Dataset) -> str:
     return ", ".join(said)
 
 
-def _held_out(dataset: Dataset, limit: int | None) -> Iterator[str]:
-    """Yields a warning for each held-out split that is small or uneven."""
-    for split in SPLITS[1:]:
-        count = getattr(dataset.info, f"{split}_examples")
-        count = min(count, limit or count)
-        if not count:
-            continue
-        low, high = wilson_interval(0.5, count)
-        if 100 * (high - low) > 2 * _WIDE:
-            yield (
-                f"With only {count} {split} images, a measured accuracy of 50 % means "
-                f"{100 * low:.0f} to {100 * high:.0f} %."
-            )
-        counts = _counts(dataset, limit, split)
-        if counts and max(counts) > _UNEVEN * min(counts):
-            names = dataset.info.class_names or tuple(map(str, range(len(counts))))
-            few, many = (counts.index(end(counts)) for end in (min, max))
-            yield (
-                f"The {split} split is uneven: {counts[few]:,} of {names[few]}, "
-                f"{counts[many]:,} of {names[many]}."
-            )
+def _held_out(
+    split: str, count: int, counts: Sequence[int], names: Sequence[str]
+) -> Iterator[str]:
+    """Yields a warning if a held-out split is small or uneven."""
+    low, high = wilson_interval(0.5, count)
+    if 100 * (high - low) > 2 * _WIDE:
+        yield (
+            f"With only {count} {split} images, a measured accuracy of 50 % means "
+            f"{100 * low:.0f} to {100 * high:.0f} %."
+        )
+    if counts and max(counts) > _UNEVEN * min(counts):
+        few, many = (counts.index(end(counts)) for end in (min, max))
+        names = names or [*map(str, range(len(counts)))]
+        yield (
+            f"The {split} split is uneven: {counts[few]:,} of {names[few]}, "
+            f"{counts[many]:,} of {names[many]}."
+        )
