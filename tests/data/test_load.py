@@ -187,7 +187,7 @@ class Files(_tfds.Examples):
     def __len__(self) -> int:
         return len(self.files)
 
-    def read(self, index: int) -> tuple[bytes, int]:
+    def example(self, index: int) -> tuple[bytes, int]:
         return self.files[index], index
 
 
