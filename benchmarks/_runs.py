@@ -35,7 +35,7 @@ def history(settings, run, kept, data=lambda: None, around=nullcontext):
         tf.keras.backend.clear_session()
         with around(settings):
             nobn.training.train(settings, run, resume=True, data=data())
-        keep_run(run, kept)
+        keep_run(run, kept, settings)
     return kept_runs(kept.parent)[kept.name][1]
 
 
@@ -67,8 +67,11 @@ def logged(numbers):
     return {names.get(name, name): value for name, value in numbers.items()}
 
 
-def keep_run(run, kept):
-    """Adds the log of a finished run to that of its experiment."""
+def keep_run(run, kept, settings=None):
+    """Adds the log of a finished run to that of its experiment.
+
+    `settings` have the place of an image folder, which the run does not.
+    """
     record, rows = nobn.training.load_record(run)
     record = {n: each for n, each in record.items() if n != "seconds_per_epoch"}
     record["metrics"] = logged(record["metrics"]) | record["metrics"]
@@ -77,7 +80,7 @@ def keep_run(run, kept):
     before = runs[kept.name][0]["metrics"] if kept.name in runs else {}
     given = record["settings"]["dataset"] == "given"  # images that are stored nowhere
     if not given and _CALIBRATION not in record["metrics"]:
-        error = before.get(_CALIBRATION) or calibration_error(run)
+        error = before.get(_CALIBRATION) or calibration_error(run, settings)
         record["metrics"] = {**record["metrics"], _CALIBRATION: error}
     # As JSON gives it back, so that what is equal is found to be.
     record = json.loads(json.dumps(record))
@@ -85,10 +88,10 @@ def keep_run(run, kept):
         write_runs(kept.parent, {**runs, kept.name: (record, rows)})
 
 
-def calibration_error(run):
+def calibration_error(run, settings=None):
     """On all test images; a run without a validation split does not log it."""
     record, _ = nobn.training.load_record(run)
-    settings = nobn.training.RunSettings(**record["settings"])
+    settings = settings or nobn.training.RunSettings(**record["settings"])
     images = nobn.data.open_dataset(**settings.images).batches("test", 256)
     scores = nobn.training.evaluate(nobn.training.open_model(run), images)
     return scores["calibration_error"]
