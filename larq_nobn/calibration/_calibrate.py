@@ -105,7 +105,14 @@ def calibrate(model: keras.Model, data: Any, examples: int = 512) -> None:
     """
     check_integer("examples", examples, 1, "Use 512.")
     _models.check_readable(model)
-    _check_batch_norm(model)
+    names = [x.name for x in model.submodules if _models.has_batch_statistics(x)]
+    if names:
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        raise _errors.ModelError(
+            f"Model {model.name!r} has the batch norm {names[0]!r}{more}, which "
+            "computes statistics of every batch, so there is nothing to calibrate. "
+            'Build it with normalization="nobn", or use remove_batch_norm.'
+        )
     inputs = _inputs(model, data, examples)
     rules = Rules(_models.flattened(model))
     try:
@@ -124,17 +131,6 @@ def calibrate(model: keras.Model, data: Any, examples: int = 512) -> None:
             f"Model {model.name!r} has no shift, gain or bias to calibrate. Pass a "
             "model with RSign, RPReLU, ScaledStdSign, ScaledStandardization or BiPer, "
             'such as a network built with normalization="nobn".'
-        )
-
-
-def _check_batch_norm(model: keras.Model) -> None:
-    names = [x.name for x in model.submodules if _models.has_batch_statistics(x)]
-    if names:
-        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        raise _errors.ModelError(
-            f"Model {model.name!r} has the batch norm {names[0]!r}{more}, which "
-            "computes statistics of every batch, so there is nothing to calibrate. "
-            'Build it with normalization="nobn", or use remove_batch_norm.'
         )
 
 

@@ -294,8 +294,7 @@ def _counted(
         "ops": dict(Counter(row["op"] for row in rows).most_common()),
         "lce_bconv2d": len(binary),
         "bitpacked_outputs": sum(row["writes_bits"] for row in binary),
-        "float_ops": _by_frequency(rows, "float"),
-        "int8_ops": _by_frequency(rows, "int8"),
+        **{f"{kind}_ops": _by_frequency(rows, kind) for kind in ("float", "int8")},
         **{name: sum(row[name] for row in rows) for name in _SUMS[:3]},
     }
 

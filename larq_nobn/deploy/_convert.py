@@ -237,8 +237,12 @@ def convert(
                 verified = verify_c(stages, outputs, file, examples, tolerance)
             if pixels:
                 file = _as_c(stages, path, small, class_names, steps)
-            proof = _proof(source, verified, outputs, classes) if verify else ()
-            file.about = _about(model, name, proof)
+            proof = ["Not verified against Keras: convert it with verify=True."]
+            if verify:
+                proof = _proof(source, verified, outputs, classes)
+            lines = [f"Data set: {name}."] * (name is not None)
+            end = f"Written by larq_nobn {__version__} on {date.today()}."
+            file.about = [f"network {model.name}", *lines, *proof, end]
             content = file.source.encode()
             header = stack.enter_context(replacing(Path(path).with_suffix(".h")))
             header.write_text(file.header)
@@ -274,7 +278,13 @@ def convert(
         remove_metadata(path)
     warnings = tie_warnings(prepared, verified) if verified and not int8 else []
     if audit.board() == "none":
-        warnings.append(_too_large(audit))
+        counts = audit.flash_bytes or 0, audit.arena_bytes or 0
+        sizes = " and ".join(f"{count / 1024:,.0f}" for count in counts)
+        warnings.append(
+            f"{audit.path} fits none of the usual boards, which have up to 2,048 kB of "
+            f"flash and of memory: it takes {sizes} kB. For networks that fit: "
+            "larq-nobn models --for 2m,2m."
+        )
     for warning in warnings:
         _log.warning(warning)
     findings = {x.name: getattr(audit, x.name) for x in fields(Findings)}
@@ -327,15 +337,6 @@ def _checked_runtime(
     elif runtime == "micro":
         check_micro()
     return runtime
-
-
-def _too_large(audit: Audit) -> str:
-    sizes = (f"{(x or 0) / 1024:,.0f}" for x in (audit.flash_bytes, audit.arena_bytes))
-    return (
-        f"{audit.path} fits none of the usual boards, which have up to 2,048 kB of "
-        f"flash and of memory: it takes {' and '.join(sizes)} kB. For networks that "
-        "fit: larq-nobn models --for 2m,2m."
-    )
 
 
 def _converted(
@@ -525,14 +526,6 @@ def _feed(
         )
         what = f"(pixels / 255 - mean) / std, of mean {mean} and std {std}"
     return f"{kind} {'x'.join(map(str, spec.shape))}: {what}{steps}."
-
-
-def _about(model: keras.Model, dataset: str | None, proof: Sequence[str]) -> list[str]:
-    """Returns lines about a network for the head of its C file."""
-    lines = [f"network {model.name}"]
-    lines += [f"Data set: {dataset}."] * (dataset is not None)
-    lines += proof or ("Not verified against Keras: convert it with verify=True.",)
-    return [*lines, f"Written by larq_nobn {__version__} on {date.today()}."]
 
 
 def _proof(

@@ -203,12 +203,6 @@ def _up_to_steps(program: Program, value: Value) -> Iterator[Node | None]:
                 left += [x for x in maker.reads if x.dtype.is_floating]
 
 
-def _reads_steps(program: Program, value: Value) -> bool:
-    """Whether a value consists of steps of ranges, or of signs, perhaps moved."""
-    makers = _up_to_steps(program, value)
-    return all(m and (m.is_a(*_STEPS) or _moves(program, m)) for m in makers)
-
-
 def _moves(program: Program, node: Node) -> bool:
     """Whether a node only moves numbers, adds zeros, or adds signs around signs."""
     if isinstance(node, Pad):
@@ -229,9 +223,12 @@ def _is_rounded(program: Program, value: Value) -> bool:
 
 
 def _in_int8(program: Program, node: Node) -> bool:
-    reals = [x for x in node.reads if x.dtype.is_floating]
+    """Whether it is rounded, and reads steps of ranges or signs, perhaps moved."""
+    reals = (x for x in node.reads if x.dtype.is_floating)
+    inputs = (_up_to_steps(program, x) for x in reals if program.constant(x) is None)
     return _is_rounded(program, node.y) and any(
-        _reads_steps(program, x) for x in reals if program.constant(x) is None
+        all(m and (m.is_a(*_STEPS) or _moves(program, m)) for m in makers)
+        for makers in inputs
     )
 
 

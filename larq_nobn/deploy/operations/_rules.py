@@ -710,7 +710,12 @@ def shift_into_maker(program: Program, node: Sign) -> Edit:
     """
     if not np.any(node.shift):
         return "it has no shift"
-    takers = _takers_before(program, node)
+    maker, shift = program.maker(node.x), node.shift
+    while maker and _lets_shift_pass(maker) and program.reader(maker.x):
+        if isinstance(maker, Affine):
+            shift = shift / maker.k
+        maker = program.maker(maker.x)
+    takers = _takers(program, maker, shift)
     if len(takers) != 1:
         return "nothing before it, or more than one, can add its shift for free"
     taker, moved = takers[0]
@@ -728,18 +733,6 @@ def shift_into_maker(program: Program, node: Sign) -> Edit:
     shifted = taker.absorb_output(np.ones(1), moved)
     made: list[Node] = [shifted, replace(node, shift=0.0), back]
     return program.with_nodes([taker, node], made, {node.x: back.y})
-
-
-def _takers_before(
-    program: Program, sign: Sign
-) -> list[tuple[Affine | Kernel, np.ndarray]]:
-    """Returns the nodes before a sign that can add its shift, each with its part."""
-    maker, shift = program.maker(sign.x), sign.shift
-    while maker and _lets_shift_pass(maker) and program.reader(maker.x):
-        if isinstance(maker, Affine):
-            shift = shift / maker.k
-        maker = program.maker(maker.x)
-    return _takers(program, maker, shift)
 
 
 def _lets_shift_pass(node: Node) -> bool:
