@@ -34,27 +34,40 @@ static int met(const window *g, int i, int j, int a, int b) {
   return y >= 0 && y < g->height && x >= 0 && x < g->width ? y * g->width + x : -1;
 }
 
+/* ---- For what is called at every position: left as a call, it takes a tenth longer. */
+#ifdef __GNUC__
+#define INLINE inline __attribute__((always_inline))
+#else
+#define INLINE
+#endif
+
 /* ---- Copies what each tap meets: patch[a][b][c] = x[position][c], for `size` of the `step`
    numbers or words of a position, or `outside`. Returns whether some tap meets nothing. */
-#define GATHER(name, type)                                                              \
-  static int name(const type *x, const window *g, int step, int size, int i, int j,     \
-                  type outside, type *patch) {                                          \
+#define GATHER(name, type, copy)                                                        \
+  static INLINE int name(const type *x, const window *g, int step, int size, int i,     \
+                         int j, type outside, type *patch) {                            \
     int a, b, c, missed = 0;                                                            \
     TAPS(g) {                                                                           \
       int at = met(g, i, j, a, b);                                                      \
       if (at < 0)                                                                       \
         for (missed = 1, c = 0; c < size; c++) *patch++ = outside;                      \
-      else                                                                              \
-        for (c = 0; c < size; c++) *patch++ = x[at * step + c];                         \
+      else {                                                                            \
+        const type *from = x + at * step;                                               \
+        copy                                                                            \
+      }                                                                                 \
     }                                                                                   \
     return missed;                                                                      \
   }
 
 /* ---- */
-GATHER(gather_words, uint32_t)
+GATHER(gather_words, uint32_t, for (c = 0; c < size; c++) *patch++ = from[c];)
 
 /* ---- */
-GATHER(gather_numbers, float)
+GATHER(gather_numbers, float, /* four, two and one at once; an image has three channels */
+       for (c = size; c >= 4; c -= 4, patch += 4, from += 4)
+         memcpy(patch, from, 4 * sizeof *x);
+       if (c & 2) { memcpy(patch, from, 2 * sizeof *x); patch += 2; from += 2; }
+       if (c & 1) *patch++ = *from;)
 
 /* ---- Words of several channels at once, and the counts of ones in each of their bytes, or
    with AVX-512 in each word. BELOW are the bits of sum < 0. */
@@ -121,10 +134,8 @@ typedef uint32_t lanes __attribute__((vector_size(4 * LANES), aligned(4), may_al
 #define WHOLE(v) ((HALVES(v) & 0xffff) + (HALVES(v) >> 16))
 #ifdef BITS
 #define SIMD_BITS(once, twice) (BITS(once) + (BITS(twice) << 1))
-#define INLINE inline __attribute__((always_inline))
 #else
 #define SIMD_BITS PLAIN_BITS
-#define INLINE
 #endif
 /* Where an instruction counts the ones of a whole word, nothing is added before, and
    several vectors share each word of the patch. */
@@ -149,13 +160,20 @@ static INLINE void count_bits(const uint32_t *patch, int words, const uint32_t *
   COUNT(uint32_t, 1, PLAIN_BITS, WHOLE)
 }
 
-/* ---- Joins several taps into one word of a patch, if they have few channels. */
-static void join(uint32_t *patch, int taps, int channels) {
-  uint32_t *to = patch, word;
-  int tap = 0, shift;
-  for (; tap < taps; *to++ = word)
-    for (word = 0, shift = 0; tap < taps && shift + channels <= 32; shift += channels)
-      word |= patch[tap++] << shift;
+/* ---- Copies what each tap meets, of maps of up to 32 channels: a word of the patch has as
+   many taps as fit. Returns whether some tap meets nothing. */
+static INLINE int gather_taps(const uint32_t *x, const window *g, int i, int j,
+                              uint32_t outside, uint32_t *patch) {
+  uint32_t word = 0;
+  int a, b, shift = 0, missed = 0;
+  TAPS(g) {
+    int at = met(g, i, j, a, b);
+    missed |= at < 0;
+    word |= (at < 0 ? outside : x[at]) << shift, shift += g->channels;
+    if (shift + g->channels > 32) *patch++ = word, word = 0, shift = 0;
+  }
+  if (shift > 0) *patch = word;
+  return missed;
 }
 
 /* ---- y = scale (kernel * x) + bias, of signs; the kernel is [tap][word][filter], with as
@@ -165,23 +183,23 @@ static void binary_convolution(const uint32_t *x, const window *g, const uint32_
                                const float *scale, const float *bias,
                                const int32_t *thresholds, uint32_t *patch, void *y) {
   int size = (g->channels + 31) / 32, taps = g->kernel_height * g->kernel_width;
-  int joined = 32 / g->channels > 1 ? 32 / g->channels : 1;
-  int n = (taps * size + joined - 1) / joined, image, i, j, c, first;
+  int joined = size > 1 ? 1 : 32 / g->channels, n = (taps * size + joined - 1) / joined;
+  int image, i, j, c, first;
+  uint32_t ones = ~0u >> (-g->channels & 31); /* in the last word of a position */
   int all = taps * g->channels;
 #define SUM (all - (int)(counts[c] + second[c]))
   float *numbers = (float *)y;
   uint32_t *words = (uint32_t *)y, counts[32], others[32];
   POSITIONS(g) {
     const uint32_t *own = x + image * g->height * g->width * size;
-    int missed = gather_words(own, g, size, size, i, j, 0, patch);
+    int missed = size == 1 ? gather_taps(own, g, i, j, 0, patch)
+                           : gather_words(own, g, size, size, i, j, 0, patch);
     uint32_t *other = g->padding == 0 && missed ? patch + taps * size : patch;
     if (missed && g->padding >= 0) {
-      gather_words(own, g, size, size, i, j, ~0u, other);
-      for (c = size - 1; c < taps * size; c += size)
-        other[c] &= ~0u >> (-g->channels & 31);
+      if (size == 1) gather_taps(own, g, i, j, ones, other);
+      else gather_words(own, g, size, size, i, j, ~0u, other);
+      for (c = size - 1; size > 1 && c < taps * size; c += size) other[c] &= ones;
     }
-    if (joined > 1) join(patch, taps, g->channels);
-    if (joined > 1 && other != patch) join(other, taps, g->channels);
     for (first = 0; first < g->filters; first += 32) {
       int filters = g->filters - first < 32 ? g->filters - first : 32;
       const uint32_t *second = other != patch ? others : counts;
@@ -268,19 +286,20 @@ static void products(const float *x, int rows, int length, const float *kernel, 
 static void convolution(const float *x, const window *g, const float *kernel,
                         const float *bias, float *patch, float *y) {
   int size = g->channels / g->groups, filters = g->filters / g->groups;
-  int length = g->kernel_height * g->kernel_width * size, group, at, rows, r;
-  int positions = g->rows * g->columns, all = g->batch * positions;
-  for (at = 0; at < all; at += rows, y += rows * g->filters) {
-    rows = all - at < 4 ? 1 : 4;
-    for (group = 0; group < g->groups; group++) {
-      for (r = at; patch && r < at + rows; r++)
-        gather_numbers(x + r / positions * g->height * g->width * g->channels
-                         + group * size, g, g->channels, size,
-                       r % positions / g->columns, r % g->columns, 0,
-                       patch + (r - at) * length);
-      products(patch ? patch : x + at * length, rows, length, kernel + group * filters,
-               g->filters, filters, bias + group * filters, y + group * filters,
+  int length = g->kernel_height * g->kernel_width * size, image, i, j, first, rows, left;
+  for (first = 0; first < g->filters; first += filters, x += size) {
+    const float *from = patch ? patch : x;
+    float *to = y + first;
+    rows = 0, left = g->batch * g->rows * g->columns;
+    POSITIONS(g) {
+      if (patch)
+        gather_numbers(x + image * g->height * g->width * g->channels, g, g->channels,
+                       size, i, j, 0, patch + rows * length);
+      if (++rows < 4 && left >= 4) continue; /* the last one to three are made alone */
+      products(from, rows, length, kernel + first, g->filters, filters, bias + first, to,
                g->filters);
+      if (!patch) from += rows * length;
+      left -= rows, to += rows * g->filters, rows = 0;
     }
   }
 }
@@ -307,19 +326,33 @@ static void convolution_of_signs(const float *x, const window *g, const uint32_t
   }
 }
 
+/* ---- Before a loop whose numbers may be made in any order, as vectors. */
+#if defined(__clang__)
+#pragma clang diagnostic ignored "-Wpass-failed" /* where a function is no instruction */
+#define IN_ANY_ORDER _Pragma("clang loop vectorize(assume_safety)")
+#elif defined(__GNUC__) && defined(__AVX__) /* unrolled, short loops are no vectors */
+#define IN_ANY_ORDER _Pragma("GCC ivdep") _Pragma("GCC unroll 1")
+#elif defined(__GNUC__)
+#define IN_ANY_ORDER _Pragma("GCC ivdep")
+#else
+#define IN_ANY_ORDER
+#endif
+
 /* ---- For every position and all filters c: y = `start`, then `each` for every tap that
    meets the map, with its numbers `from`, then `last`, when `n` taps have met it. */
+#define FILTERS IN_ANY_ORDER for (c = 0; c < g->filters; c++)
 #define MEETING(start, each, last)                                                      \
   int image, i, j, a, b, c, n, at;                                                      \
   POSITIONS(g) {                                                                        \
     const float *own = x + image * g->height * g->width * g->channels, *from;           \
-    for (n = c = 0; c < g->filters; c++) y[c] = (start);                                \
+    n = 0;                                                                              \
+    FILTERS y[c] = (start);                                                             \
     TAPS(g) {                                                                           \
       if ((at = met(g, i, j, a, b)) < 0) continue;                                      \
       n++, from = own + at * g->channels;                                               \
       each                                                                              \
     }                                                                                   \
-    for (c = 0; c < g->filters; c++) { last }                                           \
+    last                                                                                \
     y += g->filters;                                                                    \
   }
 
@@ -328,19 +361,18 @@ static void depthwise_convolution(const float *x, const window *g, const float *
                                   const float *bias, float *y) {
   int m = g->filters / g->channels;
   MEETING(bias[c], const float *k = kernel + (a * g->kernel_width + b) * g->filters;
-          if (m == 1) for (c = 0; c < g->filters; c++) y[c] += from[c] * k[c];
-          else for (c = 0; c < g->filters; c++) y[c] += from[c / m] * k[c];, )
+          if (m == 1) FILTERS y[c] += from[c] * k[c];
+          else FILTERS y[c] += from[c / m] * k[c];, )
 }
 
 /* ---- The largest number of each window. */
 static void max_pool(const float *x, const window *g, float *y) {
-  MEETING(-INFINITY, for (c = 0; c < g->filters; c++)
-          y[c] = from[c] > y[c] ? from[c] : y[c];, )
+  MEETING(-INFINITY, FILTERS y[c] = from[c] > y[c] ? from[c] : y[c];, )
 }
 
 /* ---- The mean of each window, without its padding. */
 static void average_pool(const float *x, const window *g, float *y) {
-  MEETING(0, for (c = 0; c < g->filters; c++) y[c] += from[c];, y[c] /= (float)n;)
+  MEETING(0, FILTERS y[c] += from[c];, FILTERS y[c] /= (float)n;)
 }
 
 /* ---- Transposed: each number of x is added, times kernel[row][column][channel][filter],
@@ -368,16 +400,6 @@ static void transposed_convolution(const float *x, const window *g, const float 
 typedef struct {
   int sizes[6], a[6], b[6], c[6], y[6];
 } walk;
-#if defined(__clang__)
-#pragma clang diagnostic ignored "-Wpass-failed" /* where a function is no instruction */
-#define IN_ANY_ORDER _Pragma("clang loop vectorize(assume_safety)")
-#elif defined(__GNUC__) && defined(__AVX__) /* unrolled, short loops are no vectors */
-#define IN_ANY_ORDER _Pragma("GCC ivdep") _Pragma("GCC unroll 1")
-#elif defined(__GNUC__)
-#define IN_ANY_ORDER _Pragma("GCC ivdep")
-#else
-#define IN_ANY_ORDER
-#endif
 #define START(m) (i[0] * w->m[0] + i[1] * w->m[1] + i[2] * w->m[2] + i[3] * w->m[3])
 #define EACH(d) for (i[d] = 0; i[d] < w->sizes[d]; i[d]++)
 #define WALK(name, function)                                                            \
