@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 from cli.conftest import Invoke
 from larq_nobn._progress import step
-from larq_nobn.cli import _console
+from larq_nobn.cli import _console, _epoch_progress
+from larq_nobn.training import RunSettings
 from PIL import Image
 from rich.console import Console
+
+LOGS = "loss", "accuracy", "val_accuracy"
 
 
 @pytest.fixture
@@ -72,3 +75,28 @@ def test_a_stream_without_the_letters_of_a_name(tmp_path: Path):
     )
     assert done.returncode == 0
     assert rb"| \xfc " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("steps", "epochs", "line"),
+    [  # steps of 6 s after one of 60, 10 s of evaluation in each epoch
+        (100, 5, "One step takes 6.00 s, the training 49 minutes."),  # 500 - 12 steps
+        (2, 20, "One epoch takes 22.00 s, the training 7 minutes."),  # 18 epochs
+        (100, 1, "One step takes 6.00 s, the training 9 minutes."),
+        (1, 4, None),
+    ],
+)
+def test_minutes_are_said_soon(steps, epochs, line, streams, monkeypatch):
+    written, now = streams(False), [0.0]
+    monkeypatch.setattr(_epoch_progress, "perf_counter", lambda: now[0])
+    shown = _epoch_progress.TrainingProgress(RunSettings(epochs=epochs))
+    shown.set_params({"steps": steps})
+    for epoch in range(epochs):
+        shown.on_epoch_begin(epoch)
+        for batch in range(steps):
+            now[0] += 6 if epoch or batch else 60
+            shown.on_train_batch_end(batch)
+        now[0] += 10
+        shown.on_epoch_end(epoch, dict.fromkeys(LOGS, 0.5))
+    said = [x for x in written.getvalue().splitlines() if x.startswith("One ")]
+    assert said == [line] * (line is not None)
