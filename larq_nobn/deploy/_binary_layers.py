@@ -15,7 +15,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -125,7 +125,7 @@ def check_model(model: keras.Model) -> None:
         first = getattr(layer, "data_format", None) == "channels_first"
         if first and bits_of_layer(layer) < FEW_BITS:
             raise ConversionError(
-                f"Layer {label} has data_format='channels_first', but LCE knows only "
+                f"Layer {label} has data_format='channels_first', but files know only "
                 "'channels_last'. Build the model with that."
             )
 
@@ -133,7 +133,7 @@ def check_model(model: keras.Model) -> None:
 def check_float(
     stages: Stages, runtime: str, allow_float: bool, examples: Callable[[], Any]
 ) -> list[FloatFallback]:
-    """Returns the layers that become float; for LCE, raises if that was not allowed.
+    """Returns the layers that become float; raises if that was not allowed.
 
     A file for LiteRT has no binary kernels, so for it, the layers that should be ±1 and
     are not are returned. `examples` is called only if examples are needed.
@@ -141,12 +141,15 @@ def check_float(
     model, in_float = stages.traced.model, _float_layers(stages, examples)
     if runtime == "litert":
         return [found for found, is_binary in in_float if is_binary]
-    found = [found for found, _ in in_float]
+    name = "a C file" if runtime == "c" else "LCE"
+    found = [
+        replace(each, finding=each.finding.replace("LCE", name)) for each, _ in in_float
+    ]
     if found and not allow_float:
         many = "1 layer" if len(found) == 1 else f"{len(found)} layers"
         raise ConversionError(
             f"Model {model.name!r} has {many} of few bits without a binary kernel in "
-            f"LCE. {' '.join(map(str, found))} Or pass allow_float=True "
+            f"{name}. {' '.join(map(str, found))} Or pass allow_float=True "
             "(--allow-float), which converts what is named here in float."
         )
     if not stages.binary and not allow_float:

@@ -93,7 +93,12 @@ def test_in_float_they_compute_the_same(tmp_path):
         assert close.reshape(8, -1).all(axis=1).sum() >= 7, name
 
 
-def test_all_are_rejected_in_one_message_and_nothing_is_written(tmp_path):
+@pytest.mark.parametrize(
+    ("file", "runtime"), [("m.tflite", "LCE"), ("m.c", "a C file")]
+)
+def test_all_are_rejected_in_one_message_and_nothing_is_written(
+    file, runtime, tmp_path
+):
     rows = [
         depthwise("a", padding="same"),
         binary_conv(8, name="b", kernel_quantizer="ste_tern"),
@@ -110,8 +115,9 @@ def test_all_are_rejected_in_one_message_and_nothing_is_written(tmp_path):
         "unquantized. Or pass allow_float=True (--allow-float), which converts what is "
         "named here in float."
     )
-    with pytest.raises(ConversionError, match=f"^{re.escape(message)}$"):
-        convert(chain(*rows), tmp_path / "m.tflite")
+    message = re.escape(message.replace("LCE", runtime))
+    with pytest.raises(ConversionError, match=f"^{message}$"):
+        convert(chain(*rows), tmp_path / file)
     assert not any(tmp_path.iterdir())
 
 

@@ -35,7 +35,7 @@ static int met(const window *g, int i, int j, int a, int b) {
 }
 
 /* ---- For what is called at every position: left as a call, it takes a tenth longer. */
-#ifdef __GNUC__
+#if defined(__GNUC__) && !defined(__arm__) /* where memory is scarce */
 #define INLINE inline __attribute__((always_inline))
 #else
 #define INLINE
