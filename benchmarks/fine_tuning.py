@@ -1,4 +1,4 @@
-"""Fine-tuning on some hundred photographs: what the recipe `fine_tune` should be.
+"""Fine-tuning on some hundred images: what the recipe `fine_tune` should be.
 
 Three sets whose classes CIFAR-100 has not, which the starting network was trained on:
 41 images of each of five classes of CIFAR-10, scaled to sides of 64 to 288 pixels and
