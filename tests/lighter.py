@@ -15,9 +15,11 @@ import weakref
 import tensorflow as tf
 from tensorflow.core.framework.graph_debug_info_pb2 import GraphDebugInfo
 from tensorflow.lite.python import lite
+from tensorflow.python import pywrap_tfe
 from tensorflow.python.autograph.core.ag_ctx import ControlStatusCtx, Status
 from tensorflow.python.data.ops.dataset_ops import DatasetV2
-from tensorflow.python.framework import ops
+from tensorflow.python.framework import op_def_library, ops, random_seed
+from tensorflow.python.ops import gen_resource_variable_ops
 
 AS_USERS = "TESTS_AS_USERS" in os.environ
 
@@ -30,6 +32,8 @@ def replace_all():
         read_signatures_once()
         know_protocols()
         open_no_saved_models()
+        keep_kernels()
+        name_no_types()
 
 
 def keep_no_stacks():
@@ -100,3 +104,45 @@ def open_no_saved_models():
     )
     lite._load = lambda *_: opened
     lite.gc = types.SimpleNamespace(collect=int)  # afterwards it looks for garbage
+
+
+def keep_kernels():
+    """To make a kernel, TensorFlow looks through all that it has.
+
+    It makes them anew for each variable, which the name sets apart, and after each new
+    seed, for which only those matter that draw numbers.
+    """
+    make = gen_resource_variable_ops.var_handle_op
+    seeds, clear = random_seed.get_seed, pywrap_tfe.TFE_ContextClearCaches
+    drawn, graphs = [], weakref.WeakSet()
+
+    def nameless(*arguments, debug_name="", **options):
+        return make(*arguments, **options)
+
+    def noted(seed):
+        if tf.executing_eagerly():
+            drawn.append(True)
+        else:
+            graphs.add(ops.get_default_graph())
+        return seeds(seed)
+
+    def clear_if_drawn(context):
+        # Graphs that Keras makes of layers to learn shapes are never run.
+        if drawn or any("_graph" not in getattr(x, "name", "") for x in graphs):
+            clear(context)
+            drawn.clear()
+
+    gen_resource_variable_ops.var_handle_op = nameless
+    random_seed.get_seed = noted
+    pywrap_tfe.TFE_ContextClearCaches = clear_if_drawn
+
+
+def name_no_types():
+    """The types that an input may have are listed for an error that is not raised."""
+    check = op_def_library._SatisfiesTypeConstraint
+
+    def satisfied(dtype, attr_def, param_name):
+        if dtype not in attr_def.allowed_values.list.type:
+            check(dtype, attr_def, param_name)
+
+    op_def_library._SatisfiesTypeConstraint = satisfied

@@ -63,9 +63,10 @@ def test_commands_are_understood(page, tmp_path, monkeypatch):
         assert_understood(words, monkeypatch, tmp_path)
 
 
-# Steps of a training, blocks, channels and pixels, and images.
+# Steps of a training, scales, channels and pixels, and images.
 SMALLER = {
     r"range\(6\)": "range(1)",
+    r"scales=2": "scales=1",
     r"\b(32|width=16)\b": lambda actual: (
         actual[0].replace("32", "8").replace("16", "8")
     ),

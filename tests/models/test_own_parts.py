@@ -128,7 +128,6 @@ def test_masks_pass_through_own_parts():
 
 
 SMALL = {
-    models.ReActNet18: {"width": 32, "blocks": (1,)},
     models.ResNet20: {"width": 32, "blocks": (1,)},
     models.QuickNetSmall: {"width": 32, "blocks": (1,)},
 }

@@ -120,7 +120,7 @@ def variables(model):
 @pytest.mark.parametrize("held", HELD)
 def test_no_variable_of_the_one_is_in_the_other(held):
     model = network(HELD[held])
-    before, expected = model.get_weights(), model.predict(X, verbose=0)
+    before, expected = model.get_weights(), model(X)
     # All make layers in one way.
     for name in CHANGES if held == "tied twice" else ("copied", "fold"):
         made = CHANGES[name](model)
@@ -128,7 +128,7 @@ def test_no_variable_of_the_one_is_in_the_other(held):
         if name in ("copied", "float32"):  # a kernel of several layers stays one
             assert len(made.weights) == len(model.weights), name
         if name in SAME:
-            assert_allclose(made.predict(X, verbose=0), expected, rtol=1e-5, atol=1e-5)
+            assert_allclose(made(X), expected, rtol=1e-5, atol=1e-5)
     for one, other in zip(before, model.get_weights(), strict=True):
         assert_array_equal(one, other)
 
@@ -179,7 +179,7 @@ SHARED = {
 def test_one_variable_of_two_layers_stays_one(name, caplog):
     kind, attributes, options = SHARED[name]
     model = two(kind, name, attributes, **options)
-    expected = model.predict(IMAGES, verbose=0)
+    expected = model(IMAGES)
     changes = [copied]
     if name != "moments":
         changes.append(nobn.fold_batch_norm)
@@ -189,7 +189,7 @@ def test_one_variable_of_two_layers_stays_one(name, caplog):
         for attribute in attributes:
             assert getattr(a, attribute) is getattr(b, attribute)
         assert variables(model).isdisjoint(variables(made))
-        assert_allclose(made.predict(IMAGES, verbose=0), expected, rtol=1e-4, atol=1e-4)
+        assert_allclose(made(IMAGES), expected, rtol=1e-4, atol=1e-4)
     assert "share one variable" not in caplog.text
 
 
@@ -235,64 +235,46 @@ def residual(x, dense, name):
     return conv(name)(y)
 
 
-def after(layer):
-    return lambda x, name, other: conv(other)(layer(name)(conv("first")(x)))
+def followed(x, layer, names):
+    x = layer(x)
+    for name in names:
+        x = conv(name)(x)
+    return x
 
 
-def independent(name):
-    return IndependentComponent(rate=0.1, name=name)
+def after(kind, *arguments, **options):
+    """A layer between others, of which the last ones have the given names."""
+
+    def make(x, name, *others):
+        layer = kind(*arguments, **options, name=name)
+        return followed(conv("first")(x), layer, others)
+
+    return make
 
 
-def binary_after_norm(x, name, other):
-    x = layers.BatchNormalization()(conv("first")(x))
+def binary_after_norm(x, name, *others):
+    sign = nobn.quantizers.RSign()
     binary = lq.layers.QuantConv2D(
-        4,
-        1,
-        name=name,
-        input_quantizer=nobn.quantizers.RSign(),
-        kernel_quantizer="ste_sign",
+        4, 1, name=name, input_quantizer=sign, kernel_quantizer="ste_sign"
     )
-    return conv(other)(layers.BatchNormalization()(binary(x)))
+    x = binary(layers.BatchNormalization()(conv("first")(x)))
+    return followed(x, layers.BatchNormalization(), others)
 
 
-NAMES = {
-    "fake_quantize": [
-        (after(lambda name: RPReLU(name=name)), "_shift_in"),
-        (after(lambda name: RPReLU(name=name)), "_shift_out"),
-        (
-            after(lambda name: layers.Conv2D(4, 1, activation="tanh", name=name)),
-            "_activation",
-        ),
-        (after(lambda name: nobn.quantizers.RSign(name=name)), "_shift"),
-        (after(lambda name: layers.Conv2D(4, 1, name=name)), "_range"),
-        (
-            after(lambda name: layers.Conv2D(4, 1, activation="tanh", name=name)),
-            "_activation_range",
-        ),
-    ],
-    "freeze": [
-        (after(lambda name: ProxyNormalization("relu", name=name)), "_affine"),
-        (after(lambda name: ProxyNormalization("relu", name=name)), "_activation"),
-        (after(lambda name: EvoNormS0(groups=2, name=name)), "_slope"),
-        (after(lambda name: EvoNormS0(groups=2, name=name)), "_swish"),
-    ],
-    "remove": [
-        (residual, "_scale"),
-        (after(independent), "_dropout"),
-        (binary_after_norm, "_kernel"),
-        (binary_after_norm, "_sign"),
-    ],
-    "fold": [
-        (
-            after(
-                lambda name: layers.Conv2D(
-                    4, 1, activation=lq.quantizers.SteSign(), name=name
-                )
-            ),
-            "_sign",
-        )
-    ],
-}
+TANH = after(layers.Conv2D, 4, 1, activation="tanh")
+SIGNED = after(layers.Conv2D, 4, 1, activation=lq.quantizers.SteSign())
+NAMES = [
+    ("fake_quantize", after(RPReLU), "_shift_in", "_shift_out"),
+    ("fake_quantize", TANH, "_activation", "_activation_range"),
+    ("fake_quantize", after(nobn.quantizers.RSign), "_shift"),
+    ("fake_quantize", after(layers.Conv2D, 4, 1), "_range"),
+    ("freeze", after(ProxyNormalization, "relu"), "_affine", "_activation"),
+    ("freeze", after(EvoNormS0, groups=2), "_slope", "_swish"),
+    ("remove", residual, "_scale"),
+    ("remove", after(IndependentComponent, rate=0.1), "_dropout"),
+    ("remove", binary_after_norm, "_kernel", "_sign"),
+    ("fold", SIGNED, "_sign"),
+]
 RUNS = {
     "fake_quantize": lambda x: nobn.deploy.fake_quantize(x, IMAGES, verify=False),
     "freeze": lambda x: nobn.freeze_statistics(x, IMAGES, verify=False),
@@ -301,14 +283,13 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize(
-    "run, make, suffix", [(run, *row) for run, rows in NAMES.items() for row in rows]
-)
-def test_names_do_not_matter(run, make, suffix, tmp_path):
+@pytest.mark.parametrize("run, make, suffixes", [(*row[:2], row[2:]) for row in NAMES])
+def test_names_do_not_matter(run, make, suffixes, tmp_path):
     """The same network with names that do not collide is the oracle."""
-    expected = RUNS[run](named(make, "part", "other"))
-    made = RUNS[run](named(make, "part", f"part{suffix}"))
-    assert isinstance(made.get_layer(f"part{suffix}"), layers.Conv2D)
+    names = [f"part{suffix}" for suffix in suffixes]
+    expected = RUNS[run](named(make, "part", *["other", "another"][: len(names)]))
+    made = RUNS[run](named(make, "part", *names))
+    assert all(isinstance(made.get_layer(name), layers.Conv2D) for name in names)
     assert_array_equal(made(IMAGES), expected(IMAGES))
     made.save_weights(tmp_path / "weights.h5")  # which rejects names used twice
 
