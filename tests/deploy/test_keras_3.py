@@ -37,7 +37,11 @@ from larq_nobn.training import evaluate
 from larq_nobn.training._network import transfer
 from numpy.testing import assert_allclose, assert_array_equal
 
-BOTH = ("lce", "litert")
+# What is converted in int8, too: layers, ends, models inside and numbers of each kind.
+IN_INT8 = ("depthwise", "estimators", "nested", "two_outputs", "preprocessing", "half")
+IN_INT8 = [getattr(keras_3, name) for name in IN_INT8]
+IN_FLOAT = [("lce", network) for network in NETWORKS]
+IN_FLOAT += [("litert", network) for network in NETWORKS if network not in IN_INT8]
 MADE: dict[Any, Any] = {}
 
 
@@ -87,9 +91,12 @@ def written(tmp_path_factory) -> Any:
     return write
 
 
-@pytest.mark.parametrize("network", NETWORKS, ids=lambda f: f.__name__)
-@pytest.mark.parametrize("runtime", BOTH)
-def test_a_file_computes_what_keras_3_does(network, runtime, written):
+def name_of(each: Any) -> str:
+    return each if isinstance(each, str) else each.__name__
+
+
+@pytest.mark.parametrize("runtime, network", IN_FLOAT, ids=name_of)
+def test_a_file_computes_what_keras_3_does(runtime, network, written):
     model = made(network)
     before = [np.array(x) for x in model.weights]
     file, report = written(network, runtime)
@@ -227,15 +234,11 @@ def test_layers_of_several_bits_compute_the_same(kind, tmp_path):
     assert_allclose(Runner(str(file)).outputs([x])[0], model(x), 1e-4, 1e-4)
 
 
-# With layers, ends, models inside and numbers of every kind.
-INT8 = ("depthwise", "estimators", "nested", "two_outputs", "preprocessing", "half")
-INT8 = [("litert", getattr(keras_3, name)) for name in INT8]
+INT8 = [("litert", network) for network in IN_INT8]
 INT8 += [("lce", keras_3.residual), ("lce", keras_3.two_inputs), ("lce", keras_3.half)]
 
 
-@pytest.mark.parametrize(
-    "runtime, network", INT8, ids=lambda x: x if isinstance(x, str) else x.__name__
-)
+@pytest.mark.parametrize("runtime, network", INT8, ids=name_of)
 @pytest.mark.slow
 def test_int8_in_one_call(runtime, network, tmp_path):
     model, file = made(network), tmp_path / "model.tflite"

@@ -106,8 +106,9 @@ def formula(model, images):
     return classified(model, hard_tanh(behind(1, "dense2", sign(x))))
 
 
-@pytest.mark.parametrize("size", [16, 64])
-@pytest.mark.parametrize("builder, width", [(BinaryAlexNet, 2), (DoReFaNet, 3)])
+@pytest.mark.parametrize(
+    "builder, width, size", [(BinaryAlexNet, 2, 64), (DoReFaNet, 3, 16)]
+)
 def test_forward_pass_equals_the_formula(builder, width, size):
     keras.utils.set_random_seed(4)
     assert_computes(builder((size, size, 1), 3, width=width), formula)
