@@ -8,6 +8,7 @@ import functools
 import inspect
 import operator
 import os
+import re
 import types
 import typing
 import weakref
@@ -126,9 +127,12 @@ def keep_kernels():
             graphs.add(ops.get_default_graph())
         return seeds(seed)
 
+    def is_run(graph):
+        """Not so Keras' graphs for shapes; data sets have kernels of their own."""
+        return not re.search("_graph|^Dataset", getattr(graph, "name", ""))
+
     def clear_if_drawn(context):
-        # Graphs that Keras makes of layers to learn shapes are never run.
-        if drawn or any("_graph" not in getattr(x, "name", "") for x in graphs):
+        if drawn or any(map(is_run, graphs)):
             clear(context)
             drawn.clear()
 
