@@ -286,6 +286,7 @@ def users_model() -> keras.Model:
         5,
         input_quantizer=nobn.quantizers.RSign(estimator="approx_sign"),
         kernel_quantizer=lq.quantizers.DoReFa(2),
+        kernel_initializer=nobn.initializers.SymmetricClasses(),
         # Whose argument is no word of Keras.
         kernel_regularizer=nobn.regularizers.BinaryRegularizer(scale="median"),
     )(y)
@@ -413,23 +414,6 @@ def test_a_registered_class_may_not_be_one_that_runs_code(
             file = hostile.changed(source, tmp_path / f"m{suffix}", change)
             with pytest.raises(ValueError, match="uses 'Wrapper'.*, which is not"):
                 open_model(file)
-
-
-def test_objects_of_this_package_open(tmp_path: Path):
-    """Whatever their arguments are called: `scale` is a word here."""
-    inputs = keras.Input((4,))
-    penalty = nobn.regularizers.BinaryRegularizer(scale="median")
-    x = keras.layers.Dense(4, kernel_regularizer=penalty)(inputs)
-    x = lq.layers.QuantDense(
-        3,
-        input_quantizer=nobn.quantizers.RSign(estimator="approx_sign"),
-        kernel_quantizer="scaled_std_sign",
-        kernel_initializer=nobn.initializers.SymmetricClasses(),
-    )(x)
-    file = tmp_path / "m.h5"
-    keras.models.save_model(keras.Model(inputs, x), file)
-    kept = open_model(file).layers[1].kernel_regularizer.get_config()
-    assert kept == penalty.get_config() and kept["scale"] == "median"
 
 
 def test_what_an_archive_declares(files: dict[str, Path], tmp_path: Path):
