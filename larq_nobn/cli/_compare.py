@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from . import _arguments
-from ._console import console, say, show
+from ._console import say, show
 from ._exit import RUN
 from ._outputs import json_option, plot_option
 from ._package import training
@@ -78,13 +78,13 @@ def compare(
     cells, imports = training.grid(**chosen), context.meta.get(_arguments.MODULES, ())
     _arguments.check_run(context, cells.values())
     context.meta[RUN] = None
-    lines = console(stderr=json_path == "-")
+    to_stderr = json_path == "-"
     finished = sum((output / name / "run.json").is_file() for name in cells)
-    lines.print(f"Runs: {len(cells)}; finished: {finished}.")
+    say(f"Runs: {len(cells)}; finished: {finished}.", to_stderr)
 
     def progress(place: str, row: Mapping[str, float]) -> None:
         said = epoch_line(cells[Path(place).parts[0]], int(row["epoch"]), row)
-        lines.print(f"{place}, {said}", soft_wrap=True)
+        say(f"{place}, {said}", to_stderr)
 
     how = jobs, trust, scheduler, imports
     comparison = training.compare(cells, output, progress, *how)
@@ -95,8 +95,7 @@ def compare(
             say(f"Curves: {output / 'compare.png'}")
     failed = [run for run in comparison.outcomes if run.failure is not None]
     for run in failed:
-        said = f"Failed: {run.folder}. {run.failure}"
-        console(stderr=True).print(said, soft_wrap=True)
+        say(f"Failed: {run.folder}. {run.failure}", stderr=True)
     if failed:
         context.exit(1)
 

@@ -57,8 +57,8 @@ def progress(
         yield partial(bar.advance, task)
 
 
-def say(text: str) -> None:
-    console().print(text, soft_wrap=True)
+def say(text: str, stderr: bool = False) -> None:
+    console(stderr).print(text, soft_wrap=True)
 
 
 def pairs(title: str, rows: Mapping[str, object]) -> Table:

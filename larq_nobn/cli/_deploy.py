@@ -13,7 +13,7 @@ from rich.table import Table
 
 from .._names import GIVEN, IO_TYPES, RUNTIMES
 from . import _arguments
-from ._console import console, print_table, progress, say, show
+from ._console import print_table, progress, say, show
 from ._inputs import ModelImages, Origin, is_lite, open_network
 from ._outputs import TFLITE, C, Output, json_option
 from ._package import data, deploy, keras
@@ -200,8 +200,7 @@ def converted(
         except FileNotFoundError as error:
             if dataset is not None:
                 raise
-            said = f"Verifying on generated images. {error}"
-            console(stderr=True).print(said, soft_wrap=True)
+            say(f"Verifying on generated images. {error}", stderr=True)
     if info and not data.classifies(model, info, options.get("input_shape")):
         info = None
     with progress(f"converting and verifying {output}"):

@@ -10,15 +10,9 @@ import tensorflow as tf
 
 from ._source import Source
 
-_NUMBERS = (
-    *("zero", "one", "two", "three", "four"),
-    *("five", "six", "seven", "eight", "nine"),
-)
+_NUMBERS = "zero|one|two|three|four|five|six|seven|eight|nine"
 # Words that a class name may contain in addition to its digit or letter.
-_BESIDE = (
-    *("digit", "number", "letter", "character", "char"),
-    *("upper", "lower", "capital", "small", "case"),
-)
+_BESIDE = "digit|number|letter|character|char|upper|lower|capital|small|case"
 # Threshold of `common_difference`, which is at least 0.2 for digits, and below 0.02 for
 # images of objects.
 _SAME = 0.05
@@ -50,10 +44,8 @@ def why_not_mirrored(
 
 def is_symbol(name: str) -> bool:
     """Returns whether a class is named like a digit or a letter, such as "digit_3"."""
-    words = [word for word in _words(name) if word not in _BESIDE]
-    return len(words) == 1 and (
-        len(words[0]) == 1 or words[0].isdecimal() or words[0] in _NUMBERS
-    )
+    words = [word for word in _words(name) if not re.fullmatch(_BESIDE, word)]
+    return len(words) == 1 and bool(re.fullmatch(rf".|\d+|{_NUMBERS}", words[0]))
 
 
 def _words(name: str) -> list[str]:
