@@ -307,16 +307,14 @@ def load_record(
         ```
     """
     place = Path(check_path("folder", folder))
+    file = place / _run_files.RECORD_FILE
     try:
-        record = _run_files.read_object(place / _run_files.RECORD_FILE, _RECORD)
-        with _run_files.intact(
-            place / _run_files.RECORD_FILE
-        ):  # JSON has no number for NaN
+        record = _run_files.read_object(file, _RECORD)
+        with _run_files.intact(file):  # JSON has no number for NaN
             record["settings"] = complete(record["settings"])
             if unknown := record["settings"].keys() - settings_of(Settings):
                 said = "%s has settings that this version does not know: %s."
-                names = ", ".join(sorted(unknown))
-                _log.warning(said, place / _run_files.RECORD_FILE, names)
+                _log.warning(said, file, ", ".join(sorted(unknown)))
             record["metrics"] = {
                 name: math.nan if value is None else float(value)
                 for name, value in record["metrics"].items()

@@ -137,9 +137,7 @@ def check_given(dataset: Dataset, settings: RunSettings) -> None:
         or settings.channels not in (None, channels)
         or (settings.validation and not info.validation_examples)
     ):
-        said = ", ".join(
-            f"{name}={value}" for name, value in shape_of(settings).items()
-        )
+        said = ", ".join(f"{n}={value}" for n, value in shape_of(settings).items())
         raise InvalidValue(
             f"{said} are not those of the given images. Pass them to Dataset.from_data."
         )

@@ -297,10 +297,9 @@ def _usual(
 
 def _can_calibrate(model: str, normalization: str | None) -> bool:
     """Returns whether there is something to initialize, without batch statistics."""
-    shifted = (
-        model.startswith(_SHIFTED) and normalization not in models.BATCH_STATISTICS
-    )
-    return normalization == "nobn" or shifted
+    if normalization == "nobn":
+        return True
+    return model.startswith(_SHIFTED) and normalization not in models.BATCH_STATISTICS
 
 
 def _builder_options(model: str) -> list[str]:

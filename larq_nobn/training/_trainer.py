@@ -314,20 +314,19 @@ class Trainer:
         trained = self._before.get("stage1" if name == CONSECUTIVE else "teacher")
         # A copy, so that all replicas use the same batch-norm statistics.
         with self._strategy.scope():
-            if trained is not None:
-                model = _copies.copied(trained)
-            else:
-                model = open_model(name, trust=self._how["trust"])
+            trust = self._how["trust"]
+            model = (
+                _copies.copied(trained) if trained else open_model(name, trust=trust)
+            )
         weights = b"".join(weight.tobytes() for weight in model.get_weights())
         self._values["teacher"] = CheckpointValue(
             hashlib.sha256(weights).hexdigest(),
             f"The teacher {name} has other weights than at the start of the run. "
             "Restore its file, or start another run.",
         )
-        info = self.dataset.info
-        shape, classes = info.image_shape, info.classes
-        maps = bool(self.config.attention)
-        return _network.probabilities_of(model, name, shape, classes, maps)
+        info, maps = self.dataset.info, bool(self.config.attention)
+        wanted = info.image_shape, info.classes
+        return _network.probabilities_of(model, name, *wanted, maps)
 
     def _checkpoints_of(
         self, callbacks: Sequence[keras.callbacks.Callback]
@@ -378,12 +377,11 @@ class Trainer:
 
     def _log_start(self, position: Position) -> None:
         """Logs what is trained, or where it resumes; prints it if progress is True."""
+        what = self.config, self.dataset, self.network, self._steps, self.output
+        lines: Iterable[str] = first_lines(*what)
         if position != START:
             done = f"{position.epochs} epochs and {position.steps} steps"
-            lines: Iterable[str] = [f"{self.output} resumes after {done}"]
-        else:
-            what = self.config, self.dataset, self.network, self._steps, self.output
-            lines = first_lines(*what)
+            lines = [f"{self.output} resumes after {done}"]
         for line in lines:
             _start.info("%s", line)
             if self._how["progress"] is True:
