@@ -17,13 +17,14 @@ gets the sets and the runs; a run whose log is kept is not repeated.
 from __future__ import annotations
 
 import itertools
-import statistics
+import json
 from pathlib import Path
 
 import larq_nobn as nobn
 import click
 import numpy as np
-from _results import output, seeds
+from _drawing.accuracy import fine_tuning as drawing
+from _results import command, machine, output, say, seeds
 from _runs import history
 from PIL import Image
 
@@ -106,16 +107,6 @@ def folder_of(name, split, tiny, folder):
     return made
 
 
-def train(candidate, name, split, seed, tiny, folder, output):
-    """Accuracy in % of one recipe on one set."""
-    chosen = candidate | {"dataset": str(folder_of(name, split, tiny, folder))}
-    settings = nobn.training.RunSettings.from_recipe(
-        "fine_tune", init=START, seed=seed, **chosen
-    )
-    of = f"{name}-{seed}"
-    return history(settings, folder / split / output.name / of, output / of)
-
-
 @click.command()
 @click.argument("split", type=click.Choice(("search", "test")))
 @click.option("--tiny", type=Path, required=True, help="Folder of Tiny ImageNet.")
@@ -124,15 +115,20 @@ def train(candidate, name, split, seed, tiny, folder, output):
 @seeds("0,1,2")
 @output("fine_tuning")
 def main(split, tiny, folder, only, seeds, output):
+    kept = output / split
     tried = {n: each for n, each in SEARCHED.items() if n.startswith(only)}
-    for (label, candidate), seed in itertools.product(tried.items(), seeds):
-        reached = []
-        for name in COUNTS:
-            place = output / split / label.replace(" ", "_")
-            rows = train(candidate, name, split, seed, tiny, folder, place)
-            reached.append(100 * rows[-1]["val_accuracy"])
-        print(label, seed, *(f"{x:.1f}" for x in reached), end=" ")
-        print(f"mean {statistics.mean(reached):.2f}", flush=True)
+    for (label, candidate), seed, name in itertools.product(
+        tried.items(), seeds, COUNTS
+    ):
+        images = folder_of(name, split, tiny, folder)
+        settings = nobn.training.RunSettings.from_recipe(
+            "fine_tune", init=START, seed=seed, dataset=str(images), **candidate
+        )
+        run = f"{label.replace(' ', '_')}-{name}-{seed}"
+        rows = history(settings, folder / split / run, kept / run)
+        print(run, *(f"{100 * row['val_accuracy']:.1f}" for row in rows), flush=True)
+    text = (kept / "runs.json").read_text(encoding="utf-8")
+    say(command(), __doc__.splitlines()[0], machine(), tables=drawing(json.loads(text)))
 
 
 if __name__ == "__main__":

@@ -49,9 +49,11 @@ _DRAWN = {
         *(files.deployment, files.files, files.saved_operations, files.saved_time)
     ],
     "few_images/result.json": [accuracy.few_images],
+    "fine_tuning/search/runs.json": [accuracy.fine_tuning],
     "fuzz/result.json": [faults.fuzz, faults.fuzz_reasons],
     "larger/runs.json": [accuracy.larger, accuracy.width_64_lead],
     "levers/compare.json": [grids.levers, grids.calibration_gain, grids.clipping_gain],
+    "levers/screen/runs.json": [grids.screen],
     "long_recipe_gpu/runs.json": [accuracy.long_recipe_gpu],
     "methods/compare.json": [grids.methods],
     "models/result.json": networks.DRAWN,

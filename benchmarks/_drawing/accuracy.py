@@ -164,6 +164,10 @@ FEW = {
 }
 
 
+# The sets of fine_tuning.py.
+TUNED = {"cifar10": "CIFAR-10", "things": "six things", "kinds": "eight kinds"}
+
+
 def few_images(result):
     """Of test images, in %: a row for each set, a column for each way to train."""
     found = defaultdict(lambda: defaultdict(list))
@@ -177,6 +181,38 @@ def few_images(result):
         for (size, place), row in sorted(found.items())
     }
     return over_seeds(rows, "six classes of", "images")
+
+
+def fine_tuning(result):
+    """In %: a row for each recipe, a column for each set, and of these the mean."""
+    found = defaultdict(lambda: defaultdict(list))
+    for run, record in result["runs"].items():
+        label, images, _ = run.rsplit("-", 2)
+        found[label.replace("_", " ")][images].append(record["metrics"])
+
+    def cells(row):
+        for metric in ("val_accuracy", "accuracy", "test_calibration_error"):
+            each = [[100 * run[metric] for run in runs] for runs in row.values()]
+            if metric == "val_accuracy":
+                yield from (seeds(values) for values in each)
+            means = map(statistics.mean, each)
+            yield f"{statistics.mean(means):.1f}"
+
+    sets = list(TUNED)
+    rows = {
+        label: [*cells({name: row[name] for name in sets})]
+        for label, row in found.items()
+        if len(row) == len(sets)
+    }
+    head = [
+        "recipe",
+        *TUNED.values(),
+        "mean",
+        "of training images",
+        "calibration error",
+    ]
+    ordered = sorted(rows.items(), key=lambda row: -float(row[1][len(sets)]))
+    return table(head, [[label, *row] for label, row in ordered])
 
 
 def ordinary(result):

@@ -67,6 +67,47 @@ def low_to_high(measured):
     return tuple(100 * measured[name] for name in ("min", "mean", "max"))
 
 
+# The cells of the experiment `screen`, after the control.
+SCREEN = {
+    "control": "the recipes as they are",
+    "batch_64": "batches of 64",
+    "batch_32": "batches of 32",
+    "real_projections": "real-valued 1x1 projections",
+    "measured_variances": "measured variances",
+    "decay_5": "latent weights forget in 5 epochs",
+    "decay_20": "latent weights forget in 20 epochs",
+    "stochastic_depth": "stochastic depth 0.1",
+    "silent_decay": "decay of silent weights",
+    "lower_factor": "smallest gradient 0.004",
+    "rate_0.006": "learning rate 0.006",
+    "cosine": "cosine schedule",
+    "latents_30": "initial latent weights 30 times as large",
+}
+
+
+def screen(result):
+    """Accuracy in % on the validation split, and what a lever adds to each network."""
+    found = {}
+    for run, record in result["runs"].items():
+        lever, name, _ = run.split("-")
+        found[name, lever] = 100 * record["metrics"]["val_accuracy"]
+    names, rows = ("nobn", "batch_norm"), []
+    for lever, label in SCREEN.items():
+        if all((name, lever) in found for name in names):
+            reached = [found[name, lever] for name in names]
+            gains = [found[n, lever] - found[n, "control"] for n in names]
+            rows.append([label, *(f"{x:.1f}" for x in reached)])
+            rows[-1] += [f"{x:+.1f}" for x in (*gains, gains[0] - gains[1])]
+    head = [
+        "`nobn`",
+        "`batch_norm`",
+        "gain, `nobn`",
+        "gain, `batch_norm`",
+        "difference",
+    ]
+    return table(["", *head], rows)
+
+
 # The cells of the experiment `levers`, of which the first is the measure of the others.
 LEVERS = {
     "all": "recipe `nobn`",
