@@ -46,6 +46,7 @@ _FUNCTIONS = {
     "Sign": "(float)((A > 0) - (A < 0))",
     "Round": "rintf(A)",
     "Cast": "truncf(A)",
+    "Bucketize": "{boundaries}",
     "LogicalNot": "(float)(A == 0)",
     "Maximum": "A > B ? A : B",
     "Minimum": "A < B ? A : B",
@@ -72,6 +73,8 @@ _REDUCTIONS = {
     "Max": (-np.inf, "Y > A ? Y : A"),
     "Min": (np.inf, "Y < A ? Y : A"),
     "Prod": (1.0, "Y * A"),
+    "All": (1.0, "(float)(Y != 0 && A != 0)"),
+    "Any": (0.0, "(float)(Y != 0 || A != 0)"),
 }
 # Operations that only move numbers, or add zeros.
 _MOVES = {
@@ -290,7 +293,11 @@ class Calls:
             own.append((C, _map_of(numbers.shape if numbers.size > 1 else ())))
         for name in re.findall(r"{(\w+)}", function):
             value = node.op.get_attr(name) if node.type else getattr(node, name)
-            function = function.replace(f"{{{name}}}", number(value))
+            if kind == "Bucketize":
+                above = [f"(float)(A >= {number(each)})" for each in value]
+                value = " + ".join(above) or "0 * A"
+            value = value if isinstance(value, str) else number(value)
+            function = function.replace(f"{{{name}}}", value)
         line = self._walk(kind.lower(), function, y.shape, *own, ("{y}", y))
         self._add(node, kind.lower(), line, in_place=True)
 

@@ -40,7 +40,21 @@ class Attention(layers.Layer):
         return self.inner(x, x)
 
 
+class Counts(layers.Layer):
+    """Which numbers are between others, and whether conditions hold."""
+
+    def __init__(self):
+        super().__init__()
+        self.buckets = layers.Discretization([-3.0, 0.0, 2.5])
+
+    def call(self, x):
+        every, some = tf.reduce_all(x > -4, -1, True), tf.reduce_any(x > 4, -1, True)
+        made = (self.buckets(x), every, some)
+        return tf.concat([x, *(tf.cast(each, x.dtype) for each in made)], -1)
+
+
 NETS = {
+    "counts": [binary_conv(4), Counts()],
     "products": [binary_conv(2), Products()],
     "attention": [
         binary_conv(2),
