@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 
 import larq_nobn as nobn
@@ -97,13 +98,16 @@ def folder_of(name, split, tiny, folder):
     """A folder of images with train/ and test/; it is made if it is missing."""
     made = folder / "sets" / f"{name}-{split}"
     if not made.exists():
+        scratch = made.with_name(f"{made.name}.part")
+        shutil.rmtree(scratch, ignore_errors=True)
         first = COUNTS[name] + OTHERS * (split == "test")
         parts = {"train": (0, COUNTS[name]), "test": (first, first + OTHERS)}
         for label, images in images_of(name, tiny):
             for part, (start, end) in parts.items():
-                (place := made / part / label).mkdir(parents=True)
+                (place := scratch / part / label).mkdir(parents=True)
                 for n, image in enumerate(images[start:end]):
                     image.save(place / f"{n}.{'png' if n % 2 else 'jpg'}")
+        scratch.rename(made)
     return made
 
 

@@ -15,7 +15,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -138,18 +138,16 @@ def check_float(
     A file for LiteRT has no binary kernels, so for it, the layers that should be ±1 and
     are not are returned. `examples` is called only if examples are needed.
     """
-    model, in_float = stages.traced.model, _float_layers(stages, examples)
+    model, of = stages.traced.model, "a C file" if runtime == "c" else "LCE"
+    in_float = _float_layers(stages, of, examples)
     if runtime == "litert":
         return [found for found, is_binary in in_float if is_binary]
-    name = "a C file" if runtime == "c" else "LCE"
-    found = [
-        replace(each, finding=each.finding.replace("LCE", name)) for each, _ in in_float
-    ]
+    found = [found for found, _ in in_float]
     if found and not allow_float:
         many = "1 layer" if len(found) == 1 else f"{len(found)} layers"
         raise ConversionError(
             f"Model {model.name!r} has {many} of few bits without a binary kernel in "
-            f"{name}. {' '.join(map(str, found))} Or pass allow_float=True "
+            f"{of}. {' '.join(map(str, found))} Or pass allow_float=True "
             "(--allow-float), which converts what is named here in float."
         )
     if not stages.binary and not allow_float:
@@ -162,9 +160,9 @@ def check_float(
 
 
 def _float_layers(
-    stages: Stages, examples: Callable[[], Any]
+    stages: Stages, of: str, examples: Callable[[], Any]
 ) -> list[tuple[FloatFallback, bool]]:
-    """Lists layers of few bits without a binary kernel.
+    """Lists layers of few bits without a binary kernel, which is one `of` this runtime.
 
     With each: whether its input and kernel both have two values, other than -1 and +1.
     """
@@ -192,12 +190,17 @@ def _float_layers(
             counts[x.op.name] == 1 and has_two_values(x) and not _is_plain(x)
             for x in own
         )
-        found.append((_fallback(name, layer, own, bits, stages), binary))
+        found.append((_fallback(name, layer, own, bits, stages, of), binary))
     return found
 
 
 def _fallback(
-    name: str, layer: Any, uses: list[TracedKernel], bits: tuple[int, int], stages: Any
+    name: str,
+    layer: Any,
+    uses: list[TracedKernel],
+    bits: tuple[int, int],
+    stages: Stages,
+    of: str,
 ) -> FloatFallback:
     """Returns why a layer is float, and what its kernels cost."""
     weights = sum(math.prod(x.shape) for x in layer.weights) if layer else 0
@@ -209,7 +212,7 @@ def _fallback(
     between = _between(uses[0], stages.lowered.sums) if uses else None
     left = {node.name for node in stages.lowered.program.nodes}
     gone = bool(uses) and not any(use.op.name in left for use in uses)
-    why = _why_float(name, kind, uses, bits, between, gone)
+    why = _why_float(name, kind, uses, bits, between, gone, of)
     return FloatFallback(name, kind, *why, macs=macs, bytes=size)
 
 
@@ -305,13 +308,14 @@ def _why_float(
     bits: tuple[int, int],
     between: str | None,
     gone: bool,
+    of: str,
 ) -> Why:
     """Returns why a layer meant to be binary is float, and a remedy."""
     label, sign = repr(name), sign_taken_by(uses[0].source) if uses else None
     if sign is not None and sign.of and sign.compare is None:
         return (
-            f"The sign before layer {label} gives 0 at 0, while LCE's sign is -1 below "
-            "0 and +1 from 0 on",
+            f"The sign before layer {label} gives 0 at 0, while {of}'s sign is -1 "
+            "below 0 and +1 from 0 on",
             "Use a quantizer of Larq such as 'ste_sign', or a function that returns "
             "larq.math.sign(x) as it is, with a gradient by tf.custom_gradient.",
         )
@@ -324,7 +328,7 @@ def _why_float(
     if max(bits) > 1:
         return (
             f"Layer {label} has {bits[0]}-bit inputs and a {bits[1]}-bit kernel, for "
-            "which LCE has no kernel",
+            f"which {of} has no kernel",
             "Use signs for both, such as 'ste_sign', or leave one of them unquantized.",
         )
     kernel = uses[0].kernel if uses else np.ones(1)
@@ -333,13 +337,13 @@ def _why_float(
         some = f" (zero weights: {zeros:,} of {kernel.size:,})" if zeros else ""
         return (
             f"The kernel of layer {label} is not ±c with one c per output channel"
-            f"{some}, which is all that LCE can binarize",
+            f"{some}, which is all that {of} can binarize",
             "Use a kernel_quantizer such as 'ste_sign', or set its input_quantizer to "
             "None to keep it float.",
         )
     if uses and uses[0].op.type in ("Conv2D", "MatMul") and not uses[0].signs:
         return (
-            f"The input of layer {label} has at most two values, but nothing that LCE "
+            f"The input of layer {label} has at most two values, but nothing that {of} "
             "knows as a sign makes them",
             f"Give {label} an input_quantizer such as 'ste_sign', or compare with a "
             "constant as the last step before it.",
@@ -352,7 +356,7 @@ def _why_float(
             "of a batch norm: training does.",
         )
     return (
-        f"Layer {label} is a binary {kind}, for which LCE has no binary kernel",
+        f"Layer {label} is a binary {kind}, for which {of} has no binary kernel",
         "Use a QuantConv2D, or leave its input or its kernel unquantized.",
     )
 

@@ -246,8 +246,10 @@ def is_binary_convolution(call: Call) -> bool:
     if not plain or not has_sign_input(call):
         return False
     quantizer = call.operation.quantizer("kernel")
+    if is_binary(quantizer):
+        return True
     kernel = call.operation.arrays["kernel"]
-    return is_binary(quantizer) or bool(split_kernel(quantized(quantizer, kernel)))
+    return split_kernel(quantized(quantizer, kernel)) is not None
 
 
 class RSignArguments(NamedTuple):

@@ -46,7 +46,7 @@ _FUNCTIONS = {
     "Sign": "(float)((A > 0) - (A < 0))",
     "Round": "rintf(A)",
     "Cast": "truncf(A)",
-    "Bucketize": "{boundaries}",
+    "Bucketize": "(float)(0{boundaries})",
     "LogicalNot": "(float)(A == 0)",
     "Maximum": "A > B ? A : B",
     "Minimum": "A < B ? A : B",
@@ -293,11 +293,11 @@ class Calls:
             own.append((C, _map_of(numbers.shape if numbers.size > 1 else ())))
         for name in re.findall(r"{(\w+)}", function):
             value = node.op.get_attr(name) if node.type else getattr(node, name)
-            if kind == "Bucketize":
-                above = [f"(float)(A >= {number(each)})" for each in value]
-                value = " + ".join(above) or "0 * A"
-            value = value if isinstance(value, str) else number(value)
-            function = function.replace(f"{{{name}}}", value)
+            if isinstance(value, list):  # A is counted from each of them on
+                text = "".join(f" + (A >= {number(each)})" for each in value)
+            else:
+                text = number(value)
+            function = function.replace(f"{{{name}}}", text)
         line = self._walk(kind.lower(), function, y.shape, *own, ("{y}", y))
         self._add(node, kind.lower(), line, in_place=True)
 
